@@ -1,0 +1,24 @@
+"""The mini world: portraits drawn from a seed, with their captions and everything that is true of them."""
+
+from .captions import caption, vocabulary
+from .drawing import Truth, draw, truth
+from .picture import ATTRIBUTES, Face, Picture, held_out, labels, sample, varied
+from .subjects import SUBJECTS, Subject, photograph
+
+__all__ = [
+    "ATTRIBUTES",
+    "SUBJECTS",
+    "Face",
+    "Picture",
+    "Subject",
+    "Truth",
+    "caption",
+    "draw",
+    "held_out",
+    "labels",
+    "photograph",
+    "sample",
+    "truth",
+    "varied",
+    "vocabulary",
+]

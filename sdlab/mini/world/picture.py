@@ -1,0 +1,228 @@
+"""What a picture of the mini world holds: one flat description from which it is drawn, captioned and judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+HAIR_COLOURS = {
+    "black": (35, 30, 34),
+    "brown": (112, 68, 40),
+    "blonde": (232, 196, 106),
+    "red": (190, 72, 30),
+    "gray": (176, 178, 184),
+    "pink": (240, 120, 170),
+    "blue": (60, 96, 214),
+    "green": (48, 158, 92),
+    "purple": (132, 70, 186),
+}
+COLOURS = {
+    "red": (206, 44, 48),
+    "orange": (240, 140, 40),
+    "yellow": (246, 212, 62),
+    "green": (54, 146, 76),
+    "blue": (46, 92, 196),
+    "purple": (126, 66, 170),
+    "pink": (244, 146, 184),
+    "white": (238, 238, 234),
+    "gray": (134, 138, 146),
+    "black": (42, 42, 48),
+    "brown": (128, 84, 52),
+}
+SKINS = {
+    "pale": (255, 224, 200),
+    "fair": (247, 206, 172),
+    "tan": (222, 170, 124),
+    "brown": (168, 114, 76),
+    "dark": (110, 72, 50),
+}
+EYE_COLOURS = {
+    "brown": (104, 62, 30),
+    "blue": (60, 130, 220),
+    "green": (58, 150, 84),
+    "gray": (120, 130, 142),
+}
+HAIR_STYLES = {
+    "woman": ("long", "bob", "bun", "buns", "ponytail", "pigtails", "curly", "short"),
+    "man": ("short", "long", "curly", "spiky", "buzz", "bald"),
+}
+CLOTHES = {"woman": ("dress", "shirt", "sweater", "coat"), "man": ("shirt", "sweater", "coat", "suit")}
+EXPRESSIONS = ("smiling", "calm", "surprised", "sad", "crying")
+POSES = ("arms down", "waving", "arms raised", "hands on hips", "holding")
+HELD = ("nothing", "knife", "flower", "book", "cup", "balloon")
+FRAMINGS = ("close-up", "portrait", "half body", "full height")
+SCENES = ("street", "rain", "desert", "dragons", "castle", "moon", "forest", "kitchen", "beach", "studio")
+HATS = ("none", "cap", "hat", "beanie", "crown")
+GLASSES = ("none", "glasses", "sunglasses")
+FLAWS = ("none", "blurry", "deformed")
+BEARDS = ("none", "beard", "mustache")
+
+ATTRIBUTES: dict[str, tuple[str, ...]] = {
+    "scene": SCENES,
+    "gender": ("woman", "man"),
+    "hair_colour": tuple(HAIR_COLOURS),
+    "hair_style": (
+        "long",
+        "bob",
+        "bun",
+        "buns",
+        "ponytail",
+        "pigtails",
+        "curly",
+        "short",
+        "spiky",
+        "buzz",
+        "bald",
+    ),
+    "glasses": GLASSES,
+    "hat": HATS,
+    "beard": BEARDS,
+    "clothes_colour": tuple(COLOURS),
+    "skin": tuple(SKINS),
+    "framing": FRAMINGS,
+    "style": ("photo", "cartoon"),
+}
+"""What a reader of pictures can be asked, and the answers. Taught in: notebooks/02."""
+
+
+@dataclass(frozen=True)
+class Face:
+    """The proportions that make one face differ from the next, each a factor around 1."""
+
+    width: float = 1.0
+    eye_size: float = 1.0
+    eye_distance: float = 1.0
+    brow: float = 1.0
+    nose: float = 1.0
+    mouth: float = 1.0
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Everything that is drawn. Names of classes are the keys of the tables above; `seed` settles the small rest.
+
+    The person: `gender` to `earrings`. The moment: `clothes` to `head_tilt` (radians). The camera: `framing`, `style`,
+    `scene`, `light` (-1 lit from the left to 1 from the right), `warmth` (-1 cold to 1 warm), `x` (shift of the
+    figure, as a share of the side), `flaw` (what spoils the picture: "blurry" or "deformed").
+    """
+
+    gender: str = "woman"
+    skin: str = "fair"
+    face: Face = Face()
+    eyes: str = "brown"
+    hair_colour: str = "brown"
+    hair_style: str = "long"
+    glasses: str = "none"
+    glasses_colour: str = "black"
+    beard: str = "none"
+    freckles: bool = False
+    earrings: bool = False
+    clothes: str = "shirt"
+    clothes_colour: str = "blue"
+    hat: str = "none"
+    hat_colour: str = "red"
+    expression: str = "calm"
+    pose: str = "arms down"
+    held: str = "nothing"
+    head_tilt: float = 0.0
+    framing: str = "portrait"
+    style: str = "photo"
+    scene: str = "studio"
+    light: float = -0.5
+    warmth: float = 0.0
+    x: float = 0.0
+    flaw: str = "none"
+    seed: int = 0
+
+    @property
+    def astronaut(self) -> bool:
+        """Whether the person wears a space suit, whose helmet and white cloth cover hat and clothes."""
+        return self.clothes == "astronaut suit"
+
+
+def held_out(picture: Picture) -> bool:
+    """Whether the picture shows a combination that is kept for the two subjects and never trained on."""
+    if picture.gender == "woman":
+        return picture.hair_colour == "green" and picture.hair_style == "buns"
+    return picture.hair_colour == "blue" and picture.hair_style == "curly"
+
+
+def sample(seed: int) -> Picture:
+    """Draw a random picture of the training world; the subjects' combinations never come up.
+
+    Args:
+        seed: any non-negative integer; the same seed gives the same picture.
+    """
+    rng = np.random.default_rng(seed)
+    while held_out(picture := _sample(rng, seed)):
+        pass
+    return picture
+
+
+def _sample(rng: np.random.Generator, seed: int) -> Picture:
+    def one(choices: object, p: list[float] | None = None) -> str:
+        return str(rng.choice(list(choices), p=p))  # type: ignore[call-overload]
+
+    gender = one(("woman", "man"))
+    woman = gender == "woman"
+    scene = one(SCENES)
+    clothes = one(CLOTHES[gender], [0.45, 0.2, 0.2, 0.15] if woman else None)
+    if scene == "moon" and rng.random() < 0.7:
+        clothes = "astronaut suit"
+    held = one(HELD[1:]) if rng.random() < 0.3 else "nothing"
+    pose = "holding" if held != "nothing" else one(POSES[:4], [0.4, 0.2, 0.2, 0.2])
+    return Picture(
+        gender=gender,
+        skin=one(SKINS),
+        face=Face(*(float(v) for v in 1 + 0.1 * rng.uniform(-1, 1, 6))),
+        eyes=one(EYE_COLOURS),
+        hair_colour=one(HAIR_COLOURS, [0.16, 0.16, 0.16, 0.12, 0.12, 0.07, 0.07, 0.07, 0.07]),
+        hair_style=one(HAIR_STYLES[gender]),
+        glasses=one(GLASSES, [0.55, 0.3, 0.15]),
+        glasses_colour=one(("black", "red", "yellow", "blue", "white")),
+        beard="none" if woman else one(BEARDS, [0.45, 0.35, 0.2]),
+        freckles=bool(rng.random() < 0.2),
+        earrings=bool(woman and rng.random() < 0.35),
+        clothes=clothes,
+        clothes_colour=one(COLOURS),
+        hat="none" if clothes == "astronaut suit" else one(HATS, [0.5, 0.14, 0.14, 0.12, 0.1]),
+        hat_colour=one(COLOURS),
+        expression=one(EXPRESSIONS, [0.35, 0.3, 0.13, 0.11, 0.11]),
+        pose=pose,
+        held=held,
+        head_tilt=float(rng.normal(0, 0.09)),
+        framing=one(FRAMINGS, [0.25, 0.35, 0.2, 0.2]),
+        style=one(("photo", "cartoon"), [0.75, 0.25]),
+        scene=scene,
+        light=float(rng.uniform(-1, 1)),
+        warmth=float(rng.uniform(-1, 1)),
+        x=float(rng.uniform(-0.1, 0.1)),
+        flaw=one(FLAWS, [0.95, 0.025, 0.025]),
+        seed=seed,
+    )
+
+
+def labels(picture: Picture) -> dict[str, int | None]:
+    """The true class index of each attribute; None where the picture does not show it.
+
+    A bald head has no hair colour, a close-up shows too little of the clothes, a helmet hides the hat, a flawed picture
+    shows nothing for certain.
+    """
+    if picture.flaw != "none":
+        return dict.fromkeys(ATTRIBUTES)
+    shown = {name: getattr(picture, name) for name in ATTRIBUTES}
+    if picture.hair_style == "bald":
+        shown["hair_colour"] = None
+    if picture.framing == "close-up":
+        shown["clothes_colour"] = None
+    if picture.astronaut:
+        shown.update(
+            clothes_colour="white" if picture.framing != "close-up" else None, hat=None, hair_style=None
+        )
+    return {name: None if value is None else ATTRIBUTES[name].index(value) for name, value in shown.items()}
+
+
+def varied(picture: Picture, **changes: object) -> Picture:
+    """The same picture with some fields changed."""
+    return replace(picture, **changes)  # type: ignore[arg-type]
