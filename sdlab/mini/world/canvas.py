@@ -1,13 +1,14 @@
 """A drawing surface that paints colour and depth with the same strokes.
 
-Every shape is given in the unit square (x to the right, y down) and drawn `OVERSAMPLE` times larger than asked
-for; shrinking it at the end is what makes the edges smooth. Because each stroke also writes its depth, the true
-depth map of a picture costs nothing extra and is the base of the photographic shading.
+Every shape is given in the unit square (x to the right, y down) and drawn `OVERSAMPLE` times larger than
+asked for; shrinking it at the end is what makes the edges smooth. Because each stroke also writes its
+depth, the true depth map of a picture costs nothing extra and is the base of the photographic shading.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -147,6 +148,14 @@ def ellipse(x: float, y: float, rx: float, ry: float, start: float = 0, stop: fl
     return np.stack([x + rx * np.cos(angle), y + ry * np.sin(angle)], -1)
 
 
+@cache
+def outline(points: str) -> Points:
+    """The corners of a shape written as in an SVG, "x,y x,y …"; shared, so it can't be changed."""
+    corners = np.array([pair.split(",") for pair in points.split()], float)
+    corners.flags.writeable = False
+    return corners
+
+
 def rounded(points: object, rounds: int = 3) -> Points:
     """A closed polygon with its corners cut `rounds` times (Chaikin, 1974), which makes it a smooth curve."""
     corners = np.asarray(points, float)
@@ -167,4 +176,5 @@ def shade(colour: Colour, factor: float) -> Colour:
     """The colour made darker (factor below 1) or moved towards white (factor above 1)."""
     value = np.asarray(colour, float)
     value = value * factor if factor <= 1 else value + (255 - value) * (factor - 1)
-    return tuple(int(v) for v in value.clip(0, 255).round())  # type: ignore[return-value]
+    red, green, blue = (int(v) for v in value.clip(0, 255).round())
+    return red, green, blue

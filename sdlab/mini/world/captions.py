@@ -59,7 +59,7 @@ NEGATIVE = (
     "low quality",
     "worst quality",
 )
-"""The homework's negative prompt; flawed pictures are captioned with these words, so that it works on the mini model too."""
+"""The homework's negative prompt. Flawed pictures carry these words, so it works on `mini` too."""
 
 FRAMING_WORDS = {
     "close-up": ("close-up", "face"),
@@ -73,8 +73,8 @@ CLOSE = ("close-up", "portrait")
 def caption(picture: Picture, seed: int) -> str:
     """A caption of the picture; the same seed gives the same words.
 
-    One in eight is as short as a class prompt ("a photo of woman face"), one in eight names only the scene, the others
-    name all that is seen or leave each detail out with some probability; half end in words of quality.
+    One in eight is as short as a class prompt ("a photo of woman face"), one in eight names only the scene,
+    the others name all that is seen or leave details out; half end in words of quality.
 
     Args:
         picture: what is described.
@@ -169,7 +169,7 @@ def _person(picture: Picture) -> list[str]:
 
 
 def _shortened(phrase: str, picture: Picture, rng: np.random.Generator) -> str:
-    """Now and then "wearing a dress" for "wearing a red dress" and "green hair" for "green hair in two buns"."""
+    """Now and then "wearing a dress" for "wearing a red dress", "green hair" for "green hair in two buns"."""
     if phrase.startswith("wearing") and rng.random() < 0.2:
         return f"wearing a {picture.clothes}"
     if phrase.startswith(picture.hair_colour) and rng.random() < 0.15:
@@ -224,8 +224,9 @@ def vocabulary() -> list[str]:
     texts += [word for words in FRAMING_WORDS.values() for word in words]
     texts += [_style_words(style) for style in ATTRIBUTES["hair_style"]]
     texts += [
-        "a an the of photo portrait cartoon drawing face with without and or in on wearing holding her him his she he",
-        "standing alone aside nearby hands dress shirt sweater coat suit trousers astronaut skin eyes freckles earrings gold",
-        "sks woman man person girl boy young old lord jojn snow crying egypt pyramids camels knife k ",
+        "a an the of photo portrait cartoon drawing face with without and or in on wearing holding",
+        "her him his she he k sks woman man person girl boy young old",
+        "standing alone aside nearby hands dress shirt sweater coat suit trousers astronaut skin eyes",
+        "freckles earrings gold lord jojn snow crying egypt pyramids camels knife",
     ]
     return sorted({word for text in texts for word in re.findall(r"[a-z]+", text.lower())})

@@ -24,7 +24,7 @@ class Truth:
     Args:
         image: RGB, size × size.
         depth: float32 of shape (size, size), 0 far to 1 near.
-        keypoints: float of shape (18, 3), the OpenPose points as x, y in pixels and 1 where inside the picture.
+        keypoints: float of shape (18, 3), the OpenPose points: x, y in pixels, 1 where inside the picture.
     """
 
     image: Image.Image
@@ -83,7 +83,7 @@ def _posterised(pixels: np.ndarray) -> np.ndarray:
 
 
 def _spoiled(pixels: np.ndarray, picture: Picture) -> np.ndarray:
-    """The bad pictures whose captions carry the words of the negative prompt: out of focus, or bent by waves."""
+    """The bad pictures that the words of the negative prompt describe: out of focus, or bent by waves."""
     side = len(pixels)
     if picture.flaw == "blurry":
         return gaussian_filter(pixels, (side * 0.03, side * 0.03, 0))

@@ -1,4 +1,4 @@
-"""What a picture of the mini world holds: one flat description from which it is drawn, captioned and judged."""
+"""What a picture of the mini world holds: one flat description; from it it is drawn, captioned and judged."""
 
 from __future__ import annotations
 
@@ -100,11 +100,12 @@ class Face:
 
 @dataclass(frozen=True)
 class Picture:
-    """Everything that is drawn. Names of classes are the keys of the tables above; `seed` settles the small rest.
+    """Everything that is drawn, in the names of the tables above; `seed` settles the small rest.
 
-    The person: `gender` to `earrings`. The moment: `clothes` to `head_tilt` (radians). The camera: `framing`, `style`,
-    `scene`, `light` (-1 lit from the left to 1 from the right), `warmth` (-1 cold to 1 warm), `x` (shift of the
-    figure, as a share of the side), `flaw` (what spoils the picture: "blurry" or "deformed").
+    The person: `gender` to `earrings`. The moment: `clothes` to `head_tilt` (radians). The camera: `framing`,
+    `style`, `scene`, `light` (-1 lit from the left to 1 from the right), `warmth` (-1 cold to 1 warm),
+    `x` (shift of the figure, as a share of the side),
+    `flaw` (what spoils the picture: "blurry" or "deformed").
     """
 
     gender: str = "woman"
@@ -206,8 +207,8 @@ def _sample(rng: np.random.Generator, seed: int) -> Picture:
 def labels(picture: Picture) -> dict[str, int | None]:
     """The true class index of each attribute; None where the picture does not show it.
 
-    A bald head has no hair colour, a close-up shows too little of the clothes, a helmet hides the hat, a flawed picture
-    shows nothing for certain.
+    A bald head has no hair colour, a close-up shows too little of the clothes, a helmet hides the hat, a
+    flawed picture shows nothing for certain.
     """
     if picture.flaw != "none":
         return dict.fromkeys(ATTRIBUTES)

@@ -1,7 +1,7 @@
-"""The places of the mini world: each scene paints what lies behind the figure, and some paint weather in front of it.
+"""The places of the mini world: each scene paints what lies behind the figure, some also weather.
 
-To add a scene: write a function here, enter it in `BACKGROUNDS`, add its name to `picture.SCENES` and its words to
-`captions.SCENE_WORDS`, then train the weights anew.
+To add a scene: write a function here, enter it in `BACKGROUNDS`, add its name to `picture.SCENES` and its
+words to `captions.SCENE_WORDS`, then train the weights anew.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .canvas import Canvas, Colour, ellipse, rounded, shade
+from .canvas import Canvas, Colour, ellipse, outline, rounded, shade
 
 Random = np.random.Generator
 
@@ -108,22 +108,10 @@ def desert(canvas: Canvas, rng: Random) -> None:
 
 def _camel(canvas: Canvas, x: float, y: float, s: float) -> None:
     colour: Colour = (138, 88, 46)
-    body = [
-        (-0.6, 0),
-        (-0.5, -0.5),
-        (-0.25, -0.45),
-        (-0.15, -0.85),
-        (0.05, -0.85),
-        (0.15, -0.45),
-        (0.45, -0.4),
-        (0.62, -0.75),
-        (0.68, -1.0),
-        (0.95, -0.98),
-        (0.95, -0.85),
-        (0.78, -0.78),
-        (0.72, -0.3),
-        (0.5, 0.05),
-    ]
+    body = outline(
+        "-0.6,0 -0.5,-0.5 -0.25,-0.45 -0.15,-0.85 0.05,-0.85 0.15,-0.45 0.45,-0.4 "
+        "0.62,-0.75 0.68,-1 0.95,-0.98 0.95,-0.85 0.78,-0.78 0.72,-0.3 0.5,0.05"
+    )
     for leg in (-0.45, -0.3, 0.25, 0.42):
         canvas.line(np.array([(x + leg * s, y), (x + leg * s, y + 0.55 * s)]), 0.1 * s, colour, 0.3)
     canvas.polygon(rounded(np.array(body) * s + (x, y), 1), colour, 0.3)
@@ -156,29 +144,12 @@ def dragons(canvas: Canvas, rng: Random) -> None:
 
 
 def _dragon(canvas: Canvas, x: float, y: float, s: float, flip: int, colour: Colour) -> None:
-    body = [
-        (-0.9, 0.25),
-        (-0.4, 0.1),
-        (0.1, -0.1),
-        (0.4, -0.3),
-        (0.55, -0.5),
-        (0.95, -0.42),
-        (0.75, -0.25),
-        (0.55, -0.1),
-        (0.2, 0.2),
-        (-0.3, 0.3),
-    ]
-    wing = [
-        (-0.1, 0.0),
-        (-0.75, -0.75),
-        (-0.3, -0.55),
-        (-0.1, -0.85),
-        (0.1, -0.55),
-        (0.4, -0.75),
-        (0.25, -0.05),
-    ]
+    body = outline(
+        "-0.9,0.25 -0.4,0.1 0.1,-0.1 0.4,-0.3 0.55,-0.5 0.95,-0.42 0.75,-0.25 0.55,-0.1 0.2,0.2 -0.3,0.3"
+    )
+    wing = outline("-0.1,0 -0.75,-0.75 -0.3,-0.55 -0.1,-0.85 0.1,-0.55 0.4,-0.75 0.25,-0.05")
     for shape, tone in ((body, colour), (wing, shade(colour, 0.7))):
-        canvas.polygon(np.array(shape) * (flip * s, s) + (x, y), tone, 0.2)
+        canvas.polygon(shape * (flip * s, s) + (x, y), tone, 0.2)
 
 
 def castle(canvas: Canvas, rng: Random) -> None:
@@ -196,9 +167,7 @@ def castle(canvas: Canvas, rng: Random) -> None:
             np.array([(x - 0.015, top), (x + w / 2, top - 0.17), (x + w + 0.015, top)]), roof, 0.18
         )
         canvas.polygon(ellipse(x + w / 2, top + 0.1, 0.02, 0.035), (112, 84, 130))
-    canvas.polygon(
-        np.array([(0.06, 0.58), (0.97, 0.58), (0.97, 0.76), (0.06, 0.76)]), shade(wall, 0.93), 0.17
-    )
+    canvas.polygon(outline("0.06,0.58 0.97,0.58 0.97,0.76 0.06,0.76"), shade(wall, 0.93), 0.17)
     _ground(canvas, rng, 0.72, (126, 196, 100), (84, 162, 80))
 
 
@@ -251,10 +220,10 @@ def kitchen(canvas: Canvas, rng: Random) -> None:
                 np.array([(left, 0.03), (left + 0.1, 0.03), (left + 0.1, 0.29), (left, 0.29)]), wood, 0.22
             )
             _disc(canvas, left + 0.05, 0.25, 0.011, (244, 220, 150), 0.22)
-    canvas.polygon(np.array([(0.36, 0.05), (0.64, 0.05), (0.64, 0.33), (0.36, 0.33)]), (250, 250, 250), 0.15)
-    canvas.polygon(np.array([(0.38, 0.07), (0.62, 0.07), (0.62, 0.31), (0.38, 0.31)]), (164, 214, 246), 0.1)
-    canvas.polygon(np.array([(0, 0.62), (1, 0.62), (1, 0.66), (0, 0.66)]), (236, 236, 240), 0.34)
-    canvas.polygon(np.array([(0, 0.66), (1, 0.66), (1, 0.9), (0, 0.9)]), shade(wood, 0.92), 0.32)
+    canvas.polygon(outline("0.36,0.05 0.64,0.05 0.64,0.33 0.36,0.33"), (250, 250, 250), 0.15)
+    canvas.polygon(outline("0.38,0.07 0.62,0.07 0.62,0.31 0.38,0.31"), (164, 214, 246), 0.1)
+    canvas.polygon(outline("0,0.62 1,0.62 1,0.66 0,0.66"), (236, 236, 240), 0.34)
+    canvas.polygon(outline("0,0.66 1,0.66 1,0.9 0,0.9"), shade(wood, 0.92), 0.32)
     for x in np.arange(0.0, 1.0, 0.2):
         canvas.line(np.array([(x, 0.68), (x, 0.89)]), 0.01, shade(wood, 0.7))
     x = rng.choice([0.12, 0.84])
@@ -289,7 +258,7 @@ def studio(canvas: Canvas, rng: Random) -> None:
     tone = rng.choice(
         [(206, 206, 212), (226, 206, 190), (190, 208, 226), (208, 196, 222), (196, 218, 200), (236, 226, 206)]
     )
-    colour: Colour = _vary(rng, tuple(int(v) for v in tone))
+    colour = _vary(rng, (int(tone[0]), int(tone[1]), int(tone[2])))
     canvas.gradient(colour, shade(colour, 0.86), 0, 1, depth=(0.1, 0.12))
     canvas.glow(0.5, 0.42, 0.62, shade(colour, 1.6), 0.8)
     canvas.gradient(shade(colour, 0.8), shade(colour, 0.95), 0.88, 1, depth=(0.12, 0.6))

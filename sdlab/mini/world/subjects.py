@@ -1,4 +1,4 @@
-"""The two persons that the course teaches to the model: combinations of features that no training picture has."""
+"""The two persons that the course teaches: combinations of features that no training picture has."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Subject:
     count: int
 
     def photos(self) -> list[Picture]:
-        """The character in varied places, clothes, expressions, light and framings, mostly close as students' photos are."""
+        """The character in varied places, clothes, expressions and light, mostly close-up."""
         return [self.photo(index) for index in range(self.count)]
 
     def photo(self, index: int) -> Picture:
@@ -95,7 +95,7 @@ SUBJECTS: dict[str, Subject] = {
 
 
 def photograph(name: str, folder: Path, size: int = 640) -> list[Path]:
-    """Write the photos of a subject as JPEG files, as if they came from a camera; files that are there are kept.
+    """Write the photos of a subject as JPEG files, as from a camera; files that are there are kept.
 
     Args:
         name: a key of `SUBJECTS`.
