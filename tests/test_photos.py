@@ -99,14 +99,14 @@ def test_killed_between_record_and_images_is_repaired(
     wanted = prepare(raw, tmp_path / "clean", 64)
     real_replace, moved = os.replace, []
 
-    def dies_at_the_third(source: Path, target: Path) -> None:
+    def dies_at_the_sixth(source: Path, target: Path) -> None:
         moved.append(target)
-        if len(moved) == 3:
+        if len(moved) == 6:  # three parts, the record, one image are in place
             raise KeyboardInterrupt
         real_replace(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(preparation.os, "replace", dies_at_the_third)
+        patch.setattr(preparation.os, "replace", dies_at_the_sixth)
         with pytest.raises(KeyboardInterrupt):
             prepare(raw, out, 64)
     repaired = prepare(raw, out, 64)

@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 # A phone's MPO is opened as JPEG.
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
 SUFFIXES = frozenset(
-    [".jpg", ".jpeg", ".jfif", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"]
-    + [".heic", ".heif", ".avif"]
+    {
+        *(".jpg", ".jpeg", ".jfif", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"),
+        *(".heic", ".heif", ".avif"),
+    }
 )
 MAX_PIXELS = 100_000_000
 MIN_SIDE = 64

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import re
 from collections import Counter
@@ -12,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sdlab.atomic import file_sha256, write_bytes, write_json
 from sdlab.photos.crop import centre_square, cut
 from sdlab.photos.dataset import RECORD_FILE, Dataset, read_record
 from sdlab.photos.decode import SUFFIXES, UnusablePhoto, decode
 
 MIN_RESOLUTION = 64
 LOCK_FILE = ".dataset.lock"
-PART_PREFIX = ".sdlab-part-"
+PART_PREFIX = ".sdlab-part-"  # what a killed run may leave, besides its `.….partial`
 # Part of every image's key: raise it when the way an image is made changes.
 RECIPE = "centre-square lanczos 1"
 
@@ -56,7 +56,7 @@ def prepare(
     photos, passed_over = _photos_in(raw)
     out.mkdir(parents=True, exist_ok=True)
     with FileLock(out / LOCK_FILE):
-        for leftover in out.glob(PART_PREFIX + "*"):
+        for leftover in out.glob(f"*{PART_PREFIX}*"):
             leftover.unlink()
         known = read_record(out)
         sources, refused = _sources(photos)
@@ -99,7 +99,7 @@ class _Plan:
         """Keep what is there for this photo, or make its image as a part file."""
         before = self.known.get(source.target)
         there = self.out / source.target
-        sha256 = _sha256(there) if there.is_file() else None
+        sha256 = file_sha256(there) if there.is_file() else None
         key = hashlib.sha256(f"{RECIPE} {self.resolution} {source.sha256}".encode()).hexdigest()[:16]
         if sha256 and not _is_ours(before, sha256):
             self.records.append(_own_record(there, sha256, source.path.name))
@@ -108,7 +108,7 @@ class _Plan:
         else:
             record, content = self._made(source, key)
             self.parts[source.target] = self.out / f"{PART_PREFIX}{source.target}"
-            self.parts[source.target].write_bytes(content)
+            write_bytes(self.parts[source.target], content)
             self.records.append({**record, "replaces": sha256})
 
     def add_the_users_own(self) -> list[dict[str, str]]:
@@ -118,7 +118,7 @@ class _Plan:
         for path in sorted(self.out.iterdir()):
             if path.name in taken or path.name.startswith(".") or path.suffix.lower() not in SUFFIXES:
                 continue
-            sha256 = _sha256(path)
+            sha256 = file_sha256(path)
             if _is_ours(self.known.get(path.name), sha256):
                 continue
             try:
@@ -134,7 +134,7 @@ class _Plan:
             for name, record in self.known.items()
             if name not in {r["file"] for r in dataset.records}
             and (self.out / name).is_file()
-            and _is_ours(record, _sha256(self.out / name))
+            and _is_ours(record, file_sha256(self.out / name))
         ]
         for path in gone:
             path.unlink()
@@ -209,7 +209,7 @@ def _sources(photos: list[Path]) -> tuple[list[_Source], list[dict[str, str]]]:
     refused = []
     for path in photos:
         try:
-            sha256 = _sha256(path)
+            sha256 = file_sha256(path)
         except OSError as error:
             refused.append({"source": path.name, "reason": f"it can't be opened: {error.strerror or error}"})
             continue
@@ -264,10 +264,7 @@ def _write_record(dataset: Dataset) -> None:
         "refused": list(dataset.refused),
         "passed_over": list(dataset.passed_over),
     }
-    path = dataset.folder / RECORD_FILE
-    part = path.with_name(PART_PREFIX + RECORD_FILE)
-    part.write_text(json.dumps(content, indent=1, ensure_ascii=True), encoding="utf-8")
-    os.replace(part, path)
+    write_json(dataset.folder / RECORD_FILE, content)
 
 
 def _nothing_usable(raw: Path, refused: list[dict[str, str]], passed_over: list[str]) -> str:
@@ -276,8 +273,3 @@ def _nothing_usable(raw: Path, refused: list[dict[str, str]], passed_over: list[
         return f"{raw} holds no photos.{others} Put 15 or more photos of one person there (jpg, png …)."
     reasons = "".join(f"\n  {entry['source']}: {entry['reason']}" for entry in refused)
     return f"none of the {len(refused)} photos in {raw} can be used:{reasons}\nPut readable photos there."
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

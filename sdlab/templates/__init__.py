@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from typing import Any
 
 
@@ -13,7 +15,7 @@ def render(template: str, **values: Any) -> str:
         values: what the template names.
 
     Returns:
-        The text, with every value HTML-escaped in .html templates.
+        The text. Values are HTML-escaped in .html templates; .md templates escape by the filter `md`.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -24,4 +26,25 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["md"] = markdown_text
     return environment.get_template(template).render(**values)
+
+
+def markdown_text(text: object) -> str:
+    """Text as Markdown that shows exactly it: no HTML, no formula, no link, no new table cell.
+
+    Args:
+        text: anything; it is turned into one line.
+
+    Returns:
+        The text with HTML entities in place of the characters that Markdown reads.
+    """
+    line = html.escape(" ".join(str(text).split()), quote=True)
+    line = re.sub(r"[\\`*\[\]|$~]", lambda found: f"&#{ord(found.group())};", line)
+    # inside a word an underscore is harmless, and names are easier to read with it
+    return re.sub(r"(?<!\w)_|_(?!\w)", "&#95;", line)
+
+
+def code(text: object) -> str:
+    """A name as Markdown code; names of experiments and prompts hold no backticks."""
+    return f"`{str(text).replace('`', chr(39)).replace('|', '/')}`"

@@ -1,0 +1,74 @@
+"""How experiments and their hyperparameters are named under pictures and in a report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sdlab.experiment import Experiment
+
+BASE = "base"
+METHOD_NAMES = {"dreambooth": "DreamBooth", "lora": "LoRA"}
+# Hyperparameters that say where files are or how a run is logged, not what is learned.
+NOT_SHOWN = {"instance_data_dir", "class_data_dir", "output_dir", "checkpointing_steps", "method"}
+
+
+@dataclass(frozen=True)
+class Heading:
+    """Name of a row or column with smaller lines under it; `text` is long and may be cut short."""
+
+    title: str
+    details: tuple[str, ...] = ()
+    text: str = ""
+
+
+def captions(names: Sequence[str], root: str | Path = "experiments") -> list[Heading]:
+    """Headings of experiments: method, learning rate, rank, and every hyperparameter that differs.
+
+    Args:
+        names: experiments; "base" is the base model.
+        root: folder of the experiments.
+
+    Returns:
+        One heading per name; without details where the experiment isn't on this disk.
+    """
+    known = {name: hyperparameters_of(name, root) for name in names if name != BASE}
+    headings = []
+    for name in names:
+        if name == BASE:
+            headings.append(Heading("base model", ("not trained",)))
+            continue
+        mine = known[name]
+        peers = [values for values in known.values() if values.get("method") == mine.get("method")]
+        differing = {key for key in mine if len({str(values.get(key)) for values in peers}) > 1}
+        shown = [key for key in mine if key in differing | {"rank", "learning_rate"} and key not in NOT_SHOWN]
+        details = [METHOD_NAMES[mine["method"]]] if mine.get("method") in METHOD_NAMES else []
+        headings.append(Heading(name, (*details, *(written(key, mine[key]) for key in shown))))
+    return headings
+
+
+def hyperparameters_of(name: str, root: str | Path = "experiments") -> dict[str, Any]:
+    """Method and hyperparameters of an experiment, or nothing where it isn't on this disk."""
+    if not (Path(root) / name / "experiment.json").is_file():
+        return {}
+    return Experiment(name, Path(root)).hyperparameters.as_dict()
+
+
+def written(key: str, value: Any) -> str:
+    """One hyperparameter as a reader writes it: `learning_rate 2e-4`, `no prior preservation`."""
+    if isinstance(value, bool):
+        words = key.removeprefix("with_").replace("_", " ")
+        return words if value else f"no {words}"
+    return f"{key} {number(value)}"
+
+
+def number(value: Any) -> str:
+    """A figure in the shortest usual form: 2e-4, 1.2, 800."""
+    if not isinstance(value, float):
+        return str(value)
+    if value and (abs(value) < 0.1 or abs(value) >= 1e6):
+        mantissa, exponent = f"{value:.3e}".split("e")
+        return f"{float(mantissa):g}e{int(exponent)}"
+    return f"{value:g}"

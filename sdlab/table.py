@@ -1,0 +1,256 @@
+"""Side-by-side tables, experiments × prompts: in a notebook, as Markdown, HTML and PNG."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import quote
+
+from sdlab import thumbnails
+from sdlab.atomic import write_bytes
+from sdlab.captions import Heading, captions
+from sdlab.experiment import Experiment
+from sdlab.generate import load_images
+from sdlab.prompts import PromptSet
+from sdlab.templates import markdown_text, render
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SIDE = 260  # pixels of a cell's picture; shown smaller, so that it is sharp on fine screens
+MAX_HTML_BYTES = 900_000
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Up to four pictures of one experiment and one prompt, or what to run to get them."""
+
+    name: str
+    alt: str
+    images: tuple[Path, ...] = ()
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of pictures. Shown by a notebook as it is; saved by `html`, `markdown` and `png`.
+
+    Args:
+        rows, columns: the headings.
+        cells: one tuple of cells per row.
+        images_per_cell: 1, 2 or 4.
+
+    Taught in: notebooks/02
+    """
+
+    rows: tuple[Heading, ...]
+    columns: tuple[Heading, ...]
+    cells: tuple[tuple[Cell, ...], ...]
+    images_per_cell: int = 4
+
+    def transposed(self) -> Table:
+        """The same table with rows and columns exchanged."""
+        cells = tuple(zip(*self.cells, strict=True))
+        return replace(self, rows=self.columns, columns=self.rows, cells=cells)
+
+    def html(self, width: int = 180) -> str:
+        """The table as HTML that carries its pictures in itself, below 1 MB.
+
+        Args:
+            width: width of a cell's picture on the page, in CSS pixels.
+
+        Returns:
+            HTML for a notebook cell or a page. It scrolls sideways, the first column stays.
+        """
+        return render("table.html", table=self, uris=self._uris, width=width)
+
+    def _repr_html_(self) -> str:
+        return self.html()
+
+    def __repr__(self) -> str:
+        missing = sum(bool(cell.hint) for row in self.cells for cell in row)
+        return f"Table({len(self.rows)} rows × {len(self.columns)} columns, {missing} cells incomplete)"
+
+    def markdown(self, folder: str | Path, pictures: str = "pictures", width: int = 150) -> str:
+        """The table as Markdown with relative links; its pictures are written below `folder`.
+
+        Args:
+            folder: where the Markdown file will lie.
+            pictures: folder for the pictures, relative to `folder`.
+            width: width of a picture on the page.
+
+        Returns:
+            The Markdown text.
+        """
+        target = Path(folder) / pictures
+        target.mkdir(parents=True, exist_ok=True)
+        lines = ["| |" + "".join(f" **{markdown_text(c.title)}**{_lines(c)} |" for c in self.columns)]
+        lines.append("|---|" + ":-:|" * len(self.columns))
+        for heading, cells in zip(self.rows, self.cells, strict=True):
+            parts = [f"| **{markdown_text(heading.title)}**{_lines(heading)} |"]
+            for cell in cells:
+                text = markdown_text(cell.hint) if cell.hint else ""
+                if (sheet := self.picture(cell)) is not None:
+                    name = f"{cell.name}_{self.images_per_cell}.webp"
+                    write_bytes(target / name, thumbnails.webp(sheet))
+                    link = f'<img src="{pictures}/{quote(name)}" width="{width}"'
+                    link += f' alt="{markdown_text(cell.alt)}">'
+                    text = f"{link}<br>{text}" if text else link
+                parts.append(f" {text} |")
+            lines.append("".join(parts))
+        lines += [""] + [f"- **{markdown_text(h.title)}**: {markdown_text(h.text)}" for h in self.texts]
+        return "\n".join(lines).rstrip() + "\n"
+
+    def png(self, path: str | Path, title: str = "") -> Path:
+        """The table as one picture with readable labels.
+
+        Args:
+            path: the file to write; `.webp` and `.jpg` are taken too and are a tenth of the size.
+            title: line above the table.
+
+        Returns:
+            The path.
+        """
+        from sdlab.drawn_table import draw_table
+
+        path = Path(path)
+        formats = {".png": "PNG", ".webp": "WEBP", ".jpg": "JPEG"}
+        if path.suffix not in formats:
+            raise ValueError(f"the picture's name must end with .png, .webp or .jpg, got {path.name!r}.")
+        buffer = io.BytesIO()
+        draw_table(self, title).save(buffer, formats[path.suffix], quality=88)
+        return write_bytes(path, buffer.getvalue())
+
+    def picture(self, cell: Cell, side: int = SIDE) -> Image.Image | None:
+        """The cell's images as one picture, or None where there is none."""
+        if not cell.images:
+            return None
+        images = [thumbnails.opened(path) for path in cell.images]
+        if len(images) < self.images_per_cell:
+            from PIL import Image
+
+            empty = Image.new("RGB", images[0].size, "#dddddd")
+            images += [empty] * (self.images_per_cell - len(images))
+        return thumbnails.square(images, side)
+
+    @property
+    def texts(self) -> list[Heading]:
+        """Headings with a long text: the prompts, which stand under the table in full."""
+        return [heading for heading in (*self.rows, *self.columns) if heading.text]
+
+    @cached_property
+    def _uris(self) -> dict[str, str]:
+        """Pictures of all cells for HTML; quality goes down until they fit."""
+        pictures = {cell.name: self.picture(cell) for row in self.cells for cell in row if cell.images}
+        uris: dict[str, str] = {}
+        for side, quality in ((SIDE, 80), (SIDE, 55), (200, 50), (140, 40), (90, 35)):
+            uris = {
+                name: thumbnails.data_uri(thumbnails.fitted(picture, side), quality)
+                for name, picture in pictures.items()
+                if picture is not None
+            }
+            if sum(map(len, uris.values())) < MAX_HTML_BYTES:
+                break
+        return uris
+
+
+def table(
+    experiments: Iterable[str | Experiment],
+    prompts: PromptSet,
+    *,
+    results: str | Path = "results",
+    root: str | Path = "experiments",
+    images_per_cell: int = 4,
+    rows: Literal["experiments", "prompts"] = "experiments",
+    reference: str | Path | Sequence[str | Path] | None = None,
+) -> Table:
+    """Put the images of experiments side by side, one prompt beside the other.
+
+    Args:
+        experiments: names or experiments; "base" is the base model itself.
+        prompts: the prompt set that the images were generated with.
+        results: folder that `generate` wrote to.
+        root: folder of the experiments, for the hyperparameters under the names.
+        images_per_cell: 1, 2 or 4; four make a 2×2 picture as in homework A.
+        rows: what stands in the rows; the other stands in the columns.
+        reference: a photo of the subject, several, or a folder of them, as the first row or column.
+
+    Returns:
+        The table. A cell without images says what to run.
+
+    Raises:
+        ValueError: no experiment, or another number of images per cell.
+
+    Taught in: notebooks/02
+    """
+    names = [entry if isinstance(entry, str) else entry.name for entry in experiments]
+    _check(names, images_per_cell, rows)
+    headings = captions(names, root)
+    cells = [_cells(name, prompts, Path(results), images_per_cell) for name in names]
+    photos = _reference_photos(reference)
+    if photos:
+        headings = [Heading("photos", ("of the subject",)), *headings]
+        cells = [_photo_cells(photos, len(prompts.prompts), images_per_cell), *cells]
+    whole = Table(
+        rows=tuple(headings),
+        columns=tuple(Heading(name, text=text) for name, text in prompts.prompts.items()),
+        cells=tuple(cells),
+        images_per_cell=images_per_cell,
+    )
+    return whole if rows == "experiments" else whole.transposed()
+
+
+def _check(names: list[str], images_per_cell: int, rows: str) -> None:
+    if not names:
+        raise ValueError("a table needs at least one experiment. Name some, or take sdlab.experiment.find().")
+    if images_per_cell not in (1, 2, 4):
+        raise ValueError(f"images_per_cell must be 1, 2 or 4, got {images_per_cell}.")
+    if rows not in ("experiments", "prompts"):
+        raise ValueError(f"rows must be 'experiments' or 'prompts', got {rows!r}.")
+
+
+def _cells(name: str, prompts: PromptSet, results: Path, images_per_cell: int) -> tuple[Cell, ...]:
+    """One experiment's cells; an image that its record says was made from other words is not shown."""
+    said = {record.path.name: record.prompt for record in load_images(name, results=results)}
+    cells = []
+    for prompt, text in prompts.prompts.items():
+        wanted = [results / name / f"{prompt}_img{n}.png" for n in range(1, images_per_cell + 1)]
+        there = [path for path in wanted if path.is_file()]
+        images = tuple(path for path in there if said.get(path.name, text) == text)
+        hint = ""
+        if len(images) < images_per_cell:
+            having = f"{len(images)} of {images_per_cell} images" if images else "no images yet"
+            having = "images of another prompt" if len(images) < len(there) else having
+            hint = f"{having}: run sdlab generate --experiments {name}"
+        cells.append(Cell(f"{name}_{prompt}", f"{name}, {prompt}: {text}", images, hint))
+    return tuple(cells)
+
+
+def _reference_photos(reference: str | Path | Sequence[str | Path] | None) -> list[Path]:
+    if reference is None:
+        return []
+    paths = [Path(reference)] if isinstance(reference, str | Path) else [Path(path) for path in reference]
+    photos = []
+    for path in paths:
+        photos += sorted(path.glob("*.png")) if path.is_dir() else [path]
+    if not photos or not all(path.is_file() for path in photos):
+        raise ValueError(f"reference must name photos or a folder of PNG images, got {reference!r}.")
+    return photos
+
+
+def _photo_cells(photos: list[Path], count: int, images_per_cell: int) -> tuple[Cell, ...]:
+    """Other photos of the subject in every cell, from the beginning again where they run out."""
+    cells = []
+    for index in range(count):
+        first = index * images_per_cell
+        shown = tuple(photos[(first + n) % len(photos)] for n in range(images_per_cell))
+        cells.append(Cell(f"photos_{index + 1}", "photos of the subject", shown))
+    return tuple(cells)
+
+
+def _lines(heading: Heading) -> str:
+    return "".join(f"<br>{markdown_text(line)}" for line in heading.details)

@@ -1,0 +1,209 @@
+"""Tables: what stands in the cells, in every form, whatever the prompts say."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from sdlab.captions import captions, number
+from sdlab.experiment import DreamBooth, Experiment, LoRA
+from sdlab.prompts import PromptSet
+from sdlab.table import Table, table
+
+PROMPTS = PromptSet({"street": "portrait of sks woman, on the street", "moon": "sks woman on the moon"})
+
+
+def image(path: Path, colour: str = "red", side: int = 128) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (side, side), colour).save(path)
+    return path
+
+
+@pytest.fixture
+def course(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with two LoRAs, a DreamBooth and the base model's images."""
+    monkeypatch.chdir(tmp_path)
+    for name, chosen in {
+        "dreambooth": DreamBooth(learning_rate=2e-6),
+        "lora_a": LoRA(rank=4, learning_rate=2e-4, instance_data_dir="/home/me/secret"),
+        "lora_b": LoRA(rank=8, learning_rate=2e-4, max_train_steps=500),
+    }.items():
+        Experiment(name).begin(chosen, {})
+    for name in ("base", "dreambooth", "lora_a", "lora_b"):
+        for prompt in PROMPTS.prompts:
+            for n in range(1, 5):
+                image(tmp_path / "results" / name / f"{prompt}_img{n}.png")
+    return tmp_path
+
+
+NAMES = ["base", "dreambooth", "lora_a", "lora_b"]
+
+
+class Tags(HTMLParser):
+    """The elements that a browser would make of some HTML."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+def test_rows_are_experiments_and_columns_prompts(course: Path) -> None:
+    made = table(NAMES, PROMPTS)
+    assert [row.title for row in made.rows] == ["base model", "dreambooth", "lora_a", "lora_b"]
+    assert [column.title for column in made.columns] == ["street", "moon"]
+    assert made.cells[2][1].images == tuple(Path(f"results/lora_a/moon_img{n}.png") for n in range(1, 5))
+    turned = table(NAMES, PROMPTS, rows="prompts")
+    assert turned.cells[1][2] == made.cells[2][1]
+    assert turned.rows == made.columns
+
+
+def test_captions_name_what_differs_and_no_folder(course: Path) -> None:
+    details = {heading.title: heading.details for heading in captions(NAMES)}
+    assert details["base model"] == ("not trained",)
+    assert details["dreambooth"] == ("DreamBooth", "learning_rate 2e-6")
+    assert details["lora_a"] == ("LoRA", "learning_rate 2e-4", "max_train_steps 800", "rank 4")
+    assert details["lora_b"] == ("LoRA", "learning_rate 2e-4", "max_train_steps 500", "rank 8")
+    assert "secret" not in table(NAMES, PROMPTS).html()
+
+
+@pytest.mark.parametrize(("count", "size"), [(1, (260, 260)), (2, (260, 129)), (4, (260, 260))])
+def test_pictures_of_one_two_and_four_images(course: Path, count: int, size: tuple[int, int]) -> None:
+    for n, colour in enumerate(["red", "lime", "blue", "yellow"], 1):
+        image(course / f"results/base/street_img{n}.png", colour)
+    made = table(["base"], PROMPTS, images_per_cell=count)
+    picture = made.picture(made.cells[0][0])
+    assert picture is not None and picture.size == size
+    corners = [picture.getpixel(at) for at in ((10, 10), (250, 10))]
+    assert corners == [(255, 0, 0), (255, 0, 0) if count == 1 else (0, 255, 0)]
+    if count == 4:
+        assert picture.getpixel((10, 250)) == (0, 0, 255)
+
+
+def test_a_missing_image_says_what_to_run(course: Path) -> None:
+    (course / "results/lora_b/moon_img4.png").unlink()
+    html = table(["lora_b", "later"], PROMPTS).html()
+    assert "3 of 4 images: run sdlab generate --experiments lora_b" in html
+    assert html.count("no images yet: run sdlab generate --experiments later") == 2
+
+
+def test_images_of_other_words_are_not_shown_as_these(course: Path) -> None:
+    record = {
+        "file": "street_img1.png", "experiment": "base", "prompt_name": "street", "number": 1,
+        "prompt": "something else", "negative_prompt": "", "seed": 0, "num_inference_steps": 20,
+        "guidance_scale": 7.5, "sampler": "dpm++", "resolution": 128, "model": "x",
+    }  # fmt: skip
+    (course / "results/base/images.json").write_text(json.dumps({"images": [record]}))
+    made = table(["base"], PROMPTS, images_per_cell=1)
+    assert made.cells[0][0].images == ()
+    assert "another prompt" in made.cells[0][0].hint
+    assert made.cells[0][1].images
+
+
+def test_reference_photos_are_the_first_row(course: Path) -> None:
+    for n in range(3):
+        image(course / f"data/instance_images/{n}.png", "green")
+    made = table(["base"], PROMPTS, images_per_cell=2, reference="data/instance_images")
+    assert made.rows[0].title == "photos"
+    assert [path.stem for cell in made.cells[0] for path in cell.images] == ["0", "1", "2", "0"]
+    with pytest.raises(ValueError, match="reference must name photos"):
+        table(["base"], PROMPTS, reference="nowhere.png")
+
+
+HOSTILE = PromptSet(
+    {
+        "html": "<img src=x onerror=alert(1)></table><script>alert(2)</script>",
+        "formula": "cost $x_{$ and `code` | *bold* [link](javascript:alert(3)) $$",
+        "cyrillic": "портрет женщины " * 20,
+        "emoji": "😀 👩🏽‍🚀 שלום עולם",
+    }
+)
+
+
+def test_hostile_prompts_are_only_text(course: Path) -> None:
+    for name in HOSTILE.prompts:
+        image(course / f"results/base/{name}_img1.png")
+    made = table(["base"], HOSTILE, images_per_cell=1)
+    tags = Tags(made.html())
+    assert not {"script", "iframe"} & {tag for tag, _ in tags.found}
+    assert all(not name.startswith("on") for _, attributes in tags.found for name in attributes)
+    images = [attributes for tag, attributes in tags.found if tag == "img"]
+    assert len(images) == 4
+    assert all(str(one["src"]).startswith("data:image/webp;base64,") and one["alt"] for one in images)
+    assert HOSTILE.prompts["html"] in str(images[0]["alt"])
+
+    markdown = made.markdown(course / "out")
+    tags = Tags(markdown)
+    assert {tag for tag, _ in tags.found} == {"img", "br"}
+    assert all(not name.startswith("on") for _, attributes in tags.found for name in attributes)
+    assert "$" not in markdown and "`" not in markdown and "](" not in markdown
+    rows = [line for line in markdown.splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in rows} == {6}  # four prompts and the heading: no cell was broken
+    made.png(course / "hostile.png")
+    made.transposed().png(course / "hostile.png", title=HOSTILE.prompts["html"])
+
+
+def test_markdown_links_are_relative_and_there(course: Path) -> None:
+    folder = course / "out"
+    markdown = table(NAMES, PROMPTS).markdown(folder)
+    links = re.findall(r'src="([^"]+)"', markdown)
+    assert len(links) == 8
+    assert all((folder / link).is_file() and not link.startswith("/") for link in links)
+    assert str(course) not in markdown
+
+
+def test_ten_experiments_of_twenty_images_stay_below_a_megabyte(tmp_path: Path) -> None:
+    prompts = PromptSet({f"prompt{k}": "a prompt" for k in range(1, 6)})
+    for e in range(10):
+        for k in range(1, 6):
+            for n in range(1, 5):
+                path = tmp_path / f"results/e{e}/prompt{k}_img{n}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.effect_noise((128, 128), 90).save(path)  # noise is the hardest to compress
+    start = time.perf_counter()
+    html = table([f"e{e}" for e in range(10)], prompts, results=tmp_path / "results").html()
+    assert time.perf_counter() - start < 15  # 2 s when nothing else runs; a busy machine is allowed more
+    assert len(html) < 1_000_000
+
+
+def test_png_shows_every_row_and_column(course: Path) -> None:
+    path = table(NAMES, PROMPTS).png(course / "table.png", title="A title")
+    with Image.open(path) as drawn:
+        assert drawn.width > 2 * 260 and drawn.height > 4 * 260
+        red = sum(
+            count for count, colour in drawn.convert("RGB").getcolors(10**6) or [] if colour == (255, 0, 0)
+        )
+    assert red > 0.9 * 8 * 260 * 260 * 0.98
+    assert table(NAMES, PROMPTS).png(course / "table.webp").stat().st_size < path.stat().st_size
+    with pytest.raises(ValueError, match=r"must end with \.png"):
+        table(NAMES, PROMPTS).png(course / "table.bmp")
+
+
+def test_wrong_arguments_are_named(course: Path) -> None:
+    with pytest.raises(ValueError, match="1, 2 or 4, got 3"):
+        table(NAMES, PROMPTS, images_per_cell=3)
+    with pytest.raises(ValueError, match="at least one experiment"):
+        table([], PROMPTS)
+    with pytest.raises(ValueError, match="'experiments' or 'prompts', got 'columns'"):
+        table(NAMES, PROMPTS, rows="columns")  # type: ignore[arg-type]
+
+
+def test_numbers_are_written_as_people_write_them() -> None:
+    figures = [2e-4, 5e-3, 1.2, 800, 0.9, 1e-8, 0.0]
+    assert [number(n) for n in figures] == ["2e-4", "5e-3", "1.2", "800", "0.9", "1e-8", "0"]
+
+
+def test_a_table_shows_itself_in_a_notebook(course: Path) -> None:
+    made = table(NAMES, PROMPTS)
+    assert isinstance(made, Table)
+    assert made._repr_html_() == made.html()
+    assert "position: sticky" in made.html() and "overflow-x: auto" in made.html()
