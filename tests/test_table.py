@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sdlab.captions import captions, number
 from sdlab.experiment import DreamBooth, Experiment, LoRA
 from sdlab.prompts import PromptSet
-from sdlab.table import Table, table
+from sdlab.table import Table, captions, number, table
 
 PROMPTS = PromptSet({"street": "portrait of sks woman, on the street", "moon": "sks woman on the moon"})
 

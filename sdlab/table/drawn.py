@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont
 
-    from sdlab.table import Heading, Table
+    from sdlab.table.captions import Heading
+    from sdlab.table.contents import Table
 
 CELL, GAP, MARGIN, HEAD = 260, 14, 36, 190
 INK, QUIET, PAPER, EMPTY = "#1d1f24", "#676d78", "#ffffff", "#eef0f3"

@@ -1,28 +1,27 @@
-"""Side-by-side tables, experiments × prompts: in a notebook, as Markdown, HTML and PNG."""
+"""What stands in a table's cells, and the table as HTML and Markdown."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
 from sdlab import thumbnails
 from sdlab.atomic import write_bytes
-from sdlab.captions import Heading, captions
 from sdlab.experiment import Experiment
 from sdlab.generate import load_images
 from sdlab.prompts import PromptSet
+from sdlab.table.captions import Heading, captions
 from sdlab.templates import markdown_text, render
 
 if TYPE_CHECKING:
     from PIL import Image
 
 SIDE = 260  # pixels of a cell's picture; shown smaller, so that it is sharp on fine screens
-MAX_HTML_BYTES = 900_000
+MAX_BYTES = 900_000
 
 
 @dataclass(frozen=True)
@@ -57,16 +56,19 @@ class Table:
         cells = tuple(zip(*self.cells, strict=True))
         return replace(self, rows=self.columns, columns=self.rows, cells=cells)
 
-    def html(self, width: int = 180) -> str:
-        """The table as HTML that carries its pictures in itself, below 1 MB.
+    def html(self, width: int = 180, max_bytes: int = MAX_BYTES) -> str:
+        """The table as HTML that carries its pictures in itself.
 
         Args:
             width: width of a cell's picture on the page, in CSS pixels.
+            max_bytes: what the pictures may take; their quality goes down until they fit.
 
         Returns:
             HTML for a notebook cell or a page. It scrolls sideways, the first column stays.
         """
-        return render("table.html", table=self, uris=self._uris, width=width)
+        pictures = self._encoded(max_bytes * 3 // 4)  # base64 writes three bytes as four letters
+        uris = {name: thumbnails.data_uri(content) for name, content in pictures.items()}
+        return render("table.html", table=self, uris=uris, width=width)
 
     def _repr_html_(self) -> str:
         return self.html()
@@ -75,28 +77,30 @@ class Table:
         missing = sum(bool(cell.hint) for row in self.cells for cell in row)
         return f"Table({len(self.rows)} rows × {len(self.columns)} columns, {missing} cells incomplete)"
 
-    def markdown(self, folder: str | Path, pictures: str = "pictures", width: int = 150) -> str:
+    def markdown(
+        self, folder: str | Path, pictures: str = "pictures", width: int = 150, max_bytes: int = MAX_BYTES
+    ) -> str:
         """The table as Markdown with relative links; its pictures are written below `folder`.
 
         Args:
             folder: where the Markdown file will lie.
             pictures: folder for the pictures, relative to `folder`.
             width: width of a picture on the page.
+            max_bytes: what the pictures may take; their quality goes down until they fit.
 
         Returns:
             The Markdown text.
         """
-        target = Path(folder) / pictures
-        target.mkdir(parents=True, exist_ok=True)
+        encoded = self._encoded(max_bytes)
         lines = ["| |" + "".join(f" **{markdown_text(c.title)}**{_lines(c)} |" for c in self.columns)]
         lines.append("|---|" + ":-:|" * len(self.columns))
         for heading, cells in zip(self.rows, self.cells, strict=True):
             parts = [f"| **{markdown_text(heading.title)}**{_lines(heading)} |"]
             for cell in cells:
                 text = markdown_text(cell.hint) if cell.hint else ""
-                if (sheet := self.picture(cell)) is not None:
+                if cell.name in encoded:
                     name = f"{cell.name}_{self.images_per_cell}.webp"
-                    write_bytes(target / name, thumbnails.webp(sheet))
+                    write_bytes(Path(folder) / pictures / name, encoded[cell.name])
                     link = f'<img src="{pictures}/{quote(name)}" width="{width}"'
                     link += f' alt="{markdown_text(cell.alt)}">'
                     text = f"{link}<br>{text}" if text else link
@@ -115,7 +119,7 @@ class Table:
         Returns:
             The path.
         """
-        from sdlab.drawn_table import draw_table
+        from sdlab.table.drawn import draw_table
 
         path = Path(path)
         formats = {".png": "PNG", ".webp": "WEBP", ".jpg": "JPEG"}
@@ -142,20 +146,19 @@ class Table:
         """Headings with a long text: the prompts, which stand under the table in full."""
         return [heading for heading in (*self.rows, *self.columns) if heading.text]
 
-    @cached_property
-    def _uris(self) -> dict[str, str]:
-        """Pictures of all cells for HTML; quality goes down until they fit."""
+    def _encoded(self, max_bytes: int) -> dict[str, bytes]:
+        """Pictures of all cells as WebP, in the best quality that fits."""
         pictures = {cell.name: self.picture(cell) for row in self.cells for cell in row if cell.images}
-        uris: dict[str, str] = {}
+        encoded: dict[str, bytes] = {}
         for side, quality in ((SIDE, 80), (SIDE, 55), (200, 50), (140, 40), (90, 35)):
-            uris = {
-                name: thumbnails.data_uri(thumbnails.fitted(picture, side), quality)
+            encoded = {
+                name: thumbnails.webp(thumbnails.fitted(picture, side), quality)
                 for name, picture in pictures.items()
                 if picture is not None
             }
-            if sum(map(len, uris.values())) < MAX_HTML_BYTES:
+            if sum(map(len, encoded.values())) < max_bytes:
                 break
-        return uris
+        return encoded
 
 
 def table(
