@@ -170,7 +170,7 @@ def can_run(machine: Machine) -> dict[str, tuple[bool, str]]:
     needs = {  # GPU memory and disk, in GB
         "mini: the whole course": (0, 1),
         "sd15: images": (6, 10),
-        "sd15: LoRA": (12, 10),
+        "sd15: LoRA": (8, 10),
         "sd15: DreamBooth, UNet only": (16, 30),
         "sd15: DreamBooth, UNet and text encoder": (24, 30),
     }
