@@ -6,7 +6,7 @@ import base64
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -65,7 +65,7 @@ def data_uri(image: Image.Image | bytes, quality: int = 80) -> str:
     return "data:image/webp;base64," + base64.b64encode(content).decode("ascii")
 
 
-def opened(path: str | Path) -> Image.Image:
+def opened(path: str | Path | IO[bytes]) -> Image.Image:
     """The file's picture, read completely and closed again."""
     from PIL import Image
 

@@ -2,5 +2,18 @@
 
 from sdlab.table.captions import Heading, captions, hyperparameters_of, number, written
 from sdlab.table.contents import Cell, Table, table
+from sdlab.table.figures import Figures, duration, summary
 
-__all__ = ["Cell", "Heading", "Table", "captions", "hyperparameters_of", "number", "table", "written"]
+__all__ = [
+    "Cell",
+    "Figures",
+    "Heading",
+    "Table",
+    "captions",
+    "duration",
+    "hyperparameters_of",
+    "number",
+    "summary",
+    "table",
+    "written",
+]

@@ -56,19 +56,20 @@ class Table:
         cells = tuple(zip(*self.cells, strict=True))
         return replace(self, rows=self.columns, columns=self.rows, cells=cells)
 
-    def html(self, width: int = 180, max_bytes: int = MAX_BYTES) -> str:
+    def html(self, width: int = 180, max_bytes: int = MAX_BYTES, *, texts: bool = True) -> str:
         """The table as HTML that carries its pictures in itself.
 
         Args:
             width: width of a cell's picture on the page, in CSS pixels.
             max_bytes: what the pictures may take; their quality goes down until they fit.
+            texts: whether the prompts stand in full under the table.
 
         Returns:
             HTML for a notebook cell or a page. It scrolls sideways, the first column stays.
         """
         pictures = self._encoded(max_bytes * 3 // 4)  # base64 writes three bytes as four letters
         uris = {name: thumbnails.data_uri(content) for name, content in pictures.items()}
-        return render("table.html", table=self, uris=uris, width=width)
+        return render("table.html", table=self, uris=uris, width=width, texts=self.texts if texts else [])
 
     def _repr_html_(self) -> str:
         return self.html()
@@ -78,7 +79,13 @@ class Table:
         return f"Table({len(self.rows)} rows × {len(self.columns)} columns, {missing} cells incomplete)"
 
     def markdown(
-        self, folder: str | Path, pictures: str = "pictures", width: int = 150, max_bytes: int = MAX_BYTES
+        self,
+        folder: str | Path,
+        pictures: str = "pictures",
+        width: int = 150,
+        max_bytes: int = MAX_BYTES,
+        *,
+        texts: bool = True,
     ) -> str:
         """The table as Markdown with relative links; its pictures are written below `folder`.
 
@@ -87,27 +94,25 @@ class Table:
             pictures: folder for the pictures, relative to `folder`.
             width: width of a picture on the page.
             max_bytes: what the pictures may take; their quality goes down until they fit.
+            texts: whether the prompts stand in full under the table.
 
         Returns:
             The Markdown text.
         """
-        encoded = self._encoded(max_bytes)
-        lines = ["| |" + "".join(f" **{markdown_text(c.title)}**{_lines(c)} |" for c in self.columns)]
-        lines.append("|---|" + ":-:|" * len(self.columns))
+        links = {}
+        for name, content in self._encoded(max_bytes).items():
+            link = f"{pictures}/{name}_{self.images_per_cell}.webp"
+            write_bytes(Path(folder) / link, content)
+            links[name] = quote(link)
+        first = [] if self.bare else [" "]
+        lines = ["|".join(["", *first, *(_head(heading) for heading in self.columns), ""])]
+        lines.append("|".join(["", *("---" for _ in first), *(":-:" for _ in self.columns), ""]))
         for heading, cells in zip(self.rows, self.cells, strict=True):
-            parts = [f"| **{markdown_text(heading.title)}**{_lines(heading)} |"]
-            for cell in cells:
-                text = markdown_text(cell.hint) if cell.hint else ""
-                if cell.name in encoded:
-                    name = f"{cell.name}_{self.images_per_cell}.webp"
-                    write_bytes(Path(folder) / pictures / name, encoded[cell.name])
-                    link = f'<img src="{pictures}/{quote(name)}" width="{width}"'
-                    link += f' alt="{markdown_text(cell.alt)}">'
-                    text = f"{link}<br>{text}" if text else link
-                parts.append(f" {text} |")
-            lines.append("".join(parts))
-        lines += [""] + [f"- **{markdown_text(h.title)}**: {markdown_text(h.text)}" for h in self.texts]
-        return "\n".join(lines).rstrip() + "\n"
+            shown = [_markdown_cell(cell, links.get(cell.name), width) for cell in cells]
+            lines.append("|".join(["", *([] if self.bare else [_head(heading)]), *shown, ""]))
+        if texts and self.texts:
+            lines += ["", *(f"- **{markdown_text(h.title)}**: {markdown_text(h.text)}" for h in self.texts)]
+        return "\n".join(lines) + "\n"
 
     def png(self, path: str | Path, title: str = "") -> Path:
         """The table as one picture with readable labels.
@@ -140,6 +145,11 @@ class Table:
             empty = Image.new("RGB", images[0].size, "#dddddd")
             images += [empty] * (self.images_per_cell - len(images))
         return thumbnails.square(images, side)
+
+    @property
+    def bare(self) -> bool:
+        """Whether no row has a heading, as in a sheet of photos."""
+        return not any(heading.title for heading in self.rows)
 
     @property
     def texts(self) -> list[Heading]:
@@ -255,5 +265,11 @@ def _photo_cells(photos: list[Path], count: int, images_per_cell: int) -> tuple[
     return tuple(cells)
 
 
-def _lines(heading: Heading) -> str:
-    return "".join(f"<br>{markdown_text(line)}" for line in heading.details)
+def _head(heading: Heading) -> str:
+    title = f"**{markdown_text(heading.title)}**" if heading.title else ""
+    return " " + "<br>".join([title, *map(markdown_text, heading.details)]) + " "
+
+
+def _markdown_cell(cell: Cell, link: str | None, width: int) -> str:
+    parts = [f'<img src="{link}" width="{width}" alt="{markdown_text(cell.alt)}">'] if link else []
+    return " " + "<br>".join(parts + ([markdown_text(cell.hint)] if cell.hint else [])) + " "

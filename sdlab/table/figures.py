@@ -1,0 +1,141 @@
+"""The figures of experiments as a table: what differs, what training took, what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sdlab.experiment import Experiment
+from sdlab.table.captions import BASE, METHOD_NAMES, NOT_SHOWN, hyperparameters_of, number
+from sdlab.templates import code, markdown_text, render
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One row of figures per experiment; a notebook shows it as a table.
+
+    Args:
+        rows: column to value, the same columns in every row.
+    """
+
+    rows: tuple[dict[str, str], ...]
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns that say something: filled in any row, and the method only where there are several."""
+        names = dict.fromkeys(name for row in self.rows for name in row)
+        shown = [name for name in names if any(row.get(name) for row in self.rows)]
+        methods = {row["method"] for row in self.rows if row.get("method")}
+        return [name for name in shown if name != "method" or len(methods) > 1]
+
+    def html(self) -> str:
+        """The figures as an HTML table."""
+        return render("figures.html", figures=self)
+
+    def _repr_html_(self) -> str:
+        return self.html()
+
+    def markdown(self) -> str:
+        """The figures as a Markdown table."""
+        if not self.rows:
+            return ""
+        lines = ["| " + " | ".join(self.columns) + " |", "|---" * len(self.columns) + "|"]
+        for row in self.rows:
+            cells = [markdown_text(row.get(name, "")) for name in self.columns]
+            cells[0] = code(row.get(self.columns[0], ""))
+            lines.append("| " + " | ".join(cells) + " |")
+        return "\n".join(lines) + "\n"
+
+
+def summary(
+    experiments: Iterable[str | Experiment],
+    *,
+    root: str | Path = "experiments",
+    measurements: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Figures:
+    """What differs between experiments, what their training took, and what was measured.
+
+    Args:
+        experiments: names or experiments; "base" has measurements only.
+        root: folder of the experiments.
+        measurements: experiment to the name and value of each measurement; a value is a number, or a
+            mean with the ends of its interval.
+
+    Returns:
+        One row per experiment.
+
+    Taught in: notebooks/02
+    """
+    found = [entry if isinstance(entry, Experiment) else _experiment(entry, root) for entry in experiments]
+    known = [hyperparameters_of(one.name, one.root) if one else {} for one in found]
+    differing = _differing([values for values in known if values])
+    measured = measurements or {}
+    names = dict.fromkeys(name for one in found for name in measured.get(one.name if one else BASE, {}))
+    rows = []
+    for one, values in zip(found, known, strict=True):
+        row = {
+            "experiment": one.name if one else BASE,
+            "method": METHOD_NAMES.get(values.get("method", ""), ""),
+        }
+        row |= {name: _short(values.get(name)) for name in differing}
+        row |= _training_figures(one) if one else {}
+        mine = measured.get(row["experiment"], {})
+        rows.append(row | {name: measurement_text(mine[name]) if name in mine else "" for name in names})
+    columns = dict.fromkeys(name for row in sorted(rows, key=len, reverse=True) for name in row)
+    return Figures(tuple({name: row.get(name, "") for name in columns} for row in rows))
+
+
+def measurement_text(value: Any) -> str:
+    """A measured value in words: `0.83`, or `0.83 (0.79 to 0.86)` with its interval."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        mean, low, high = value
+        return f"{mean:.3g} ({low:.3g} to {high:.3g})"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _experiment(name: str, root: str | Path) -> Experiment | None:
+    return None if name == BASE else Experiment(name, Path(root))
+
+
+def _differing(known: list[dict[str, Any]]) -> list[str]:
+    """Hyperparameters to show: the rate, the rank, and whatever isn't the same in all that have it."""
+    names = dict.fromkeys(name for values in known for name in values if name not in NOT_SHOWN)
+    shown = []
+    for name in names:
+        values = {str(one[name]) for one in known if name in one}
+        if len(values) > 1 or name in ("learning_rate", "rank"):
+            shown.append(name)
+    return shown
+
+
+def _training_figures(experiment: Experiment) -> dict[str, str]:
+    record = experiment.record
+    figures = {
+        "status": "" if record.get("status") == "finished" else experiment.status,
+        "steps": str(record.get("steps", "")),
+        "time": duration(record["seconds"]) if "seconds" in record else "",
+        "trained weights": f"{record['trainable_parameters']:,}" if "trainable_parameters" in record else "",
+        "size": f"{record['size_mb']:.3g} MB" if "size_mb" in record else "",
+        "loss at the end": f"{record['final_loss']:.3f}" if "final_loss" in record else "",
+    }
+    if experiment.status == "failed":
+        figures["status"] = f"failed: {record.get('message', '')}"
+    return figures
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it: `48 s`, `6 min 5 s`, `2 h 3 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.2g} s" if seconds < 9.5 else f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s" if whole % 60 else f"{whole // 60} min"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "" if value is None else number(value)
