@@ -1,0 +1,241 @@
+"""Experiments × prompts × seeds → images in results/."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from sdlab.atomic import write_json
+from sdlab.basemodel import base_fingerprint
+from sdlab.experiment import Experiment
+from sdlab.profiles import profile
+from sdlab.prompts import PromptSet
+from sdlab.sampling import (
+    Sampling,
+    batches,
+    choose_sampling,
+    class_images,
+    read_record,
+    ready_pipeline,
+    sample,
+    warn_of_cut_prompts,
+    write_image,
+)
+
+__all__ = ["ImageRecord", "class_images", "generate", "load_images"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageRecord:
+    """One image in results/ and everything that made it.
+
+    Args:
+        path: The file.
+        experiment: Its experiment, or `base`.
+        prompt_name: The prompt's name in its prompt set.
+        number: From 1 on, for each prompt.
+        prompt: The prompt.
+        negative_prompt: The negative prompt.
+        seed: Of this image.
+        num_inference_steps: Denoising steps.
+        guidance_scale: Strength of classifier-free guidance.
+        sampler: A key of `sampling.SAMPLERS`.
+        resolution: Side in pixels.
+        model: Fingerprint of the weights.
+    """
+
+    path: Path = field(compare=False)
+    experiment: str
+    prompt_name: str
+    number: int
+    prompt: str
+    negative_prompt: str
+    seed: int
+    num_inference_steps: int
+    guidance_scale: float
+    sampler: str
+    resolution: int
+    model: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Gives the record as images.json holds it.
+
+        Returns:
+            The fields, with `file` (the name alone, so that the folder can move) for `path`.
+        """
+        values = asdict(self)
+        return {"file": values.pop("path").name, **values}
+
+
+def generate(
+    experiments: str | Experiment | Sequence[str | Experiment],
+    prompts: PromptSet,
+    *,
+    images_per_prompt: int = 4,
+    seed: int = 0,
+    num_inference_steps: int | None = None,
+    guidance_scale: float | None = None,
+    sampler: str = "dpm++",
+    resolution: int | None = None,
+    batch_size: int | None = None,
+    base: str | Path | None = None,
+    root: str | Path = "experiments",
+    results: str | Path = "results",
+    progress: bool = True,
+) -> list[ImageRecord]:
+    """Makes the images of some experiments for a prompt set; an image that is there as described is kept.
+
+    Image n of each prompt has the seed `seed + n - 1` in every experiment, so tables compare like with like.
+
+    Args:
+        experiments: Names of finished experiments; `base` is the base model itself.
+        prompts: The prompt set, its subject filled in.
+        images_per_prompt: Images for each prompt, at least 1.
+        seed: Of each prompt's first image.
+        num_inference_steps: None takes the profile's.
+        guidance_scale: None takes the profile's.
+        sampler: A key of `sampling.SAMPLERS`.
+        resolution: None takes the profile's.
+        batch_size: Images at once; None takes the profile's.
+        base: What `base` stands for; None takes the base of the experiments, or `mini`.
+        root: The folder of all experiments.
+        results: Images go to `<results>/<experiment>/<prompt>_img<n>.png`.
+        progress: Show a progress bar.
+
+    Returns:
+        The records of all images, by experiment, prompt and number.
+
+    Raises:
+        ValueError: An unknown or unfinished experiment, an unfilled `{subject}`, or a bad value.
+
+    Source:
+        Taught in: notebooks/02.
+    """
+    several = [experiments] if isinstance(experiments, str | Experiment) else experiments
+    names = [_name(one) for one in several]
+    _check(prompts, images_per_prompt, seed)
+    choices: dict[str, Any] = {
+        "num_inference_steps": num_inference_steps,
+        "guidance_scale": guidance_scale,
+        "resolution": resolution,
+        "sampler": sampler,
+        "negative_prompt": prompts.negative_prompt,
+    }
+    jobs = []
+    for name in dict.fromkeys(names):  # everything is checked before the first image is made
+        model = _base_of(names, base, root) if name == "base" else Experiment.load(name, root).path
+        sampling = choose_sampling(model, root=root, **choices)
+        folder = Path(results) / (name if name == "base" else Path(model).name)
+        jobs.append((model, sampling, _plan(model, sampling, prompts, images_per_prompt, seed, folder, root)))
+    for model, sampling, records in jobs:
+        size = batch_size or profile(model, root=root).images_per_batch
+        _make(model, sampling, records, size, root, progress)
+    return [record for _, _, records in jobs for record in records]
+
+
+def load_images(experiment: str, *, results: str | Path = "results") -> list[ImageRecord]:
+    """Reads the records of the images that an experiment has.
+
+    Args:
+        experiment: Its name, or `base`.
+        results: The results folder.
+
+    Returns:
+        The records of images whose file is there; empty if there are none.
+    """
+    folder = Path(results) / experiment
+    try:
+        rows = json.loads((folder / "images.json").read_text(encoding="utf-8"))["images"]
+    except FileNotFoundError:
+        return []
+    names = {item.name for item in fields(ImageRecord)}
+    found = [{key: row[key] for key in names & set(row)} | {"path": folder / row["file"]} for row in rows]
+    return [ImageRecord(**values) for values in found if values["path"].is_file()]
+
+
+def _check(prompts: PromptSet, images_per_prompt: int, seed: int) -> None:
+    if images_per_prompt < 1:
+        raise ValueError(
+            f"images_per_prompt must be at least 1, got {images_per_prompt}. The homework shows 4."
+        )
+    if seed < 0:
+        raise ValueError(f"seed must be at least 0, got {seed}.")
+    for name, prompt in prompts.prompts.items():
+        if "{subject}" in prompt:
+            raise ValueError(
+                f"The prompt {name!r} still holds {{subject}}. Fill it in: prompts.fill('sks woman')."
+            )
+
+
+def _name(experiment: str | Experiment) -> str:
+    return str(experiment.path) if isinstance(experiment, Experiment) else str(experiment)
+
+
+def _base_of(names: list[str], base: str | Path | None, root: str | Path) -> str | Path:
+    """What `base` stands for: as given, else what the experiments were trained from in the first place."""
+    if base is not None:
+        return base
+    bases = dict.fromkeys(Experiment.load(name, root).record["base"] for name in names if name != "base")
+    if len(bases) > 1:
+        raise ValueError(
+            f"The experiments have several bases: {', '.join(bases)}. "
+            f"Say which one: base={next(iter(bases))!r}."
+        )
+    return next(iter(bases), "mini")
+
+
+def _plan(
+    model: str | Path,
+    sampling: Sampling,
+    prompts: PromptSet,
+    count: int,
+    seed: int,
+    folder: Path,
+    root: str | Path,
+) -> list[ImageRecord]:
+    weights = base_fingerprint(model, root)
+    return [
+        ImageRecord(
+            path=folder / f"{name}_img{number}.png",
+            experiment=folder.name,
+            prompt_name=name,
+            number=number,
+            prompt=prompt,
+            seed=seed + number - 1,
+            model=weights,
+            **asdict(sampling),
+        )
+        for name, prompt in prompts.prompts.items()
+        for number in range(1, count + 1)
+    ]
+
+
+def _make(
+    model: str | Path,
+    sampling: Sampling,
+    records: list[ImageRecord],
+    size: int,
+    root: str | Path,
+    progress: bool,
+) -> None:
+    """Samples the images that aren't there as described, and writes images.json."""
+    missing = [record for record in records if read_record(record.path) != record.as_dict()]
+    if missing:
+        pipeline = ready_pipeline(model, sampling, root=root)
+        warn_of_cut_prompts(pipeline, [*(record.prompt for record in missing), sampling.negative_prompt])
+        for batch in batches(missing, size, f"images of {records[0].experiment}", progress):
+            images = sample(pipeline, [r.prompt for r in batch], [r.seed for r in batch], sampling)
+            for record, image in zip(batch, images, strict=True):
+                write_image(record.path, image, record.as_dict())
+    _write_list(records)
+
+
+def _write_list(records: list[ImageRecord]) -> None:
+    """Writes images.json anew: these images and the others that are in the folder."""
+    folder = records[0].path.parent
+    rows = {record.path.name: record.as_dict() for record in records}
+    others = (read_record(file) for file in sorted(folder.glob("*_img*.png")) if file.name not in rows)
+    write_json(folder / "images.json", {"images": [*rows.values(), *(row for row in others if row)]})

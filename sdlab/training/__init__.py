@@ -1,0 +1,96 @@
+"""Training: one loop for DreamBooth and LoRA; finished work is kept, killed work goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sdlab.atomic import fingerprint
+from sdlab.basemodel import base_fingerprint, resolve
+from sdlab.experiment import DreamBooth, Experiment, LoRA
+from sdlab.sampling import class_images, image_files
+
+__all__ = ["train"]
+
+
+def train(
+    name: str,
+    hyperparameters: DreamBooth | LoRA,
+    *,
+    root: str | Path = "experiments",
+    progress: bool = True,
+) -> Experiment:
+    """Trains an experiment, or goes on with it where it stopped; a finished one is returned at once.
+
+    Args:
+        name: The experiment's name; its folder is `<root>/<name>`.
+        hyperparameters: `DreamBooth(...)` or `LoRA(...)`, or from `profiles.hyperparameters`.
+        root: The folder of all experiments.
+        progress: Say what is chosen and why, and show a progress bar.
+
+    Returns:
+        The experiment: `finished`, or `stopped` after an interrupt (train it again to go on).
+
+    Raises:
+        ValueError: The base is unknown, there are no images, or the experiment was begun with something else.
+        Locked: Another process trains it.
+        Diverged: The loss is no longer a number; the message says what to change.
+        DiskFull: The disk is full.
+
+    Source:
+        Ruiz et al. 2022, arXiv:2208.12242; Hu et al. 2021, arXiv:2106.09685. Taught in: notebooks/02.
+    """
+    experiment = Experiment(name, Path(root))
+    base = resolve(hyperparameters.pretrained_model_name_or_path, root)
+    images = image_files(hyperparameters.instance_data_dir)
+    if not images and experiment.status != "finished":
+        raise ValueError(
+            f"There are no images in instance_data_dir={hyperparameters.instance_data_dir!r}. "
+            "Put photos into data/raw_images and run `sdlab prepare`."
+        )
+    fingerprints = {
+        "base_fingerprint": base_fingerprint(base.name, root),
+        "instance_images": fingerprint(images) if images else None,
+    }
+    with experiment.lock():
+        experiment.begin(hyperparameters, fingerprints)
+        if experiment.status == "finished":
+            return experiment
+        experiment.update(status="running", base=base.root_name, message="")
+        _run(experiment, hyperparameters, images, progress)
+    return experiment
+
+
+def _run(
+    experiment: Experiment, hyperparameters: DreamBooth | LoRA, images: list[Path], progress: bool
+) -> None:
+    """Trains, and writes down how it ended."""
+    try:
+        sources = [images]
+        if hyperparameters.with_prior_preservation:
+            sources.append(_class_files(experiment, hyperparameters, progress))
+        from sdlab.training.loop import run
+
+        run(experiment, hyperparameters, sources, progress)
+    except KeyboardInterrupt:
+        experiment.update(status="stopped", message="interrupted before the first step")
+    except BaseException as error:
+        experiment.update(status="failed", message=f"{type(error).__name__}: {error}")
+        raise
+
+
+def _class_files(experiment: Experiment, hyperparameters: DreamBooth | LoRA, progress: bool) -> list[Path]:
+    """The class images, sampled as far as missing; the same ones as when the experiment was begun."""
+    number = hyperparameters.num_class_images
+    folder = class_images(
+        hyperparameters.pretrained_model_name_or_path,
+        hyperparameters.class_prompt or "",
+        number,
+        folder=hyperparameters.class_data_dir,
+        root=experiment.root,
+        resolution=hyperparameters.resolution,
+        progress=progress,
+    )
+    files = image_files(folder)[:number]
+    experiment.begin(hyperparameters, {"class_images": fingerprint(files)})
+    experiment.update(class_images=fingerprint(files))
+    return files

@@ -1,0 +1,214 @@
+"""What a training step reads: cached latents, prompt embeddings, and randomness that the step alone decides.
+
+Order, noise, timesteps and the latents' sample of a step come from generators that are seeded with
+(seed, step, stream). There is no state to store: a run that is killed and continued draws what it would
+have drawn.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+from PIL import Image, ImageOps
+from transformers import CLIPTextModel, CLIPTokenizer
+
+_IMAGES_AT_ONCE = 8
+
+
+def generator(seed: int, step: int, stream: str) -> torch.Generator:
+    """Gives the random numbers of one step for one purpose.
+
+    Args:
+        seed: Of the experiment.
+        step: Counted from 0.
+        stream: The purpose, such as `noise`.
+
+    Returns:
+        A generator on the CPU, so that every device draws the same.
+    """
+    digest = hashlib.sha256(f"{seed}/{step}/{stream}".encode()).digest()
+    return torch.Generator("cpu").manual_seed(int.from_bytes(digest[:4], "little"))
+
+
+def order(count: int, batch_size: int, step: int, seed: int, stream: str) -> list[int]:
+    """Chooses the images of a step: each epoch has each image once, in an order of its own.
+
+    Args:
+        count: How many images there are.
+        batch_size: How many the step takes.
+        step: Counted from 0.
+        seed: Of the experiment.
+        stream: The purpose, such as `instance`.
+
+    Returns:
+        Indices of the images.
+    """
+    chosen = []
+    for position in range(step * batch_size, (step + 1) * batch_size):
+        epoch, place = divmod(position, count)
+        chosen.append(
+            int(torch.randperm(count, generator=generator(seed, epoch, f"order of {stream}"))[place])
+        )
+    return chosen
+
+
+@dataclass(frozen=True)
+class Latents:
+    """The VAE's distribution for each image, kept as mean and std and sampled anew in each step.
+
+    Args:
+        mean: (images, channels, height / 8, width / 8), scaled as the UNet reads it.
+        std: The same shape.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def sample(self, indices: list[int], random: torch.Generator) -> torch.Tensor:
+        """Draws latents of some images.
+
+        Args:
+            indices: Which.
+            random: On the CPU.
+
+        Returns:
+            (len(indices), channels, height / 8, width / 8).
+        """
+        mean = self.mean[indices]
+        return mean + self.std[indices] * torch.randn(mean.shape, generator=random).to(mean.device)
+
+
+@torch.no_grad()
+def encode_images(
+    vae: AutoencoderKL, files: Sequence[Path], resolution: int, device: torch.device
+) -> Latents:
+    """Encodes images once, for the whole training.
+
+    Args:
+        vae: The base model's, in float32.
+        files: The images.
+        resolution: Side in pixels; other sizes are scaled and cropped to the middle.
+        device: Where to compute and keep.
+
+    Returns:
+        The latents.
+
+    Raises:
+        ValueError: An image can't be read.
+    """
+    vae.to(device)
+    means, stds = [], []
+    for start in range(0, len(files), _IMAGES_AT_ONCE):
+        pixels = torch.stack([_pixels(file, resolution) for file in files[start : start + _IMAGES_AT_ONCE]])
+        latents = vae.encode(pixels.to(device)).latent_dist  # pixels: (images, 3, height, width) in -1 … 1
+        means.append(latents.mean * vae.config.scaling_factor)
+        stds.append(latents.std * vae.config.scaling_factor)
+    vae.to("cpu")  # not needed again before the export
+    return Latents(torch.cat(means), torch.cat(stds))
+
+
+def _pixels(file: Path, resolution: int) -> torch.Tensor:
+    try:
+        with Image.open(file) as image:
+            square = ImageOps.fit(image.convert("RGB"), (resolution, resolution), Image.Resampling.LANCZOS)
+    except OSError as error:
+        raise ValueError(
+            f"{file} can't be read as an image ({error}). Delete it or put it there again."
+        ) from error
+    data = torch.frombuffer(bytearray(square.tobytes()), dtype=torch.uint8)
+    return data.view(resolution, resolution, 3).permute(2, 0, 1).float() / 127.5 - 1
+
+
+def tokenize(tokenizer: CLIPTokenizer, prompts: Sequence[str], device: torch.device) -> torch.Tensor:
+    """Turns prompts into the text encoder's input.
+
+    Args:
+        tokenizer: The base model's.
+        prompts: Those longer than it reads are cut, as diffusers does.
+        device: Where to keep them.
+
+    Returns:
+        Token ids, (prompts, 77).
+    """
+    length = tokenizer.model_max_length
+    tokens = tokenizer(
+        list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+    )
+    return tokens.input_ids.to(device)
+
+
+class Prompts:
+    """The embeddings of the training prompts: computed once if the text encoder is frozen, else in each step.
+
+    Each prompt is encoded once for a batch, however many images of the batch have it.
+
+    Args:
+        text_encoder: The base model's.
+        input_ids: From `tokenize`.
+        trained: Whether the text encoder is trained.
+    """
+
+    def __init__(self, text_encoder: CLIPTextModel, input_ids: torch.Tensor, *, trained: bool) -> None:
+        self._text_encoder, self._input_ids = text_encoder, input_ids
+        with torch.no_grad():
+            self._cached = None if trained else text_encoder(input_ids)[0]
+
+    def embeddings(self, images_per_prompt: int) -> torch.Tensor:
+        """Gives the embeddings for a batch.
+
+        Args:
+            images_per_prompt: How many images of the batch have each prompt.
+
+        Returns:
+            (prompts * images_per_prompt, 77, dim), the first prompt's first.
+        """
+        one_each = self._text_encoder(self._input_ids)[0] if self._cached is None else self._cached
+        return one_each.repeat_interleave(images_per_prompt, dim=0)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one forward pass reads; the instance images come first, then as many class images.
+
+    Args:
+        latents: (batch, channels, height / 8, width / 8).
+        noise: The same shape.
+        timesteps: (batch,), 0 to 999.
+    """
+
+    latents: torch.Tensor
+    noise: torch.Tensor
+    timesteps: torch.Tensor
+
+
+def draw_batch(
+    sources: Sequence[Latents], batch_size: int, step: int, seed: int, num_timesteps: int
+) -> Batch:
+    """Draws the batch of one step.
+
+    Args:
+        sources: The instance images, and with prior preservation the class images.
+        batch_size: Images from each source.
+        step: Counted from 0; with gradient accumulation, batches are counted.
+        seed: Of the experiment.
+        num_timesteps: Of the noise schedule, 1000 for Stable Diffusion.
+
+    Returns:
+        The batch, on the latents' device.
+    """
+    names = ("instance", "class")
+    drawn = [
+        source.sample(
+            order(len(source.mean), batch_size, step, seed, name), generator(seed, step, f"latents of {name}")
+        )
+        for name, source in zip(names, sources, strict=False)
+    ]
+    latents = torch.cat(drawn)
+    noise = torch.randn(latents.shape, generator=generator(seed, step, "noise"))
+    timesteps = torch.randint(num_timesteps, (len(latents),), generator=generator(seed, step, "timesteps"))
+    return Batch(latents, noise.to(latents.device), timesteps.to(latents.device))

@@ -1,0 +1,68 @@
+"""LoRA: the base stays as it is; low-rank additions to its attention layers are trained, by peft."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionPipeline
+from diffusers.training_utils import cast_training_params
+from diffusers.utils import convert_state_dict_to_diffusers
+from peft import LoraConfig, get_peft_model_state_dict
+
+from sdlab.atomic import write_folder
+from sdlab.experiment import Experiment
+from sdlab.methods import LoRA
+from sdlab.training.data import generator
+
+UNET_TARGETS = ["to_k", "to_q", "to_v", "to_out.0"]
+TEXT_ENCODER_TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj"]
+
+
+def prepare(pipeline: StableDiffusionPipeline, hyperparameters: LoRA, dtype: torch.dtype) -> None:
+    """Adds the adapters and marks their weights to train.
+
+    Args:
+        pipeline: The base model, in float32.
+        hyperparameters: Of the experiment.
+        dtype: What frozen weights may be kept in; the adapters are float32.
+    """
+    for part in (pipeline.unet, pipeline.text_encoder):
+        part.requires_grad_(False)
+        if part.dtype != dtype:
+            part.to(dtype)
+    _add_adapter(pipeline.unet, hyperparameters, UNET_TARGETS, "unet")
+    if hyperparameters.train_text_encoder:
+        _add_adapter(pipeline.text_encoder, hyperparameters, TEXT_ENCODER_TARGETS, "text encoder")
+
+
+def _add_adapter(part: Any, hyperparameters: LoRA, targets: list[str], name: str) -> None:
+    rank = hyperparameters.rank
+    alpha = rank if hyperparameters.lora_alpha is None else hyperparameters.lora_alpha
+    config = LoraConfig(r=rank, lora_alpha=alpha, init_lora_weights="gaussian", target_modules=targets)
+    with torch.random.fork_rng(devices=[]):  # peft initialises from torch's global generator
+        torch.manual_seed(generator(hyperparameters.seed, 0, f"lora of {name}").initial_seed())
+        part.add_adapter(config)
+    cast_training_params([part], torch.float32)
+
+
+def export(pipeline: StableDiffusionPipeline, experiment: Experiment) -> None:
+    """Saves the adapters as diffusers' safetensors file, with what loading needs to know (lora_alpha).
+
+    Args:
+        pipeline: Trained.
+        experiment: Whose folder it goes to.
+
+    Raises:
+        DiskFull: The disk is full.
+    """
+    weights: dict[str, Any] = {}
+    for name, part in (("unet", pipeline.unet), ("text_encoder", pipeline.text_encoder)):
+        if config := getattr(part, "peft_config", None):
+            weights[f"{name}_lora_layers"] = convert_state_dict_to_diffusers(get_peft_model_state_dict(part))
+            weights[f"{name}_lora_adapter_metadata"] = config["default"].to_dict()
+    with write_folder(experiment.path / "lora") as folder:
+        StableDiffusionPipeline.save_lora_weights(folder, **weights)
+    os.replace(experiment.path / "lora" / experiment.lora_file.name, experiment.lora_file)
+    (experiment.path / "lora").rmdir()
