@@ -26,20 +26,29 @@ def test_too_small_a_size_is_refused_with_the_value():
         world.draw(world.sample(0), 8)
 
 
-@pytest.mark.parametrize("change", [
-    {"hair_colour": "pink"}, {"glasses": "sunglasses"}, {"hat": "hat"}, {"scene": "forest"}, {"skin": "dark"},
-    {"expression": "crying"}, {"framing": "full height"}, {"style": "cartoon"}, {"pose": "arms raised"}, {"flaw": "blurry"},
-])  # fmt: skip
-def test_each_attribute_changes_the_pixels(change):
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [
+        ("hair_colour", "pink"), ("glasses", "sunglasses"), ("hat", "hat"), ("scene", "forest"), ("skin", "dark"),
+        ("expression", "crying"), ("framing", "full height"), ("style", "cartoon"), ("pose", "arms raised"),
+        ("flaw", "blurry"),
+    ],
+)  # fmt: skip
+def test_each_attribute_changes_the_pixels(attribute, value):
     plain = world.Picture(framing="half body")
-    assert np.abs(np.asarray(world.draw(plain), float) - np.asarray(world.draw(replace(plain, **change)), float)).max() > 60
+    before, after = (
+        np.asarray(world.draw(p), float) for p in (plain, world.varied(plain, **{attribute: value}))
+    )
+    assert np.abs(before - after).max() > 60  # grey levels
 
 
 def test_truth_of_a_full_figure():
     truth = world.truth(world.Picture(framing="full height", x=0.0, scene="studio"), 128)
     x, y, visible = truth.keypoints.T
     assert truth.keypoints.shape == (18, 3) and visible.all()
-    assert (truth.depth[y.astype(int), x.astype(int)] > 0.5).all()  # every joint lies on the figure, which is near
+    assert (
+        truth.depth[y.astype(int), x.astype(int)] > 0.5
+    ).all()  # every joint lies on the figure, which is near
     assert truth.depth[5, 5] < 0.3 and truth.depth.dtype == np.float32
     right_shoulder, left_shoulder, ankle = truth.keypoints[2], truth.keypoints[5], truth.keypoints[10]
     assert right_shoulder[0] < left_shoulder[0] and ankle[1] > 100
