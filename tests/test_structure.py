@@ -37,10 +37,12 @@ ORDER = [
     "sampling",
     "training",
     "generate",
+    "scores",
     "table",
     "sweep",
     "report",
     "demo",
+    "commands",
     "cli",
 ]
 HEAVY = {"torch", "numpy", "PIL", "diffusers", "transformers", "peft", "accelerate", "matplotlib", "tyro"}

@@ -91,8 +91,8 @@ def test_pictures_of_one_two_and_four_images(course: Path, count: int, size: tup
 def test_a_missing_image_says_what_to_run(course: Path) -> None:
     (course / "results/lora_b/moon_img4.png").unlink()
     html = table(["lora_b", "later"], PROMPTS).html()
-    assert "3 of 4 images: run sdlab generate --experiments lora_b" in html
-    assert html.count("no images yet: run sdlab generate --experiments later") == 2
+    assert "3 of 4 images: run sdlab generate lora_b" in html
+    assert html.count("no images yet: run sdlab generate later") == 2
 
 
 def test_images_of_other_words_are_not_shown_as_these(course: Path) -> None:
@@ -184,7 +184,7 @@ def test_png_shows_every_row_and_column(course: Path) -> None:
     assert red > 0.9 * 8 * 260 * 260 * 0.98
     assert table(NAMES, PROMPTS).png(course / "table.webp").stat().st_size < path.stat().st_size
     with pytest.raises(ValueError, match=r"must end with \.png"):
-        table(NAMES, PROMPTS).png(course / "table.bmp")
+        table(NAMES, PROMPTS).save(course / "table.bmp")
 
 
 def test_wrong_arguments_are_named(course: Path) -> None:
@@ -206,3 +206,11 @@ def test_a_table_shows_itself_in_a_notebook(course: Path) -> None:
     assert isinstance(made, Table)
     assert made._repr_html_() == made.html()
     assert "position: sticky" in made.html() and "overflow-x: auto" in made.html()
+
+
+def test_the_ending_of_the_file_says_the_form(course: Path) -> None:
+    made = table(NAMES, PROMPTS)
+    assert "data:image/webp" in made.save(course / "out/table.html").read_text(encoding="utf-8")
+    markdown = made.save(course / "out/table.md").read_text(encoding="utf-8")
+    assert all((course / "out" / link).is_file() for link in re.findall(r'src="([^"]+)"', markdown))
+    assert made.save(course / "out/table.jpg").read_bytes().startswith(b"\xff\xd8")

@@ -74,9 +74,15 @@ class Table:
     def _repr_html_(self) -> str:
         return self.html()
 
-    def __repr__(self) -> str:
+    @property
+    def size(self) -> str:
+        """Rows, columns, and how many cells lack images, in words."""
         missing = sum(bool(cell.hint) for row in self.cells for cell in row)
-        return f"Table({len(self.rows)} rows × {len(self.columns)} columns, {missing} cells incomplete)"
+        lacking = f", {missing} cells lack images" if missing else ""
+        return f"{len(self.rows)} rows × {len(self.columns)} columns{lacking}"
+
+    def __repr__(self) -> str:
+        return f"Table({self.size})"
 
     def markdown(
         self,
@@ -129,10 +135,33 @@ class Table:
         path = Path(path)
         formats = {".png": "PNG", ".webp": "WEBP", ".jpg": "JPEG"}
         if path.suffix not in formats:
-            raise ValueError(f"the picture's name must end with .png, .webp or .jpg, got {path.name!r}.")
+            raise ValueError(
+                f"a table's file must end with .png, .webp, .jpg, .html or .md, got {path.name!r}."
+            )
         buffer = io.BytesIO()
         draw_table(self, title).save(buffer, formats[path.suffix], quality=88)
         return write_bytes(path, buffer.getvalue())
+
+    def save(self, path: str | Path, title: str = "") -> Path:
+        """The table as a file; its name's ending says in what form.
+
+        Args:
+            path: ends with .png, .webp, .jpg, .html or .md; a Markdown file's pictures lie beside it.
+            title: line above the table, in a picture.
+
+        Returns:
+            The path.
+
+        Raises:
+            ValueError: another ending.
+        """
+        path = Path(path)
+        if path.suffix == ".html":
+            head = f"<!doctype html><meta charset=utf-8><title>{path.stem}</title>"
+            return write_bytes(path, (head + self.html()).encode())
+        if path.suffix == ".md":
+            return write_bytes(path, self.markdown(path.parent, f"{path.stem}_pictures").encode())
+        return self.png(path, title)
 
     def picture(self, cell: Cell, side: int = SIDE) -> Image.Image | None:
         """The cell's images as one picture, or None where there is none."""
@@ -238,7 +267,7 @@ def _cells(name: str, prompts: PromptSet, results: Path, images_per_cell: int) -
         if len(images) < images_per_cell:
             having = f"{len(images)} of {images_per_cell} images" if images else "no images yet"
             having = "images of another prompt" if len(images) < len(there) else having
-            hint = f"{having}: run sdlab generate --experiments {name}"
+            hint = f"{having}: run sdlab generate {name}"
         cells.append(Cell(f"{name}_{prompt}", f"{name}, {prompt}: {text}", images, hint))
     return tuple(cells)
 

@@ -37,6 +37,13 @@ class Figures:
     def _repr_html_(self) -> str:
         return self.html()
 
+    def text(self) -> str:
+        """The figures as columns for a terminal."""
+        rows = [dict(zip(self.columns, self.columns, strict=True)), *self.rows]
+        widths = {name: max(len(row.get(name, "")) for row in rows) for name in self.columns}
+        lines = ("  ".join(row.get(name, "").ljust(width) for name, width in widths.items()) for row in rows)
+        return "\n".join(line.rstrip() for line in lines)
+
     def markdown(self) -> str:
         """The figures as a Markdown table."""
         if not self.rows:

@@ -1,0 +1,341 @@
+"""What each subcommand of `sdlab` takes and runs; the command line is made from these functions."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tyro.conf import Positional, arg
+
+from sdlab.methods import METHODS, DreamBooth, LoRA
+from sdlab.prompts import HOMEWORK_A, HOMEWORK_B, PromptSet
+
+PROMPT_SETS = {"homework_a": HOMEWORK_A, "homework_b": HOMEWORK_B}
+
+
+def demo(root: Path = Path()) -> None:
+    """The homework from photos to report on the mini model.
+
+    Args:
+        root: Folder to work in; the report ends up in results/report/ below it.
+    """
+    from sdlab.demo import demo as run
+
+    run(root)
+
+
+def prepare(
+    raw: Path = Path("data/raw_images"),
+    out: Path = Path("data/instance_images"),
+    resolution: int | None = None,
+    base: str = "mini",
+) -> None:
+    """Photos -> square images of the right size.
+
+    Args:
+        raw: Folder with the photos as they came.
+        out: Folder for the images and dataset.json.
+        resolution: Side of the images in pixels; None takes the base model's.
+        base: The base model that will be trained: mini, sd15, or a folder.
+    """
+    from sdlab.photos import prepare as run
+    from sdlab.profiles import profile
+
+    side = resolution if resolution is not None else profile(base).resolution
+    print(run(raw, out, side).summary())
+
+
+def class_images(
+    class_prompt: str | None = None,
+    num_class_images: int | None = None,
+    base: str = "mini",
+    class_data_dir: Path | None = None,
+    negative_prompt: str = "",
+    seed: int = 0,
+) -> None:
+    """Images of the class, which prior preservation learns from.
+
+    Args:
+        class_prompt: What they show; None takes the profile's.
+        num_class_images: How many there shall be; None takes the profile's.
+        base: The base model that samples them.
+        class_data_dir: Folder for them; None takes one below data/class_images.
+        negative_prompt: What they don't show.
+        seed: Of the first image.
+    """
+    from sdlab.generate import class_images as run
+    from sdlab.profiles import profile
+
+    chosen = profile(base)
+    number = num_class_images if num_class_images is not None else chosen.num_class_images
+    prompt = class_prompt or chosen.class_prompt
+    folder = run(base, prompt, number, folder=class_data_dir, seed=seed, negative_prompt=negative_prompt)
+    print(f"{number} images of {prompt!r} in {folder}")
+
+
+def train(
+    hyperparameters: DreamBooth | LoRA,
+    name: str | None = None,
+    output_dir: Path | None = None,
+    root: Path = Path("experiments"),
+) -> None:
+    """Train one experiment; one that was killed goes on, a finished one is kept.
+
+    Args:
+        hyperparameters: The flags of diffusers' scripts.
+        name: The experiment's name; None takes one made from the method, rank and learning rate.
+        output_dir: diffusers' way to say it: the experiment's folder.
+        root: Folder of the experiments.
+    """
+    from sdlab.sweep import experiment_name
+    from sdlab.training import train as run
+
+    if name and output_dir:
+        raise ValueError(
+            f"--name {name} and --output_dir {output_dir} both name the experiment. Give one of them."
+        )
+    if output_dir:
+        name, root = output_dir.name, output_dir.parent
+    experiment = run(name or experiment_name(hyperparameters), hyperparameters, root=root)
+    if experiment.status == "stopped":
+        raise KeyboardInterrupt(f"{experiment.name} was interrupted; the same command goes on from there")
+    print(f"{experiment.status}: {experiment.path}. Images of it: sdlab generate base {experiment.name}")
+
+
+def sweep(
+    hyperparameters: DreamBooth | LoRA,
+    learning_rates: tuple[float, ...] = (),
+    ranks: tuple[int, ...] = (),
+    prior_loss_weights: tuple[float, ...] = (),
+    prefix: str | None = None,
+    root: Path = Path("experiments"),
+) -> None:
+    """Train an experiment for every combination of some values.
+
+    Args:
+        hyperparameters: What all of them have in common.
+        learning_rates: Values of --learning_rate to try.
+        ranks: Values of --rank to try (LoRA).
+        prior_loss_weights: Values of --prior_loss_weight to try.
+        prefix: Beginning of the names; None takes the method: lora_rank4_lr2e-4.
+        root: Folder of the experiments.
+    """
+    from sdlab.sweep import sweep as run
+    from sdlab.table import summary
+
+    values = {"learning_rate": learning_rates, "rank": ranks, "prior_loss_weight": prior_loss_weights}
+    grid: dict[str, Any] = {name: list(given) for name, given in values.items() if given}
+    if not grid:
+        raise ValueError("a sweep needs values: --learning_rates 2e-5 2e-4, or --ranks 2 4 8.")
+    done = run(hyperparameters, prefix=prefix, root=root, **grid)
+    print(summary(done, root=root).text())
+
+
+def generate(
+    experiments: Positional[tuple[str, ...]] = (),
+    prompts: str = "homework_b",
+    subject: str = "sks woman face",
+    images_per_prompt: int = 4,
+    seed: int = 0,
+    num_inference_steps: int | None = None,
+    guidance_scale: float | None = None,
+    sampler: str = "dpm++",
+    base: str | None = None,
+    root: Path = Path("experiments"),
+    results: Path = Path("results"),
+) -> None:
+    """Images of experiments for a prompt set; those that are there are kept.
+
+    Args:
+        experiments: Names; base is the base model itself. Without any: base and all that are finished.
+        prompts: homework_a, homework_b, or a JSON file of names to prompts.
+        subject: What takes the place of {subject} in the prompts.
+        images_per_prompt: Images for each prompt.
+        seed: Of each prompt's first image.
+        num_inference_steps: None takes the profile's.
+        guidance_scale: None takes the profile's.
+        sampler: dpm++, unipc, euler, ddim, or own (the model's).
+        base: What base stands for; None takes the base of the experiments.
+        root: Folder of the experiments.
+        results: Folder for the images.
+    """
+    from sdlab.generate import generate as run
+
+    names = list(experiments) or finished(root)
+    images = run(
+        names,
+        prompt_set(prompts, subject),
+        images_per_prompt=images_per_prompt,
+        seed=seed,
+        num_inference_steps=num_inference_steps,
+        guidance_scale=guidance_scale,
+        sampler=sampler,
+        base=base,
+        root=root,
+        results=results,
+    )
+    print(f"{len(images)} images of {', '.join(names)} in {results}")
+
+
+def table(
+    experiments: Positional[tuple[str, ...]] = (),
+    prompts: str = "homework_b",
+    subject: str = "sks woman face",
+    out: Path = Path("results/table.png"),
+    rows: Literal["experiments", "prompts"] = "experiments",
+    images_per_cell: Literal[1, 2, 4] = 4,
+    reference: Path | None = None,
+    title: str = "",
+    root: Path = Path("experiments"),
+    results: Path = Path("results"),
+) -> None:
+    """Images side by side, experiments × prompts.
+
+    Args:
+        experiments: Names; base is the base model itself. Without any: base and all that are finished.
+        prompts: homework_a, homework_b, or a JSON file of names to prompts.
+        subject: What takes the place of {subject} in the prompts.
+        out: The file; .png, .webp, .jpg, .html or .md says in what form.
+        rows: What stands in the rows.
+        images_per_cell: 4 makes a 2×2 picture.
+        reference: A photo of the subject or a folder of them, as the first row or column.
+        title: Line above the table (pictures only).
+        root: Folder of the experiments.
+        results: Folder of the images.
+    """
+    from sdlab.table import table as run
+
+    made = run(
+        list(experiments) or finished(root),
+        prompt_set(prompts, subject),
+        results=results,
+        root=root,
+        images_per_cell=images_per_cell,
+        rows=rows,
+        reference=reference,
+    )
+    print(f"{made.save(out, title=title)}: {made.size}")
+
+
+def report(
+    experiments: Positional[tuple[str, ...]] = (),
+    prompts: str | None = None,
+    subject: str = "sks woman face",
+    out: Path = Path("results/report"),
+    title: str = "Teaching Stable Diffusion one person",
+    best_dreambooth: str | None = None,
+    best_lora: str | None = None,
+    dataset: Path = Path("data/instance_images"),
+    images_per_cell: Literal[1, 2, 4] = 4,
+    root: Path = Path("experiments"),
+    results: Path = Path("results"),
+) -> None:
+    """The report that is handed in: README.md and report.html.
+
+    Args:
+        experiments: Names; without any: all that there are.
+        prompts: homework_a, homework_b, or a JSON file; None takes the prompts of the images.
+        subject: What takes the place of {subject} in the prompts.
+        out: Folder for the report.
+        title: Its title.
+        best_dreambooth: The DreamBooth that is compared with the best LoRA.
+        best_lora: The LoRA that is compared with the best DreamBooth.
+        dataset: Folder of the prepared photos.
+        images_per_cell: 4 makes a 2×2 picture.
+        root: Folder of the experiments.
+        results: Folder of the images.
+    """
+    from sdlab.report import report as run
+
+    chosen = {"dreambooth": best_dreambooth, "lora": best_lora}
+    best = {method: name for method, name in chosen.items() if name}
+    path = run(
+        experiments or None,
+        prompt_set(prompts, subject) if prompts else None,
+        out=out,
+        title=title,
+        best=best or None,
+        dataset=dataset,
+        images_per_cell=images_per_cell,
+        root=root,
+        results=results,
+    )
+    print(f"the report: {path} and {path.with_name('README.md')}")
+
+
+def environment() -> None:
+    """What this machine is, what was chosen on it, and why."""
+    from sdlab.environment import describe
+
+    print(describe())
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "demo": demo,
+    "prepare": prepare,
+    "class-images": class_images,
+    "generate": generate,
+    "table": table,
+    "report": report,
+    "environment": environment,
+}
+TRAINING: dict[str, Callable[..., None]] = {
+    "train dreambooth": train,
+    "train lora": train,
+    "sweep dreambooth": sweep,
+    "sweep lora": sweep,
+}
+
+
+def prompt_set(prompts: str, subject: str) -> PromptSet:
+    """A prompt set by its name or file, with the subject filled in."""
+    if prompts in PROMPT_SETS:
+        return PROMPT_SETS[prompts].fill(subject)
+    if not Path(prompts).is_file():
+        raise ValueError(f"prompts must be homework_a, homework_b or a JSON file, got {prompts!r}.")
+    return PromptSet.load(prompts).fill(subject)
+
+
+def finished(root: Path) -> list[str]:
+    """`base` and every finished experiment."""
+    from sdlab.experiment import find
+
+    return ["base", *(one.name for one in find(root) if one.status == "finished")]
+
+
+def defaults(method: str, base: str, root: str) -> DreamBooth | LoRA:
+    """The hyperparameters of the base model's profile."""
+    from sdlab.profiles import hyperparameters
+
+    return hyperparameters(method, base, root=root)
+
+
+def with_hyperparameters(command: Callable[..., None], chosen: DreamBooth | LoRA) -> Callable[..., None]:
+    """The command with these hyperparameters as defaults, each a flag without a prefix."""
+
+    def run(**values: Any) -> None:
+        command(**values)
+
+    signature = inspect.signature(command, eval_str=True)
+    first = signature.parameters["hyperparameters"].replace(
+        annotation=Annotated[type(chosen), arg(name="")], default=chosen
+    )
+    others = [value for name, value in signature.parameters.items() if name != "hyperparameters"]
+    run.__signature__ = signature.replace(parameters=[*others, first])  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in [*others, first]}
+    run.__doc__ = command.__doc__
+    return run
+
+
+def say_what_the_profile_sets(chosen: DreamBooth | LoRA, given: set[str]) -> None:
+    """Names the values that the profile sets otherwise than diffusers does, unless they were given."""
+    plain = METHODS[chosen.method]()
+    own = {field.name: getattr(plain, field.name) for field in fields(plain)}
+    differing = {k: v for k, v in vars(chosen).items() if v != own[k] and k not in given}
+    differing.pop("pretrained_model_name_or_path", None)
+    if differing:
+        words = ", ".join(f"{name}={value}" for name, value in differing.items())
+        print(f"not given, so set for {chosen.pretrained_model_name_or_path}: {words}")

@@ -1,0 +1,99 @@
+"""What images of the mini world show, read by its own reader: likeness to the subject, and the scene."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from sdlab.generate import ImageRecord, load_images
+from sdlab.mini import world
+
+Interval = tuple[float, float, float]
+
+TRAITS = ("skin", "hair_colour", "hair_style", "glasses")
+# A word of the prompt to the scene that it asks for; the first that is found counts.
+SCENE_WORDS = {
+    "rain": "rain",
+    "street": "street",
+    "desert": "desert",
+    "dragons": "dragons",
+    "castle": "castle",
+    "moon": "moon",
+    "forest": "forest",
+    "kitchen": "kitchen",
+    "beach": "beach",
+    "studio": "studio",
+}
+
+
+def mini_scores(
+    experiments: Iterable[str],
+    *,
+    subject: str = "woman",
+    results: str | Path = "results",
+    prompt_names: Iterable[str] | None = None,
+) -> dict[str, dict[str, Interval]]:
+    """Read the images of experiments on the mini model.
+
+    Args:
+        experiments: names; "base" is the base model.
+        subject: key of `world.SUBJECTS`.
+        results: folder of the images.
+        prompt_names: prompts whose images count; None takes all.
+
+    Returns:
+        Experiment to `likeness to the subject` (mean probability of skin, hair colour, hair style and
+        glasses being the subject's, 0 to 1) and `scene as in the prompt` (share of images, 0 to 1), each
+        as mean and the ends of its 95 % interval over the images.
+
+    Raises:
+        FileNotFoundError: the reader's weights are not there.
+
+    Taught in: notebooks/02
+    """
+    wanted = None if prompt_names is None else set(prompt_names)
+    scores: dict[str, dict[str, Interval]] = {}
+    for name in experiments:
+        images = [i for i in load_images(name, results=results) if wanted is None or i.prompt_name in wanted]
+        if images:
+            scores[name] = _read(images, subject)
+    return scores
+
+
+def scene_of(prompt: str) -> str | None:
+    """The mini world's scene that a prompt asks for, or None where it names none."""
+    words = prompt.lower().replace(",", " ").split()
+    return next((scene for word, scene in SCENE_WORDS.items() if word in words), None)
+
+
+def _read(images: list[ImageRecord], subject: str) -> dict[str, Interval]:
+    from sdlab import thumbnails
+    from sdlab.mini import reader
+
+    person = world.SUBJECTS[subject].person
+    found = reader.probabilities([thumbnails.opened(image.path) for image in images])
+    traits = [found[t][:, world.ATTRIBUTES[t].index(getattr(person, t))] for t in TRAITS]
+    scores = {
+        "likeness to the subject": _interval(
+            [float(sum(one)) / len(traits) for one in zip(*traits, strict=True)]
+        )
+    }
+    asked = [scene_of(image.prompt) for image in images]
+    seen = [world.ATTRIBUTES["scene"][index] for index in found["scene"].argmax(axis=1)]
+    right = [float(one == other) for one, other in zip(asked, seen, strict=True) if one is not None]
+    if right:
+        scores["scene as in the prompt"] = _interval(right)
+    return scores
+
+
+def _interval(values: list[float]) -> Interval:
+    """Mean and its 95 % interval by the bootstrap, which asks nothing of the values' distribution.
+
+    Source: Efron 1979, "Bootstrap methods"; percentile interval of 2,000 resamples, seed 0.
+    """
+    import numpy as np
+
+    sample = np.asarray(values, dtype=float)
+    picks = np.random.default_rng(0).integers(0, len(sample), (2000, len(sample)))
+    low, high = np.percentile(sample[picks].mean(axis=1), (2.5, 97.5))
+    return float(sample.mean()), float(low), float(high)
