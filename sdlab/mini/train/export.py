@@ -1,0 +1,89 @@
+"""Stage `export`: what was trained, in the diffusers layout, in half precision."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline
+from safetensors.torch import save_file
+from transformers import CLIPTokenizer
+
+from sdlab.mini.reader import Reader
+
+from .diffusion import Denoiser
+
+
+def export_pipeline(
+    folder: Path, vae: AutoencoderKL, denoiser: Denoiser, tokenizer: CLIPTokenizer, scaling_factor: float
+) -> None:
+    """Save a pipeline that plain `StableDiffusionPipeline.from_pretrained(folder)` loads.
+
+    Args:
+        folder: becomes the pipeline's folder; what was there is replaced in one rename.
+        vae: the autoencoder.
+        denoiser: UNet and text encoder.
+        tokenizer: the tokenizer.
+        scaling_factor: what latents are multiplied by for the UNet, written into the VAE's config.
+    """
+    vae.register_to_config(scaling_factor=scaling_factor)
+    scheduler = PNDMScheduler(  # SD 1.5's own sampler and its configuration
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        num_train_timesteps=1000,
+        skip_prk_steps=True,
+        steps_offset=1,
+        set_alpha_to_one=False,
+    )
+    pipeline = StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=denoiser.text_encoder,
+        tokenizer=tokenizer,
+        unet=denoiser.unet,
+        scheduler=scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    beside = folder.with_name(folder.name + ".part")
+    shutil.rmtree(beside, ignore_errors=True)
+    pipeline.to(dtype=torch.float16).save_pretrained(beside, safe_serialization=True)
+    _load_in_full_precision(beside / "text_encoder" / "config.json")
+    _replace(folder, beside)
+
+
+def export_reader(path: Path, reader: Reader, accuracies: dict[str, float]) -> None:
+    """Save the reader's weights in half precision, and beside them how well it reads.
+
+    Args:
+        path: the safetensors file.
+        reader: trained.
+        accuracies: attribute -> share of held-out drawn pictures read rightly.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    half = {
+        name: (value.half() if value.is_floating_point() else value).contiguous()
+        for name, value in reader.state_dict().items()
+    }
+    beside = path.with_suffix(".part")
+    save_file(half, beside)
+    beside.replace(path)
+    path.with_name("reader.json").write_text(json.dumps({"held_out_accuracy": accuracies}, indent=2) + "\n")
+
+
+def _load_in_full_precision(config: Path) -> None:
+    """Plain `from_pretrained` loads UNet and VAE in float32; transformers does so only where it is told."""
+    values = json.loads(config.read_text())
+    config.write_text(json.dumps({**values, "dtype": "float32"}, indent=2) + "\n")
+
+
+def _replace(folder: Path, beside: Path) -> None:
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    beside.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,63 @@
+"""Stage `pictures`: draw the training world once, in shards on the disk."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from sdlab.mini import world
+
+SHARD = 500
+"""Pictures in a shard: small enough that a killed run loses seconds."""
+
+HELD_OUT = 10_000_000
+"""Seeds from here on are for evaluation and never trained on."""
+
+SIZE = 128
+
+
+def draw_pictures(folder: Path, count: int, *, first_seed: int = 0, processes: int | None = None) -> None:
+    """Draw the pictures of `count` consecutive seeds as uint8 shards; shards that exist stay.
+
+    Args:
+        folder: where `<first seed>.npy` files of shape (n, 128, 128, 3) go.
+        count: how many pictures.
+        first_seed: seed of the first.
+        processes: workers; None for one per core.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs = []
+    for start in range(first_seed, first_seed + count, SHARD):
+        stop = min(start + SHARD, first_seed + count)
+        if not shard_path(folder, start).exists():
+            jobs.append((folder, start, stop))
+    if not jobs:
+        return
+    with ProcessPoolExecutor(processes or os.cpu_count()) as pool:
+        for done, start in enumerate(pool.map(_draw_shard, *zip(*jobs, strict=True)), 1):
+            print(f"pictures: shard {start} drawn, {done}/{len(jobs)}", flush=True)
+
+
+def load_pictures(folder: Path, count: int, *, first_seed: int = 0) -> np.ndarray:
+    """The drawn pictures of `count` consecutive seeds, uint8 (count, 128, 128, 3)."""
+    shards = [np.load(shard_path(folder, s)) for s in range(first_seed, first_seed + count, SHARD)]
+    return np.concatenate(shards)[:count]
+
+
+def shard_path(folder: Path, first_seed: int) -> Path:
+    """Where the shard that begins with a seed lies."""
+    return folder / f"{first_seed:08d}.npy"
+
+
+def _draw_shard(folder: Path, start: int, stop: int) -> int:
+    shard = np.stack([np.asarray(world.draw(world.sample(seed), SIZE)) for seed in range(start, stop)])
+    partial = shard_path(folder, start).with_suffix(f".{os.getpid()}.part")
+    with partial.open("wb") as file:
+        np.save(file, shard)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(shard_path(folder, start))
+    return start

@@ -1,0 +1,292 @@
+"""The recipe: which stages there are, what each needs, how long it takes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from . import autoencoder, diffusion, evaluation, export, pictures, reading, text
+from .machine import Machine, machine
+
+Stage = Literal[
+    "tokenizer", "pictures", "vae", "latents", "decoder", "text", "unet", "reader", "export", "evaluate"
+]
+STAGES: tuple[Stage, ...] = (
+    "tokenizer",
+    "pictures",
+    "vae",
+    "latents",
+    "decoder",
+    "text",
+    "unet",
+    "reader",
+    "export",
+    "evaluate",
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is trained and for how long; any stage can be stopped, continued and given more minutes."""
+
+    stages: tuple[Stage, ...] = STAGES
+    """The stages to run, in their order."""
+    out: Path = Path("cache_dir/mini/weights")
+    """Where the pipeline (`sd/`) and the reader (`reader/`) are exported to."""
+    work: Path = Path("cache_dir/mini")
+    """Pictures, latents, checkpoints and logs."""
+    pictures: int = 32_000
+    """Training pictures."""
+    held_out: int = 1000
+    """Pictures kept for the measurements."""
+    samples: int = 1000
+    """Images that the evaluation generates."""
+    decoded: int = 4000
+    """Pictures through the autoencoder that the reader is trained on beside the drawn ones."""
+    vae_minutes: float = 32
+    decoder_minutes: float = 30
+    text_minutes: float = 3
+    unet_minutes: float = 75
+    reader_minutes: float = 12
+    device: str = "auto"
+    """A torch device, or "auto" for a GPU where there is one."""
+    seed: int = 0
+    smoke: bool = False
+    """Run every stage for a moment, to see that it works; the result is noise."""
+
+
+def train(recipe: Recipe) -> None:
+    """Run the recipe's stages one after the other.
+
+    Args:
+        recipe: what to run.
+    """
+    if recipe.smoke:
+        recipe = replace(
+            recipe,
+            pictures=24,
+            held_out=8,
+            samples=4,
+            decoded=8,
+            vae_minutes=0.02,
+            decoder_minutes=0.02,
+            text_minutes=0.02,
+            unet_minutes=0.02,
+            reader_minutes=0.02,
+        )
+    here = machine(recipe.device)
+    run = {
+        "tokenizer": _tokenizer,
+        "pictures": _pictures,
+        "vae": _vae,
+        "latents": _latents,
+        "decoder": _decoder,
+        "text": _text,
+        "unet": _unet,
+        "reader": _reader,
+        "export": _export,
+        "evaluate": _evaluate,
+    }
+    for stage in recipe.stages:
+        if here.leads:
+            print(f"stage: {stage}", flush=True)
+        run[stage](recipe, here)
+        here.wait()
+
+
+def _tokenizer(recipe: Recipe, here: Machine) -> None:
+    if here.leads:
+        text.train_tokenizer().save_pretrained(recipe.work / "tokenizer")
+
+
+def _pictures(recipe: Recipe, here: Machine) -> None:
+    if here.leads:
+        pictures.draw_pictures(recipe.work / "pictures", recipe.held_out, first_seed=pictures.HELD_OUT)
+        pictures.draw_pictures(recipe.work / "pictures", recipe.pictures)
+
+
+def _vae(recipe: Recipe, here: Machine) -> None:
+    autoencoder.train_vae(
+        recipe.work / "vae",
+        _drawn(recipe),
+        _held_out(recipe),
+        here,
+        minutes=recipe.vae_minutes,
+        seed=recipe.seed,
+    )
+
+
+def _latents(recipe: Recipe, here: Machine) -> None:
+    """Encode all pictures, and measure the mean and spread of the latents' channels."""
+    vae = _trained_vae(recipe, here)
+    folder = recipe.work / "latents"
+    latents = autoencoder.encode_pictures(folder / "latents.npy", vae, _drawn(recipe), here)
+    autoencoder.encode_pictures(folder / "held_out.npy", vae, _held_out(recipe), here)
+    if here.leads:
+        values = latents.astype(np.float32)
+        statistics = {
+            "mean": values.mean(axis=(0, 2, 3)).tolist(),
+            "std": values.std(axis=(0, 2, 3)).tolist(),
+        }
+        (folder / "statistics.json").write_text(json.dumps(statistics, indent=2) + "\n")
+
+
+def _decoder(recipe: Recipe, here: Machine) -> None:
+    autoencoder.train_decoder(
+        recipe.work / "decoder",
+        _standardised_vae(recipe, here),
+        _drawn(recipe),
+        _held_out(recipe),
+        here,
+        minutes=recipe.decoder_minutes,
+        seed=recipe.seed,
+    )
+
+
+def _text(recipe: Recipe, here: Machine) -> None:
+    text.train_text(
+        recipe.work / "text",
+        _trained_tokenizer(recipe),
+        here,
+        pictures=recipe.pictures,
+        minutes=recipe.text_minutes,
+        seed=recipe.seed,
+    )
+
+
+def _unet(recipe: Recipe, here: Machine) -> None:
+    tokenizer = _trained_tokenizer(recipe)
+    diffusion.train_unet(
+        recipe.work / "unet",
+        _standard_latents(recipe, "latents"),
+        _standard_latents(recipe, "held_out")[:512],
+        pictures.HELD_OUT,
+        tokenizer,
+        _trained_text_encoder(recipe, tokenizer),
+        here,
+        minutes=recipe.unet_minutes,
+        seed=recipe.seed,
+    )
+
+
+def _reader(recipe: Recipe, here: Machine) -> None:
+    drawn = _drawn(recipe)
+    decoded = reading.decode_pictures(
+        recipe.work / "decoded.npy", _final_vae(recipe, here), drawn[: recipe.decoded], here
+    )
+    reading.train_reader(
+        recipe.work / "reader",
+        drawn,
+        decoded,
+        _held_out(recipe),
+        pictures.HELD_OUT,
+        here,
+        minutes=recipe.reader_minutes,
+        seed=recipe.seed,
+    )
+
+
+def _export(recipe: Recipe, here: Machine) -> None:
+    """Export what there is: the pipeline once there is a UNet, the reader once there is one."""
+    if not here.leads:
+        return
+    if (recipe.work / "unet" / "checkpoint.pt").exists():
+        tokenizer = _trained_tokenizer(recipe)
+        denoiser = diffusion.Denoiser(diffusion.new_unet(), text.new_text_encoder(tokenizer))
+        denoiser.load_state_dict(_average(recipe, "unet"))
+        scaling_factor = 1 / float(_standard_latents(recipe, "latents").astype(np.float32).std())
+        export.export_pipeline(
+            recipe.out / "sd", _final_vae(recipe, here), denoiser, tokenizer, scaling_factor
+        )
+    if (recipe.work / "reader" / "checkpoint.pt").exists():
+        reader = reading.Reader()
+        reader.load_state_dict(_average(recipe, "reader"))
+        held_out = _held_out(recipe)
+        truth = reading.labels_of(range(pictures.HELD_OUT, pictures.HELD_OUT + len(held_out)))
+        accuracies = reading.accuracy(reader.eval(), held_out, truth, here)
+        export.export_reader(recipe.out / "reader" / "reader.safetensors", reader, accuracies)
+
+
+def _evaluate(recipe: Recipe, here: Machine) -> None:
+    evaluation.evaluate(
+        recipe.work / "evaluation",
+        recipe.out / "sd",
+        recipe.out / "reader" / "reader.safetensors",
+        _held_out(recipe),
+        here,
+        samples=recipe.samples,
+    )
+
+
+def _drawn(recipe: Recipe) -> np.ndarray:
+    return pictures.load_pictures(recipe.work / "pictures", recipe.pictures)
+
+
+def _held_out(recipe: Recipe) -> np.ndarray:
+    return pictures.load_pictures(recipe.work / "pictures", recipe.held_out, first_seed=pictures.HELD_OUT)
+
+
+def _average(recipe: Recipe, stage: str) -> dict[str, torch.Tensor]:
+    """The averaged weights in a stage's checkpoint."""
+    path = recipe.work / stage / "checkpoint.pt"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist: run the stage {stage!r} first")
+    return dict(torch.load(path, map_location="cpu", weights_only=True)["average"])
+
+
+def _trained_vae(recipe: Recipe, here: Machine) -> AutoencoderKL:
+    vae = autoencoder.new_vae()
+    vae.load_state_dict(_average(recipe, "vae"))
+    return vae.eval().to(here.device, memory_format=torch.channels_last)
+
+
+def _standardised_vae(recipe: Recipe, here: Machine) -> AutoencoderKL:
+    """The trained autoencoder with its latents' channels standardised."""
+    vae = _trained_vae(recipe, here)
+    statistics = _statistics(recipe)
+    autoencoder.standardise(vae, statistics["mean"], statistics["std"])
+    return vae
+
+
+def _final_vae(recipe: Recipe, here: Machine) -> AutoencoderKL:
+    """The standardised autoencoder with the decoder that learned on, once there is one."""
+    vae = _standardised_vae(recipe, here)
+    if (recipe.work / "decoder" / "checkpoint.pt").exists():
+        autoencoder.decoder_of(vae).load_state_dict(_average(recipe, "decoder"))
+    return vae
+
+
+def _statistics(recipe: Recipe) -> dict[str, np.ndarray]:
+    read = json.loads((recipe.work / "latents" / "statistics.json").read_text())
+    return {name: np.array(values, np.float32) for name, values in read.items()}
+
+
+def _standard_latents(recipe: Recipe, name: str) -> np.ndarray:
+    """The cached latents with each channel's mean 0 and standard deviation 1, float16."""
+    statistics = _statistics(recipe)
+    latents = np.load(recipe.work / "latents" / f"{name}.npy")
+    mean, std = (statistics[key][None, :, None, None] for key in ("mean", "std"))
+    return ((latents - mean) / std).astype(np.float16)
+
+
+def _trained_tokenizer(recipe: Recipe) -> CLIPTokenizer:
+    return CLIPTokenizer.from_pretrained(recipe.work / "tokenizer")
+
+
+def _trained_text_encoder(recipe: Recipe, tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    text_encoder = text.new_text_encoder(tokenizer)
+    prefix = "text_encoder."
+    state = {
+        name.removeprefix(prefix): value
+        for name, value in _average(recipe, "text").items()
+        if name.startswith(prefix)
+    }
+    text_encoder.load_state_dict(state)
+    return text_encoder
