@@ -29,7 +29,8 @@ def test_too_small_a_size_is_refused_with_the_value():
 @pytest.mark.parametrize(
     ("attribute", "value"),
     [
-        ("hair_colour", "pink"), ("glasses", "sunglasses"), ("hat", "hat"), ("scene", "forest"), ("skin", "dark"),
+        ("hair_colour", "pink"), ("glasses", "sunglasses"), ("hat", "hat"), ("scene", "forest"),
+        ("skin", "dark"),
         ("expression", "crying"), ("framing", "full height"), ("style", "cartoon"), ("pose", "arms raised"),
         ("flaw", "blurry"),
     ],
