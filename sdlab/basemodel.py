@@ -116,7 +116,7 @@ def load_pipeline(
     from diffusers import StableDiffusionPipeline
 
     model = resolve(base, root)
-    options = _WITHOUT | {"requires_safety_checker": False, "torch_dtype": dtype or torch.float32}
+    options = _WITHOUT | {"requires_safety_checker": False, "dtype": dtype or torch.float32}
     with _quiet():
         if model.kind == "file":
             pipeline = StableDiffusionPipeline.from_single_file(model.source, **options)

@@ -129,11 +129,11 @@ _EXAMPLE = '{"prompts": {"street": "a photo of sks woman on the street"}, "negat
 
 HOMEWORK_A = PromptSet(
     {
-        "street": "portrait of {subject}, on the street, midnight, lights, NY, high quality, sharp focus",
-        "desert": "portrait of {subject}, in the desert, sun, pyramids, high quality, sharp focus",
-        "forest": "portrait of {subject}, in the forest, high quality, sharp focus",
-        "kitchen": "portrait of {subject}, in the kitchen, high quality, sharp focus",
-        "moon": "portrait of {subject}, astronaut, moon, space, high quality, sharp focus",
+        "street": "portrait of {subject}, on the street, midnight, lights, NY, sharp focus, high quality",
+        "desert": "portrait of {subject}, in the desert, sun, pyramids, Egypt, sharp focus, high quality",
+        "forest": "portrait of {subject}, in the forest, trees, nature, sharp focus, high quality",
+        "kitchen": "portrait of {subject}, in the kitchen, cooking, home, sharp focus, high quality",
+        "moon": "portrait of {subject}, on the moon, space, stars, earth, sharp focus, high quality",
     }
 )
 

@@ -32,12 +32,20 @@ def prepare(pipeline: StableDiffusionPipeline, hyperparameters: LoRA, dtype: tor
         part.requires_grad_(False)
         if part.dtype != dtype:
             part.to(dtype)
-    _add_adapter(pipeline.unet, hyperparameters, UNET_TARGETS, "unet")
+    add_adapter(pipeline.unet, hyperparameters, UNET_TARGETS, "unet")
     if hyperparameters.train_text_encoder:
-        _add_adapter(pipeline.text_encoder, hyperparameters, TEXT_ENCODER_TARGETS, "text encoder")
+        add_adapter(pipeline.text_encoder, hyperparameters, TEXT_ENCODER_TARGETS, "text encoder")
 
 
-def _add_adapter(part: Any, hyperparameters: LoRA, targets: list[str], name: str) -> None:
+def add_adapter(part: Any, hyperparameters: LoRA, targets: list[str], name: str) -> None:
+    """Adds one model's adapter, initialised from the experiment's seed.
+
+    Args:
+        part: The UNet or the text encoder.
+        hyperparameters: Their rank, alpha and seed.
+        targets: Names of the layers that get an addition.
+        name: Of the part, so that two parts start differently.
+    """
     rank = hyperparameters.rank
     alpha = rank if hyperparameters.lora_alpha is None else hyperparameters.lora_alpha
     config = LoraConfig(r=rank, lora_alpha=alpha, init_lora_weights="gaussian", target_modules=targets)

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sdlab.experiment import DreamBooth, Experiment, Locked, LoRA, find
+
+_HOLD = """
+import sys, time
+from sdlab.experiment import Experiment
+with Experiment(sys.argv[1], sys.argv[2]).lock():
+    print("locked", flush=True)
+    time.sleep(60)
+"""
+
+
+def begun(root: Path, name: str = "exp1.1") -> Experiment:
+    experiment = Experiment(name, root)
+    experiment.begin(LoRA(rank=4), {"base_fingerprint": "b", "instance_images": "i"})
+    return experiment
+
+
+def holder(experiment: Experiment) -> subprocess.Popen[str]:
+    """Another process that has the experiment's lock."""
+    command = [sys.executable, "-c", _HOLD, experiment.name, str(experiment.root)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "locked\n"
+    return process
+
+
+def test_a_lock_says_who_has_it_and_dies_with_its_process(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment = begun(tmp_path)
+    assert experiment.status == "stopped"  # its record says running, but nobody works on it
+    with holder(experiment) as process:
+        assert experiment.status == "running"
+        with pytest.raises(Locked, match=f"process {process.pid} on .* since"), experiment.lock():
+            pytest.fail("locked twice")
+        process.kill()
+    with experiment.lock():
+        assert f"taking over from process {process.pid}" in capsys.readouterr().out
+
+
+def test_the_same_again_is_taken_and_something_else_is_refused(tmp_path: Path) -> None:
+    experiment = begun(tmp_path)
+    same = {"base_fingerprint": "b", "instance_images": "i"}
+    experiment.begin(LoRA(rank=4, instance_data_dir="elsewhere", checkpointing_steps=7), same)
+    experiment.begin(
+        LoRA(rank=4), same | {"instance_images": None}
+    )  # the photos are gone: nothing to compare
+    with pytest.raises(ValueError, match=r"rank was 4, is 8.*Take another name.*or delete .*exp1\.1"):
+        experiment.begin(LoRA(rank=8), same)
+    with pytest.raises(ValueError, match="instance_images was 'i', is 'j'"):
+        experiment.begin(LoRA(rank=4), same | {"instance_images": "j"})
+    with pytest.raises(ValueError, match="method was 'lora', is 'dreambooth'"):
+        experiment.begin(DreamBooth(learning_rate=2e-4), same)
+
+
+def test_an_experiment_is_found_by_name_and_by_folder(tmp_path: Path) -> None:
+    experiment = begun(tmp_path)
+    assert Experiment.load("exp1.1", tmp_path) == experiment == Experiment.load(experiment.path)
+    assert experiment.hyperparameters == LoRA(rank=4)
+    assert find(tmp_path) == [experiment]
+    with pytest.raises(ValueError, match=r"Did you mean 'exp1\.1'\? Choose from: exp1\.1"):
+        Experiment.load("exp11", tmp_path)
+
+
+def test_a_torn_row_of_the_log_is_left_out(tmp_path: Path) -> None:
+    experiment = begun(tmp_path)
+    for step in (10, 20):
+        experiment.add_to_log({"step": step, "loss": 0.1})
+    with open(experiment.path / "log.jsonl", "a") as file:
+        file.write('{"step": 30, "lo')
+    assert [row["step"] for row in experiment.log()] == [10, 20]
+    experiment.cut_log(10)
+    experiment.add_to_log({"step": 20, "loss": 0.2})
+    assert experiment.log()[-1] == {"step": 20, "loss": 0.2}
+
+
+@pytest.mark.parametrize("name", ["base", "report", "a/b", "..", ""])
+def test_a_name_that_would_collide_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="name"):
+        Experiment(name)

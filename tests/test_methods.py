@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from sdlab.methods import DreamBooth, LoRA, from_dict
+
+
+def test_rank_zero_is_refused_with_what_is_usual() -> None:
+    with pytest.raises(ValueError, match=r"^rank must be at least 1, got 0\. Typical ranks are 4 to 128\.$"):
+        LoRA(rank=0)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0"),
+        ({"learning_rate": "2e-4"}, "learning_rate must be a number, got '2e-4'"),
+        ({"learning_rate": float("nan")}, "learning_rate must be finite"),
+        ({"max_train_steps": 2.5}, "max_train_steps must be a whole number, got 2.5"),
+        ({"train_batch_size": 0}, "train_batch_size must be at least 1, got 0"),
+        ({"resolution": 500}, "resolution must be a multiple of 8, got 500. Try 496."),
+        ({"lr_scheduler": "cosin"}, "Did you mean 'cosine'"),
+        ({"mixed_precision": "float16"}, "Choose from: no, fp16, bf16"),
+        ({"with_prior_preservation": True}, "needs a class_prompt, got none.*'a photo of woman face'"),
+        ({"instance_prompt": " "}, "instance_prompt is empty"),
+        ({"use_8bit_adam": "yes"}, "use_8bit_adam must be True or False"),
+        ({"adam_beta2": 1.0}, "adam_beta2 must be at least 0 and below 1, got 1"),
+    ],
+)
+def test_a_bad_value_is_named_with_its_rule(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DreamBooth(**values)
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        DreamBooth(with_prior_preservation=True, class_prompt="a photo of woman face", prior_loss_weight=1.2),
+        LoRA(rank=96, lora_alpha=48.0, seed=31),
+    ],
+)
+def test_hyperparameters_survive_json(chosen: DreamBooth | LoRA) -> None:
+    assert from_dict(json.loads(json.dumps(chosen.as_dict()))) == chosen
+
+
+def test_a_misspelt_name_gets_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"'learning_rat'\. Did you mean 'learning_rate'"):
+        from_dict({"method": "lora", "learning_rat": 1e-4})
+    with pytest.raises(ValueError, match=r"Unknown method: 'dreamboth'\. Did you mean 'dreambooth'"):
+        from_dict({"method": "dreamboth"})
+    with pytest.raises(ValueError, match="Unknown hyperparameter of dreambooth: 'rank'"):
+        from_dict({"method": "dreambooth", "rank": 4})
