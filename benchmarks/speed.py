@@ -2,8 +2,8 @@
 
     python benchmarks/speed.py
 
-Medians of several runs. An image: 20 steps with guidance, in batches of 8, VAE included. A step: DreamBooth with
-text encoder, one instance and one class image; LoRA of rank 4.
+Medians of several runs. An image: 20 steps with guidance, in batches of 8, VAE included. A step: DreamBooth
+with text encoder, one instance and one class image; LoRA of rank 4.
 """
 
 from __future__ import annotations
@@ -63,13 +63,11 @@ def step_seconds(method: str, folder: Path) -> float:
 
 def main() -> None:
     """Measure and print a Markdown table."""
-    print(f"{describe()}\n\n| what | seconds |\n|---|---|", flush=True)
+    print(f"{describe()}\n\n| what | seconds |\n|---|---|")
     plain = import_seconds("pass")
-    print(
-        f"| `import sdlab` (beyond Python's own {plain:.2f}) | {import_seconds('import sdlab') - plain:.3f} |",
-        flush=True,
-    )
-    print(f"| an image, 20 steps, guidance, batch of 8 | {image_seconds():.2f} |", flush=True)
+    took = import_seconds("import sdlab") - plain
+    print(f"| `import sdlab`, beyond Python's own {plain:.2f} | {took:.3f} |")
+    print(f"| an image, 20 steps, guidance, batch of 8 | {image_seconds():.2f} |")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prepare(world.photograph("woman", folder / "raw")[0].parent, folder / "instance_images", 128)
@@ -77,7 +75,7 @@ def main() -> None:
             f"| a DreamBooth step, instance + class image | {step_seconds('dreambooth', folder):.3f} |",
             flush=True,
         )
-        print(f"| a LoRA step, rank 4 | {step_seconds('lora', folder):.3f} |", flush=True)
+        print(f"| a LoRA step, rank 4 | {step_seconds('lora', folder):.3f} |")
 
 
 if __name__ == "__main__":
