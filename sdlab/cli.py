@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -53,6 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         SystemExit: 0 when all went well, 1 when the work failed, 2 when the command can't be understood,
             130 when it was interrupted.
     """
+    # what transformers and bitsandbytes say on import is about parts that aren't used here
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     words = list(sys.argv[1:] if arguments is None else arguments)
     understood = False
     try:

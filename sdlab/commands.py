@@ -136,8 +136,8 @@ def sweep(
 
 def generate(
     experiments: Positional[tuple[str, ...]] = (),
-    prompts: str = "homework_b",
-    subject: str = "sks woman face",
+    prompts: str = "homework_a",
+    subject: str = "sks woman",
     images_per_prompt: int = 4,
     seed: int = 0,
     num_inference_steps: int | None = None,
@@ -182,8 +182,8 @@ def generate(
 
 def table(
     experiments: Positional[tuple[str, ...]] = (),
-    prompts: str = "homework_b",
-    subject: str = "sks woman face",
+    prompts: str | None = None,
+    subject: str = "sks woman",
     out: Path = Path("results/table.png"),
     rows: Literal["experiments", "prompts"] = "experiments",
     images_per_cell: Literal[1, 2, 4] = 4,
@@ -196,7 +196,7 @@ def table(
 
     Args:
         experiments: Names; base is the base model itself. Without any: base and all that are finished.
-        prompts: homework_a, homework_b, or a JSON file of names to prompts.
+        prompts: homework_a, homework_b, or a JSON file; None takes the prompts of the images.
         subject: What takes the place of {subject} in the prompts.
         out: The file; .png, .webp, .jpg, .html or .md says in what form.
         rows: What stands in the rows.
@@ -206,11 +206,13 @@ def table(
         root: Folder of the experiments.
         results: Folder of the images.
     """
+    from sdlab.table import prompts_of
     from sdlab.table import table as run
 
+    names = list(experiments) or finished(root)
     made = run(
-        list(experiments) or finished(root),
-        prompt_set(prompts, subject),
+        names,
+        prompt_set(prompts, subject) if prompts else prompts_of(names, results=results),
         results=results,
         root=root,
         images_per_cell=images_per_cell,
@@ -223,7 +225,7 @@ def table(
 def report(
     experiments: Positional[tuple[str, ...]] = (),
     prompts: str | None = None,
-    subject: str = "sks woman face",
+    subject: str = "sks woman",
     out: Path = Path("results/report"),
     title: str = "Teaching Stable Diffusion one person",
     best_dreambooth: str | None = None,
@@ -335,7 +337,8 @@ def say_what_the_profile_sets(chosen: DreamBooth | LoRA, given: set[str]) -> Non
     plain = METHODS[chosen.method]()
     own = {field.name: getattr(plain, field.name) for field in fields(plain)}
     differing = {k: v for k, v in vars(chosen).items() if v != own[k] and k not in given}
-    differing.pop("pretrained_model_name_or_path", None)
+    idle = () if chosen.with_prior_preservation else ("class_prompt", "num_class_images")
+    differing = {k: v for k, v in differing.items() if k not in ("pretrained_model_name_or_path", *idle)}
     if differing:
         words = ", ".join(f"{name}={value}" for name, value in differing.items())
         print(f"not given, so set for {chosen.pretrained_model_name_or_path}: {words}")

@@ -17,7 +17,7 @@ from sdlab.profiles import Profile, hyperparameters, profile
 from sdlab.prompts import HOMEWORK_A, PromptSet
 from sdlab.report import report
 from sdlab.scores import mini_scores
-from sdlab.sweep import sweep
+from sdlab.sweep import saying_once, sweep
 from sdlab.table import duration, table
 from sdlab.training import train
 
@@ -103,7 +103,8 @@ def _dreambooths(overrides: Mapping[str, Any]) -> list[Experiment]:
     without = hyperparameters("dreambooth", BASE, **{**overrides, "with_prior_preservation": False})
     done = []
     for name, chosen in {"dreambooth": with_prior, "dreambooth_no_prior": without}.items():
-        experiment = train(name, chosen)
+        with saying_once():
+            experiment = train(name, chosen)
         if experiment.status == "stopped":
             raise KeyboardInterrupt(f"{name} was interrupted; the same command goes on from there")
         done.append(experiment)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import itertools
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TextIO
 
 from sdlab.atomic import DiskFull
 from sdlab.experiment import Experiment
@@ -60,9 +63,10 @@ def sweep(
     failures: list[str] = []
     for index, (name, chosen) in enumerate(planned.items(), 1):
         if progress:
-            print(f"[{index}/{len(planned)}] {name}", flush=True)
+            print(f"  {index} of {len(planned)}: {name}", flush=True)
         try:
-            experiment = train(name, chosen, root=root, progress=progress)
+            with saying_once():
+                experiment = train(name, chosen, root=root, progress=progress)
         except DiskFull:
             raise
         except Exception as error:  # whatever one of them died of, the others are worth training
@@ -77,6 +81,38 @@ def sweep(
     if len(failures) == len(planned):
         raise ValueError("every experiment of the sweep failed:\n  " + "\n  ".join(failures))
     return done
+
+
+@contextmanager
+def saying_once() -> Iterator[None]:
+    """Leaves out what an experiment prints and another has printed before: the device, the optimizer …"""
+    with redirect_stdout(_Once(sys.stdout)):
+        yield
+
+
+class _Once(io.TextIOBase):
+    said: ClassVar[set[str]] = set()
+
+    def __init__(self, out: TextIO) -> None:
+        self.out = out
+
+    def write(self, text: str) -> int:
+        # a line is "name: what it says", and print writes its line break by itself
+        words = text.partition(": ")[2]
+        if words and words in self.said:
+            self.skipping = True
+        elif not (text == "\n" and self.skipping):
+            self.said.update([words] if words else [])
+            self.skipping = False
+            self.out.write(text)
+        else:
+            self.skipping = False
+        return len(text)
+
+    skipping = False
+
+    def flush(self) -> None:
+        self.out.flush()
 
 
 def plan(

@@ -16,6 +16,7 @@ from sdlab.photos.dataset import RECORD_FILE
 from sdlab.prompts import PromptSet
 from sdlab.report.conclusion import highest
 from sdlab.report.sections import Material, Section, all_sections
+from sdlab.table import prompts_of
 from sdlab.templates import markdown_text, render
 
 MADE_BY = "<!-- made by `sdlab report`; what you write in the conclusion is kept -->"
@@ -61,7 +62,7 @@ def report(
     Taught in: notebooks/02
     """
     chosen = _experiments(experiments, Path(root))
-    found = prompts or prompts_of(chosen, Path(results))
+    found = prompts or prompts_of([one.name for one in chosen], results=results)
     out = Path(out)
     kept = _edited_conclusion(out / "README.md")
     material = Material(
@@ -77,28 +78,6 @@ def report(
     write_bytes(out / "README.md", _without_places(_markdown(title, sections, out, kept)).encode())
     write_bytes(out / "report.html", _without_places(_html(title, sections, kept)).encode())
     return out / "report.html"
-
-
-def prompts_of(experiments: Iterable[Experiment], results: Path) -> PromptSet:
-    """The prompts that the experiments' images were made from.
-
-    Args:
-        experiments: whose images to ask.
-        results: folder of the images.
-
-    Returns:
-        The prompt set of the first experiment that has images.
-
-    Raises:
-        ValueError: no experiment has images.
-    """
-    from sdlab.generate import load_images
-
-    for experiment in experiments:
-        images = load_images(experiment.name, results=results)
-        if images:
-            return PromptSet({image.prompt_name: image.prompt for image in images}, images[0].negative_prompt)
-    raise ValueError(f"no experiment has images in {results}. Run `sdlab generate` first.")
 
 
 def _experiments(experiments: Iterable[str | Experiment] | None, root: Path) -> list[Experiment]:

@@ -1,7 +1,7 @@
 """Side-by-side tables, experiments × prompts: in a notebook, as Markdown, HTML and PNG."""
 
 from sdlab.table.captions import Heading, captions, hyperparameters_of, number, written
-from sdlab.table.contents import Cell, Table, table
+from sdlab.table.contents import Cell, Table, prompts_of, table
 from sdlab.table.figures import Figures, duration, summary
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "duration",
     "hyperparameters_of",
     "number",
+    "prompts_of",
     "summary",
     "table",
     "written",

@@ -246,6 +246,25 @@ def table(
     return whole if rows == "experiments" else whole.transposed()
 
 
+def prompts_of(experiments: Iterable[str], *, results: str | Path = "results") -> PromptSet:
+    """The prompts that images were made from.
+
+    Args:
+        experiments: names; the first that has images is asked.
+        results: folder of the images.
+
+    Returns:
+        The prompt set.
+
+    Raises:
+        ValueError: there are no images.
+    """
+    for name in experiments:
+        if images := load_images(name, results=results):
+            return PromptSet({i.prompt_name: i.prompt for i in images}, images[0].negative_prompt)
+    raise ValueError(f"no experiment has images in {results}. Run `sdlab generate` first.")
+
+
 def _check(names: list[str], images_per_cell: int, rows: str) -> None:
     if not names:
         raise ValueError("a table needs at least one experiment. Name some, or take sdlab.experiment.find().")

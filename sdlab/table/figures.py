@@ -107,14 +107,14 @@ def _experiment(name: str, root: str | Path) -> Experiment | None:
 
 
 def _differing(known: list[dict[str, Any]]) -> list[str]:
-    """Hyperparameters to show: the rate, the rank, and whatever isn't the same in all that have it."""
+    """Hyperparameters that aren't the same in all that have them; of one experiment, rate and rank."""
     names = dict.fromkeys(name for values in known for name in values if name not in NOT_SHOWN)
-    shown = []
-    for name in names:
-        values = {str(one[name]) for one in known if name in one}
-        if len(values) > 1 or name in ("learning_rate", "rank"):
-            shown.append(name)
-    return shown
+    values = {name: {str(one[name]) for one in known if name in one} for name in names}
+    return [
+        name
+        for name in names
+        if len(values[name]) > 1 or (len(known) == 1 and name in ("learning_rate", "rank"))
+    ]
 
 
 def _training_figures(experiment: Experiment) -> dict[str, str]:

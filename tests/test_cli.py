@@ -1,0 +1,179 @@
+"""The command line as a user meets it: what it understands, and what it says when it doesn't."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from sdlab import commands
+from sdlab.cli import main, parse
+from sdlab.experiment import DreamBooth, Experiment, LoRA
+
+
+def fails(words: str, code: int, capsys: pytest.CaptureFixture[str]) -> str:
+    """The message of a command that ends with this exit code."""
+    with pytest.raises(SystemExit) as stop:
+        main(words.split())
+    assert stop.value.code == code
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    return said
+
+
+def test_help_names_every_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--help"])
+    said = capsys.readouterr().out
+    for name in [*commands.COMMANDS, *commands.TRAINING]:
+        assert f"sdlab {name}" in said
+
+
+@pytest.mark.parametrize("name", [*commands.COMMANDS, *commands.TRAINING])
+def test_help_of_each_command_describes_every_option(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([*name.split(), "--help"])
+    assert stop.value.code in (0, None)
+    said = capsys.readouterr().out
+    described = {**commands.COMMANDS, **commands.TRAINING}[name]
+    for option in inspect.signature(described).parameters:
+        if option not in ("hyperparameters", "experiments"):
+            assert f"--{option}" in said
+    if name in commands.TRAINING:
+        assert "--pretrained_model_name_or_path" in said and "--with_prior_preservation" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("prepaer", "unknown command 'prepaer'. Did you mean `sdlab prepare`?"),
+        ("train", "Write `sdlab train dreambooth` or `sdlab train lora`"),
+        ("train loar", "Write `sdlab train dreambooth` or `sdlab train lora`"),
+        ("train lora --rnk 4", "no option --rnk. Did you mean --rank?"),
+        ("train dreambooth --learning_rte=3", "no option --learning_rte. Did you mean --learning_rate?"),
+        ("generate --images_per_promt 2", "Did you mean --images_per_prompt?"),
+        ("train lora --rank 0", "rank must be at least 1, got 0"),
+        ("train lora --pretrained_model_name_or_path minni", "Did you mean 'mini'?"),
+        ("train lora --rank four", "four"),
+        ("table --rows columns", "columns"),
+        ("prepare stray", "stray"),
+    ],
+)
+def test_what_is_not_understood_is_named(
+    words: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in fails(words, 2, capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("prepare --raw nowhere", "nowhere is not a folder"),
+        ("prepare --resolution 100", "divisible by 8"),
+        ("train lora --instance_data_dir nowhere", "no images in instance_data_dir='nowhere'"),
+        ("train lora x --output_dir y", "both name the experiment"),
+        ("sweep lora", "a sweep needs values"),
+        ("report", "there are no experiments"),
+        ("generate --prompts nowhere.json", "homework_a, homework_b or a JSON file"),
+        ("table nothing_here", "Run `sdlab generate` first"),
+    ],
+)
+def test_what_fails_says_why_in_one_message(
+    words: str, message: str, workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in fails(words, 1, capsys)
+
+
+# The commands of homework B, as they stand in its report.
+HOMEWORK_B_DREAMBOOTH = [
+    "--pretrained_model_name_or_path=mini", "--instance_data_dir=faces", "--class_data_dir=class",
+    "--output_dir=experiments/exp1_v1", "--instance_prompt=a photo of sks woman face",
+    "--class_prompt=a photo of woman face", "--with_prior_preservation", "--prior_loss_weight=1.0",
+    "--num_class_images=500", "--resolution=512", "--train_batch_size=1", "--gradient_accumulation_steps=1",
+    "--learning_rate=2e-6", "--lr_scheduler=constant", "--lr_warmup_steps=0", "--max_train_steps=800",
+    "--checkpointing_steps=800", "--use_8bit_adam", "--mixed_precision=no", "--train_text_encoder",
+    "--seed", "31",
+]  # fmt: skip
+HOMEWORK_B_LORA = [
+    "--pretrained_model_name_or_path=mini", "--resolution=512", "--learning_rate=1e-6",
+    "--max_train_steps=200", "--checkpointing_steps=20", "--rank=96", "--seed=31", "--validation_epochs=50",
+    "--validation_prompt=a photo of sks woman face in NYC, rain, dark, night, full moon, 4K",
+]  # fmt: skip
+
+
+def taken(words: list[str], monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """What a training command would run with."""
+    seen: dict[str, object] = {}
+
+    def record(**values: object) -> None:
+        seen.update(values)
+
+    record.__signature__ = inspect.signature(commands.train, eval_str=True)  # type: ignore[attr-defined]
+    record.__doc__ = commands.train.__doc__
+    monkeypatch.setitem(commands.TRAINING, " ".join(words[:2]), record)
+    run = parse(words)
+    assert run is not None
+    run()
+    return seen
+
+
+def test_the_homeworks_dreambooth_command_can_be_pasted(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = taken(["train", "dreambooth", *HOMEWORK_B_DREAMBOOTH], monkeypatch)
+    assert seen["output_dir"] == Path("experiments/exp1_v1")
+    expected = DreamBooth(
+        instance_data_dir="faces", class_data_dir="class", class_prompt="a photo of woman face",
+        with_prior_preservation=True, num_class_images=500, resolution=512, learning_rate=2e-6,
+        max_train_steps=800, checkpointing_steps=800, use_8bit_adam=True, train_text_encoder=True, seed=31,
+    )  # fmt: skip
+    assert seen["hyperparameters"] == expected
+
+
+def test_the_homeworks_lora_command_can_be_pasted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = taken(["train", "lora", "exp4", *HOMEWORK_B_LORA], monkeypatch)
+    hyperparameters = chosen["hyperparameters"]
+    assert isinstance(hyperparameters, LoRA)
+    assert (hyperparameters.rank, hyperparameters.learning_rate, hyperparameters.seed) == (96, 1e-6, 31)
+    assert chosen["name"] == "exp4"
+    assert "--validation_prompt is passed over" in capsys.readouterr().err
+
+
+def test_the_profile_sets_what_is_not_given_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = taken(
+        ["train", "dreambooth", "--max_train_steps", "7", "--no_with_prior_preservation"], monkeypatch
+    )
+    hyperparameters = seen["hyperparameters"]
+    assert isinstance(hyperparameters, DreamBooth)
+    assert (hyperparameters.resolution, hyperparameters.max_train_steps) == (128, 7)
+    assert not hyperparameters.with_prior_preservation
+    said = capsys.readouterr().out
+    assert "resolution=128" in said and "max_train_steps" not in said
+
+
+def test_prepare_and_table_do_their_work(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (workplace / "data/raw_images").mkdir(parents=True)
+    Image.new("RGB", (300, 200), "red").save("data/raw_images/a.jpg")
+    (workplace / "data/raw_images/b.jpg").write_bytes(b"broken")
+    main(["prepare"])
+    said = capsys.readouterr().out
+    assert "1 images of 128×128" in said and "refused b.jpg" in said
+
+    Experiment("mine").begin(LoRA(), {})
+    (workplace / "results/mine").mkdir(parents=True)
+    Image.new("RGB", (128, 128)).save("results/mine/street_img1.png")
+    main(["table", "mine", "--prompts", "homework_a", "--out", "t.webp", "--images_per_cell", "1"])
+    assert "1 rows × 5 columns, 4 cells lack images" in capsys.readouterr().out
+    with Image.open("t.webp") as drawn:
+        assert drawn.width > 5 * 260
+
+
+def test_it_starts_fast() -> None:
+    # without torch, whose import alone takes seconds
+    code = "import sys, sdlab.cli; sdlab.cli.main(['--help']); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

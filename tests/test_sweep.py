@@ -1,0 +1,87 @@
+"""Sweeps: names, what is skipped, what one failure does to the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sdlab.experiment import DreamBooth, Experiment, LoRA
+from sdlab.sweep import experiment_name, plan, sweep
+from sdlab.table import Figures, duration, summary
+
+
+def test_names_are_made_from_what_varies() -> None:
+    rates = plan(LoRA(rank=4), learning_rate=[2e-6, 2e-5, 2e-4, 2e-3])
+    assert list(rates) == [f"lora_rank4_lr2e-{n}" for n in (6, 5, 4, 3)]
+    ranks = plan(LoRA(learning_rate=2e-4), rank=[2, 4, 8])
+    assert set(rates) & set(ranks) == {"lora_rank4_lr2e-4"}  # the two sweeps share one experiment
+    weights = plan(DreamBooth(learning_rate=2e-6), prior_loss_weight=[1.0, 1.2], prefix="exp")
+    assert list(weights) == ["exp_lr2e-6_prior1", "exp_lr2e-6_prior1.2"]
+    chosen = DreamBooth(with_prior_preservation=False)
+    assert experiment_name(chosen, ["with_prior_preservation"]) == "dreambooth_lr2e-6_no_prior_preservation"
+
+
+def test_grids_are_combined_in_order() -> None:
+    planned = plan(LoRA(), rank=[2, 4], learning_rate=[1e-4, 1e-3])
+    assert [(one.rank, one.learning_rate) for one in planned.values()] == [
+        (2, 1e-4), (2, 1e-3), (4, 1e-4), (4, 1e-3)
+    ]  # fmt: skip
+
+
+def test_mistakes_are_found_before_anything_is_trained() -> None:
+    with pytest.raises(ValueError, match="Did you mean 'learning_rate'"):
+        plan(LoRA(), learning_rat=[1e-4])
+    with pytest.raises(ValueError, match="needs a list of values, got 4"):
+        plan(LoRA(), rank=4)
+    with pytest.raises(ValueError, match="rank must be at least 1, got 0"):
+        plan(LoRA(), rank=[4, 0])
+
+
+@pytest.mark.slow
+def test_a_failing_experiment_does_not_stop_the_sweep(
+    workplace: Path, short: Callable[..., LoRA], capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = short("lora", max_train_steps=2)
+    Experiment("lora_rank2_lr5e-3").begin(LoRA(rank=64), {})  # something else under this name
+    done = sweep(common, rank=[2, 4], progress=False)
+    assert [(one.name, one.status) for one in done] == [("lora_rank4_lr5e-3", "finished")]
+    assert "lora_rank2_lr5e-3 failed: " in capsys.readouterr().out
+
+    weights = done[0].lora_file.stat().st_mtime_ns
+    again = sweep(common, rank=[4], progress=False)
+    assert again == done and again[0].lora_file.stat().st_mtime_ns == weights
+
+
+def test_when_all_fail_the_reasons_are_given(workplace: Path) -> None:
+    with pytest.raises(ValueError, match=r"(?s)every experiment of the sweep failed.*no images in instance"):
+        sweep(LoRA(instance_data_dir="nowhere"), rank=[2, 4], progress=False)
+
+
+def test_summary_shows_what_differs(workplace: Path) -> None:
+    for rank in (2, 4):
+        Experiment(f"r{rank}").begin(LoRA(rank=rank, seed=7), {})
+        Experiment(f"r{rank}").update(
+            status="finished", seconds=61.2, trainable_parameters=1234 * rank, steps=9
+        )
+    figures = summary(["base", "r2", "r4"], measurements={"base": {"likeness": 0.1}})
+    assert figures.columns == ["experiment", "rank", "steps", "time", "trained weights", "likeness"]
+    assert figures.rows[1]["trained weights"] == "2,468"
+    assert figures.rows[2]["time"] == "1 min 1 s"
+    assert figures.rows[0]["likeness"] == "0.1"
+    assert figures.markdown().splitlines()[3].startswith("| `r2` | 2 | 9 |")
+    assert figures.text().splitlines()[0].split() == [
+        "experiment", "rank", "steps", "time", "trained", "weights", "likeness"
+    ]  # fmt: skip
+
+
+def test_figures_escape_what_they_show() -> None:
+    figures = Figures(({"experiment": "a", "message": "<img src=x onerror=alert(1)> | $x$"},))
+    assert "<img" not in figures.html() and "<img" not in figures.markdown()
+    assert figures.markdown().splitlines()[2].count("|") == 3
+
+
+def test_durations_read_well() -> None:
+    times = [0.31, 5.04, 48, 60, 365, 7400]
+    assert [duration(t) for t in times] == ["0.31 s", "5 s", "48 s", "1 min", "6 min 5 s", "2 h 3 min"]
