@@ -12,7 +12,7 @@ from typing import Any
 RECORD_FILE = "dataset.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """Instance images on disk, with the record of how each was made.
 
@@ -71,6 +71,9 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def __repr__(self) -> str:
+        return f"Dataset({len(self)} images of {self.resolution}×{self.resolution} in {self.folder})"
 
     def summary(self) -> str:
         """What was done, in lines for a terminal."""

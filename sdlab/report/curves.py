@@ -11,12 +11,13 @@ from sdlab.experiment import Experiment
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from PIL import Image
 
 SMOOTHED = 0.85  # weight of what came before: noise of single batches hides the course of the loss
 COLOURS = ("#3b6fd4", "#d9662c", "#3d9a57", "#9a4fb5", "#b08a1e", "#2aa0a8", "#c23b5a", "#6b7280")
 
 
-def loss_curves(experiments: Sequence[Experiment], *, ordered: bool = False) -> bytes:
+def loss_curves(experiments: Sequence[Experiment], *, ordered: bool = False) -> Image.Image | None:
     """Draw the training loss of experiments, smoothed, over their steps.
 
     Args:
@@ -24,14 +25,14 @@ def loss_curves(experiments: Sequence[Experiment], *, ordered: bool = False) -> 
         ordered: whether they are a sweep, whose curves get the colours of a scale.
 
     Returns:
-        A WebP picture; empty where no experiment has a log.
+        The picture, 840 points wide; None where no experiment has a log.
 
     Taught in: notebooks/02
     """
     logs = {one.name: [(row["step"], row["loss"]) for row in one.log()] for one in experiments}
     logs = {name: log for name, log in logs.items() if len(log) > 1}
     if not logs:
-        return b""
+        return None
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -50,7 +51,7 @@ def loss_curves(experiments: Sequence[Experiment], *, ordered: bool = False) -> 
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     buffer.seek(0)
-    return thumbnails.webp(thumbnails.opened(buffer), quality=85)
+    return thumbnails.opened(buffer)
 
 
 def smoothed(values: Sequence[float], weight: float = SMOOTHED) -> list[float]:

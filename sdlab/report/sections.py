@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sdlab import thumbnails
 from sdlab.experiment import Experiment
 from sdlab.generate import load_images
 from sdlab.photos import Dataset
@@ -168,6 +169,7 @@ def _experiments(
     shared = "Hyperparameters:" if len(experiments) == 1 else "Hyperparameters that all of them share:"
     if varied:
         shared = f"{len(experiments)} LoRAs that differ in the {varied} only. {shared}"
+    curve = loss_curves(experiments, ordered=bool(varied))
     with_base: list[str | Experiment] = (
         [BASE, *experiments] if material.measurements.get(BASE) else list(experiments)
     )
@@ -176,7 +178,7 @@ def _experiments(
         (shared,),
         flags=shared_flags(experiments),
         figures=material.figures(with_base),
-        curve=loss_curves(experiments, ordered=bool(varied)),
+        curve=thumbnails.webp(curve, quality=85) if curve else b"",
         table=material.table(experiments, reference=reference),
     )
 
