@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,10 @@ from sdlab.methods import unknown
 if TYPE_CHECKING:
     import torch
     from diffusers import StableDiffusionPipeline
+
+# They tell of optional packages that nothing here needs, each time that diffusers is imported.
+for _name in ("transformers.utils.import_utils", "bitsandbytes.backends.cpu.ops"):
+    logging.getLogger(_name).setLevel(logging.ERROR)
 
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 _WEIGHTS_AND_SETTINGS = {".safetensors", ".bin", ".json", ".txt"}
@@ -117,7 +122,7 @@ def load_pipeline(
 
     model = resolve(base, root)
     options = _WITHOUT | {"requires_safety_checker": False, "dtype": dtype or torch.float32}
-    with _quiet():
+    with quiet():
         if model.kind == "file":
             pipeline = StableDiffusionPipeline.from_single_file(model.source, **options)
         else:
@@ -197,8 +202,8 @@ def _files(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps diffusers and transformers from telling of every file that they load."""
+def quiet() -> Iterator[None]:
+    """Keeps diffusers and transformers from telling of every file that they load, while the block runs."""
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 

@@ -6,7 +6,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
 
 from sdlab.atomic import write_json
 from sdlab.basemodel import base_fingerprint
@@ -24,6 +26,9 @@ from sdlab.sampling import (
     warn_of_cut_prompts,
     write_image,
 )
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
 
 __all__ = ["ImageRecord", "class_images", "generate", "load_images"]
 
@@ -222,15 +227,30 @@ def _make(
     progress: bool,
 ) -> None:
     """Samples the images that aren't there as described, and writes images.json."""
-    missing = [record for record in records if read_record(record.path) != record.as_dict()]
-    if missing:
-        pipeline = ready_pipeline(model, sampling, root=root)
-        warn_of_cut_prompts(pipeline, [*(record.prompt for record in missing), sampling.negative_prompt])
-        for batch in batches(missing, size, f"images of {records[0].experiment}", progress):
-            images = sample(pipeline, [r.prompt for r in batch], [r.seed for r in batch], sampling)
-            for record, image in zip(batch, images, strict=True):
-                write_image(record.path, image, record.as_dict())
-    _write_list(records)
+    folder, name = records[0].path.parent, records[0].experiment
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):
+        missing = [record for record in records if read_record(record.path) != record.as_dict()]
+        if progress:
+            print(f"images of {name}: {len(records) - len(missing)} of {len(records)} are there")
+        if missing:
+            pipeline = ready_pipeline(model, sampling, root=root)
+            _sample_missing(pipeline, sampling, missing, size, progress)
+        _write_list(records)
+
+
+def _sample_missing(
+    pipeline: StableDiffusionPipeline,
+    sampling: Sampling,
+    missing: list[ImageRecord],
+    size: int,
+    progress: bool,
+) -> None:
+    warn_of_cut_prompts(pipeline, [*(record.prompt for record in missing), sampling.negative_prompt])
+    for batch in batches(missing, size, f"images of {missing[0].experiment}", progress):
+        images = sample(pipeline, [one.prompt for one in batch], [one.seed for one in batch], sampling)
+        for record, image in zip(batch, images, strict=True):
+            write_image(record.path, image, record.as_dict())
 
 
 def _write_list(records: list[ImageRecord]) -> None:

@@ -28,6 +28,7 @@ class Profile:
         lora_steps: For a LoRA.
         lora_ranks: The homework's sweep of ranks at `lora_learning_rate`.
         lora_text_encoder: Whether a LoRA trains the text encoder too.
+        checkpointing_steps: Steps between two checkpoints.
         num_inference_steps: For generating.
         guidance_scale: For generating.
         images_per_batch: For generating.
@@ -48,6 +49,7 @@ class Profile:
     lora_steps: int
     lora_ranks: tuple[int, ...]
     lora_text_encoder: bool = False
+    checkpointing_steps: int = 500
     num_inference_steps: int = 20
     guidance_scale: float = 7.5
     images_per_batch: int
@@ -81,6 +83,7 @@ PROFILES: dict[str, Profile] = {
         lora_learning_rates=(1e-4, 1e-3, 5e-3, 3e-2),
         lora_steps=250,
         lora_ranks=(4, 8, 2),
+        checkpointing_steps=100,
         images_per_batch=8,
     ),
     "sd15": _SD15,

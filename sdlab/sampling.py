@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -235,20 +236,33 @@ def class_images(
         **asdict(chosen),
     }
     place = Path(folder) if folder is not None else Path(data) / _key(settings)
-    seeds = _missing_seeds(place, num, seed)
-    if not seeds:
-        return place
-    write_json(place / "class_images.json", {"base_name": str(base), **settings})
-    pipeline = ready_pipeline(base, chosen, root=root)
-    warn_of_cut_prompts(pipeline, [class_prompt])
-    for batch in batches(
-        seeds, profile(base, root=root).images_per_batch, f"class images in {place}", progress
-    ):
-        for one, image in zip(
-            batch, sample(pipeline, [class_prompt] * len(batch), batch, chosen), strict=True
-        ):
-            write_image(place / f"class_{one:05d}.png", image, settings | {"seed": one})
+    place.mkdir(parents=True, exist_ok=True)
+    with FileLock(place / ".lock"):  # another experiment that needs them waits until they are there
+        seeds = _missing_seeds(place, num, seed)
+        if progress:
+            print(f"class images: {num - len(seeds)} of {num} are in {place}")
+        if seeds:
+            write_json(place / "class_images.json", {"base_name": str(base), **settings})
+            size = profile(base, root=root).images_per_batch
+            pipeline = ready_pipeline(base, chosen, root=root)
+            _sample_class(pipeline, chosen, settings, seeds, place, size, progress)
     return place
+
+
+def _sample_class(
+    pipeline: StableDiffusionPipeline,
+    sampling: Sampling,
+    settings: dict[str, Any],
+    seeds: list[int],
+    place: Path,
+    size: int,
+    progress: bool,
+) -> None:
+    prompt = settings["class_prompt"]
+    warn_of_cut_prompts(pipeline, [prompt])
+    for batch in batches(seeds, size, "class images", progress):
+        for seed, image in zip(batch, sample(pipeline, [prompt] * len(batch), batch, sampling), strict=True):
+            write_image(place / f"class_{seed:05d}.png", image, settings | {"seed": seed})
 
 
 def image_files(folder: str | Path) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sdlab import environment
 from sdlab.atomic import fingerprint
 from sdlab.basemodel import base_fingerprint, resolve
 from sdlab.experiment import DreamBooth, Experiment, LoRA
@@ -42,11 +43,8 @@ def train(
     experiment = Experiment(name, Path(root))
     base = resolve(hyperparameters.pretrained_model_name_or_path, root)
     images = image_files(hyperparameters.instance_data_dir)
-    if not images and experiment.status != "finished":
-        raise ValueError(
-            f"There are no images in instance_data_dir={hyperparameters.instance_data_dir!r}. "
-            "Put photos into data/raw_images and run `sdlab prepare`."
-        )
+    if experiment.status != "finished":
+        _check(hyperparameters, images)
     fingerprints = {
         "base_fingerprint": base_fingerprint(base.name, root),
         "instance_images": fingerprint(images) if images else None,
@@ -54,10 +52,25 @@ def train(
     with experiment.lock():
         experiment.begin(hyperparameters, fingerprints)
         if experiment.status == "finished":
+            if progress:
+                print(f"{name}: finished before, kept")
             return experiment
         experiment.update(status="running", base=base.root_name, message="")
         _run(experiment, hyperparameters, images, progress)
     return experiment
+
+
+def _check(hyperparameters: DreamBooth | LoRA, images: list[Path]) -> None:
+    """Refuses what would fail later, before anything is made."""
+    if not images:
+        raise ValueError(
+            f"There are no images in instance_data_dir={hyperparameters.instance_data_dir!r}. "
+            "Put photos into data/raw_images and run `sdlab prepare`."
+        )
+    if hyperparameters.mixed_precision == "fp16" and environment.device().type == "cpu":
+        raise ValueError(
+            "mixed_precision 'fp16' needs a GPU, and this machine trains on the CPU. Take 'no' or 'bf16'."
+        )
 
 
 def _run(
@@ -72,7 +85,7 @@ def _run(
 
         run(experiment, hyperparameters, sources, progress)
     except KeyboardInterrupt:
-        experiment.update(status="stopped", message="interrupted before the first step")
+        experiment.update(status="stopped", message="interrupted; train again to go on")
     except BaseException as error:
         experiment.update(status="failed", message=f"{type(error).__name__}: {error}")
         raise

@@ -215,12 +215,16 @@ class _Meter:
         means = torch.stack(self._measured).mean(dim=0).tolist()
         self._measured.clear()
         row: dict[str, Any] = {"step": done, **dict(zip(self._names, means, strict=True))}
-        if not math.isfinite(row["loss"]):
+        if not math.isfinite(row["loss"]) or not self._gradient_is_fine(row["grad_norm"]):
             raise Diverged(_advice(row["loss"], done, self._training.hyperparameters))
         row |= {"learning_rate": self._training.lr_scheduler.get_last_lr()[0]}
         row |= {"seconds": round(time.perf_counter() - self._began, 3)}
         self._experiment.add_to_log(row)
         return row
+
+    def _gradient_is_fine(self, norm: float) -> bool:
+        """With fp16, accelerate's scaler skips the steps whose gradient overflowed."""
+        return math.isfinite(norm) or self._training.accelerator.scaler is not None
 
 
 def _advice(loss: float, step: int, hyperparameters: Hyperparameters) -> str:
@@ -228,7 +232,8 @@ def _advice(loss: float, step: int, hyperparameters: Hyperparameters) -> str:
     advice = f"Lower learning_rate (it is {rate:g}; try {rate / 10:g})"
     if hyperparameters.mixed_precision == "fp16":
         advice += ", or take mixed_precision 'bf16' or 'no'"
-    return f"The loss is {loss} by step {step}: the weights are lost. {advice}, under another name."
+    lost = f"The loss is {loss:g} by step {step} or its gradient is no number, so the weights are lost."
+    return f"{lost} {advice}, under another name."
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from diffusers.utils import convert_state_dict_to_diffusers
 from peft import LoraConfig, get_peft_model_state_dict
 
 from sdlab.atomic import write_folder
+from sdlab.basemodel import quiet
 from sdlab.experiment import Experiment
 from sdlab.methods import LoRA
 from sdlab.training.data import generator
@@ -30,7 +31,7 @@ def prepare(pipeline: StableDiffusionPipeline, hyperparameters: LoRA, dtype: tor
     """
     for part in (pipeline.unet, pipeline.text_encoder):
         part.requires_grad_(False)
-        if part.dtype != dtype:
+        with quiet():
             part.to(dtype)
     add_adapter(pipeline.unet, hyperparameters, UNET_TARGETS, "unet")
     if hyperparameters.train_text_encoder:
