@@ -149,6 +149,6 @@ def _look_at(page: Path, seconds: float) -> Path:
     print(f"  {folder}/report.html   the report, in a browser")
     print(f"  {folder}/README.md     the same for GitHub")
     print(f"  {os.path.relpath(page.parent.parent / 'table.png')}            all images as one picture")
-    print("Run it again: nothing is done twice. Your own photos: put them into data/raw_images of a new folder,")
-    print("and go on with `sdlab prepare`, `sdlab train dreambooth` …; `sdlab --help` lists the stages.")
+    print("Run it again: nothing is done twice. With your own photos: put them into data/raw_images of a")
+    print("new folder and go on with `sdlab prepare`, `sdlab train dreambooth` …; `sdlab --help` lists all.")
     return page
