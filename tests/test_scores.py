@@ -22,9 +22,9 @@ def drawn(folder: Path, pictures: list[world.Picture], prompt: str) -> None:
         world.draw(picture).save(folder / file)
         rows.append(
             {
-                "file": file, "experiment": folder.name, "prompt_name": "p", "number": number, "prompt": prompt,
-                "negative_prompt": "", "seed": 0, "num_inference_steps": 1, "guidance_scale": 1.0,
-                "sampler": "own", "resolution": 128, "model": "drawn",
+                "file": file, "experiment": folder.name, "prompt_name": "p", "number": number,
+                "prompt": prompt, "negative_prompt": "", "seed": 0, "num_inference_steps": 1,
+                "guidance_scale": 1.0, "sampler": "own", "resolution": 128, "model": "drawn",
             }
         )  # fmt: skip
     (folder / "images.json").write_text(json.dumps({"images": rows}))
