@@ -150,7 +150,7 @@ def _shares(sections: list[Section], total: int) -> dict[str, int]:
     return {title: total * count // sum(cells.values()) for title, count in cells.items()}
 
 
-def _lines(flags: Iterable[str], width: int = 100) -> str:
+def _lines(flags: Iterable[str], width: int = 88) -> str:
     """Flags side by side, as many as fit into a line."""
     lines = [""]
     for flag in flags:
