@@ -93,7 +93,7 @@ def set_up(
     say(f"latents: encoded once for {count} images, sampled anew in each step")
     RECIPES[hyperparameters.method].prepare(pipeline, hyperparameters, _DTYPES[accelerator.mixed_precision])
     for part in (pipeline.unet, pipeline.text_encoder):
-        part.to(device)
+        part.to(device).train()  # transformers computes activations twice only in this mode
     weights = _trained_weights(pipeline)
     prompts = _prompts(pipeline, hyperparameters, device, say)
     if hyperparameters.gradient_checkpointing:
