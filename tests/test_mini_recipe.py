@@ -57,7 +57,7 @@ def test_more_minutes_continue_a_training(smoke: Path) -> None:
         return [json.loads(line)["step"] for line in lines]
 
     before = len(steps())
-    train(Recipe(work=smoke, stages=("text",), text_minutes=0.2, device="cpu"))
+    train(Recipe(work=smoke, stages=("text",), pictures=24, text_minutes=0.2, device="cpu"))
     assert steps()[before] > 0  # an untouched folder would begin again at step 0
 
 

@@ -70,7 +70,7 @@ def denoising_loss(
     timesteps = (spread * steps).long().clamp(max=steps - 1).to(latents.device)
     noise = torch.randn_like(latents)
     noisy = noise_schedule.add_noise(latents, noise, timesteps)
-    with machine.autocast():
+    with machine.autocast(), machine.attention():
         predicted = model(noisy, timesteps, ids)
     snr = compute_snr(noise_schedule, timesteps)
     weights = snr.clamp(max=SNR_GAMMA) / snr
@@ -110,11 +110,10 @@ def train_unet(
         Both networks with the averaged weights.
     """
     torch.manual_seed(seed)
-    unet = new_unet().to(memory_format=torch.channels_last)
-    model = Denoiser(unet, text_encoder.train()).to(machine.device)
+    model = Denoiser(new_unet(), text_encoder.train()).to(machine.device)
     optimizer = torch.optim.AdamW(
         [
-            {"params": list(unet.parameters()), "lr": learning_rate},
+            {"params": list(model.unet.parameters()), "lr": learning_rate},
             {"params": list(text_encoder.parameters()), "lr": learning_rate / 2},
         ],
         betas=(0.9, 0.99),

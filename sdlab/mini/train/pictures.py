@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sdlab.mini import world
+from sdlab.mini.world.figure import keypoints
 
 SHARD = 500
 """Pictures in a shard: small enough that a killed run loses seconds."""
@@ -47,6 +48,37 @@ def load_pictures(folder: Path, count: int, *, first_seed: int = 0) -> np.ndarra
     return np.concatenate(shards)[:count]
 
 
+def load_faces(path: Path, count: int) -> np.ndarray:
+    """Where the face is in the pictures of the seeds 0, 1, …, found once and kept.
+
+    Args:
+        path: the `.npy` file that keeps it.
+        count: how many pictures.
+
+    Returns:
+        x, y and radius in pixels, float32 (count, 3).
+    """
+    if path.exists() and len(kept := np.load(path)) >= count:
+        return np.asarray(kept[:count])
+    faces = np.zeros((count, 3), np.float32)
+    for seed in range(count):
+        points = keypoints(world.sample(seed), SIZE)
+        nose, ears = points[0, :2], points[16:18, :2]
+        faces[seed] = (*nose, max(4.0, np.linalg.norm(ears[0] - ears[1]) / 2))
+    write_array(path, faces)
+    return faces
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    """Write beside, sync, rename: a killed run leaves no half file, two processes do not collide."""
+    partial = path.with_suffix(f".{os.getpid()}.part")
+    with partial.open("wb") as file:
+        np.save(file, array)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
 def shard_path(folder: Path, first_seed: int) -> Path:
     """Where the shard that begins with a seed lies."""
     return folder / f"{first_seed:08d}.npy"
@@ -54,10 +86,5 @@ def shard_path(folder: Path, first_seed: int) -> Path:
 
 def _draw_shard(folder: Path, start: int, stop: int) -> int:
     shard = np.stack([np.asarray(world.draw(world.sample(seed), SIZE)) for seed in range(start, stop)])
-    partial = shard_path(folder, start).with_suffix(f".{os.getpid()}.part")
-    with partial.open("wb") as file:
-        np.save(file, shard)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(shard_path(folder, start))
+    write_array(shard_path(folder, start), shard)
     return start

@@ -13,8 +13,9 @@ from torch import Tensor
 from sdlab.mini import world
 from sdlab.mini.reader import Reader
 
-from .autoencoder import as_tensor, reconstruct, write_array
+from .autoencoder import as_tensor, reconstruct
 from .machine import Machine
+from .pictures import write_array
 from .progress import Progress
 
 UNKNOWN = -100

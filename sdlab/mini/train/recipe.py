@@ -116,6 +116,7 @@ def _vae(recipe: Recipe, here: Machine) -> None:
     autoencoder.train_vae(
         recipe.work / "vae",
         _drawn(recipe),
+        pictures.load_faces(recipe.work / "faces.npy", recipe.pictures),
         _held_out(recipe),
         here,
         minutes=recipe.vae_minutes,
@@ -143,6 +144,7 @@ def _decoder(recipe: Recipe, here: Machine) -> None:
         recipe.work / "decoder",
         _standardised_vae(recipe, here),
         _drawn(recipe),
+        pictures.load_faces(recipe.work / "faces.npy", recipe.pictures),
         _held_out(recipe),
         here,
         minutes=recipe.decoder_minutes,

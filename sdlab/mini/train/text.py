@@ -75,10 +75,11 @@ def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     )
 
 
-def tokens(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
-    """Token ids of captions, cut and padded to 77, (n, 77)."""
+def tokens(tokenizer: CLIPTokenizer, captions: list[str], *, full_length: bool = True) -> Tensor:
+    """Token ids of captions, cut to 77 and padded to 77, or only to the longest of them."""
+    padding = "max_length" if full_length else "longest"
     return tokenizer(
-        captions, padding="max_length", max_length=LENGTH, truncation=True, return_tensors="pt"
+        captions, padding=padding, max_length=LENGTH, truncation=True, return_tensors="pt"
     ).input_ids
 
 
@@ -130,12 +131,13 @@ def train_text(
     for step in progress.steps():
         rng = np.random.default_rng([seed, step, machine.rank])
         chosen = [drawn[i] for i in rng.integers(len(drawn), size=batch_size)]
-        ids = tokens(tokenizer, [world.caption(p, int(rng.integers(2**31))) for p in chosen])
+        captions = [world.caption(p, int(rng.integers(2**31))) for p in chosen]
+        ids = tokens(tokenizer, captions, full_length=False)  # later tokens do not change earlier ones
         truth = {
             name: torch.tensor([names.index(getattr(p, name)) for p in chosen]).to(machine.device)
             for name, names in classes.items()
         }
-        with machine.autocast():
+        with machine.autocast(), machine.attention():
             loss = model.loss(ids.to(machine.device), truth)
         progress.learn(loss)
     progress.use_average()
