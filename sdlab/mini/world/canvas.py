@@ -14,6 +14,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 OVERSAMPLE = 2
+SOFTNESS = 0.5
+"""Standard deviation of the smoothing of edges, in pixels of the finished picture: a lens, not a ruler."""
 Colour = tuple[int, int, int]
 Points = np.ndarray  # (n, 2) float, x and y
 
@@ -126,7 +128,8 @@ class Canvas:
 
     def finished(self) -> tuple[Image.Image, np.ndarray]:
         """The picture at its true size, and its depth, float32 of shape (size, size) in 0 to 1, near is 1."""
-        shrunk = self.colour.reduce(OVERSAMPLE)
+        smooth = self.colour.filter(ImageFilter.GaussianBlur(SOFTNESS * OVERSAMPLE))
+        shrunk = smooth.reduce(OVERSAMPLE)
         depth = np.asarray(self.depth.reduce(OVERSAMPLE), np.float32) / 255
         return shrunk, depth
 
