@@ -24,6 +24,11 @@ from sdlab.training import train
 BASE = "mini"
 SUBJECT = "woman"
 PROMPTS = HOMEWORK_A.fill("sks woman")
+NOTE = (
+    "Measured by the mini world's own reader, a classifier of its drawn pictures. Likeness to the subject: "
+    "mean probability of the subject's skin, hair colour, hair style and glasses. Scene as in the prompt: "
+    "share of the images. In brackets: 95 % interval over the images, by the bootstrap."
+)
 STAGES = 6
 
 
@@ -128,6 +133,7 @@ def _report(names: list[str], prompts: PromptSet, images_per_cell: int, dataset:
         dataset=dataset.folder,
         images_per_cell=images_per_cell,
         measurements=mini_scores(names, subject=SUBJECT, prompt_names=prompts.prompts),
+        note=NOTE,
     )
     shown = table(names, prompts, images_per_cell=images_per_cell, reference=dataset.images)
     shown.png("results/table.png", title)

@@ -103,7 +103,7 @@ def test_the_report_has_every_part_of_the_homework(course: Path) -> None:
     html = page.read_text(encoding="utf-8")
     for text in (
         "learning rate",
-        "0.9 (0.8 to 0.95)",
+        "0.90 (0.80 to 0.95)",
         "fingerprint",
         "1 min 5 s",
         "2.13",
@@ -149,13 +149,15 @@ def test_the_conclusion_says_what_was_measured(course: Path) -> None:
     experiments = [Experiment(name) for name in ("dreambooth", *RATES)]
     said = conclusion(experiments, experiments[1:], [], MEASURED)
     assert said[0] == (
-        "Likeness is highest in dreambooth (0.9 (0.8 to 0.95)) and lowest in lora_rank4_lr2e-6 (0.11); "
-        "the base model has 0.1 (0.05 to 0.15)."
+        "Likeness is highest in dreambooth, with 0.90 (0.80 to 0.95), and lowest in lora_rank4_lr2e-6, "
+        "with 0.11; the base model has 0.10 (0.05 to 0.15)."
     )
     assert said[1] == (
-        "Over the learning rate of the LoRA, likeness is 0.11 at 2e-6, 0.8 at 2e-4, 0.3 at 2e-3: "
+        "Over the learning rate of the LoRA, likeness is 0.11 at 2e-6, 0.80 at 2e-4, 0.30 at 2e-3: "
         "highest at 2e-4."
     )
+    unsure = {"base": {"likeness": (0.5, 0.3, 0.7)}, "dreambooth": {"likeness": (0.6, 0.4, 0.8)}}
+    assert conclusion(experiments, [], [], unsure)[0].endswith("overlap: no difference is shown.")
     unmeasured = " ".join(conclusion(experiments, experiments[1:], [], {}))
     assert "were not measured" in unmeasured and "highest" not in unmeasured
     assert "17 MB" in unmeasured and "1 min 5 s" in unmeasured

@@ -69,7 +69,7 @@ def test_summary_shows_what_differs(workplace: Path) -> None:
     assert figures.columns == ["experiment", "rank", "steps", "time", "trained weights", "likeness"]
     assert figures.rows[1]["trained weights"] == "2,468"
     assert figures.rows[2]["time"] == "1 min 1 s"
-    assert figures.rows[0]["likeness"] == "0.1"
+    assert figures.rows[0]["likeness"] == "0.10"
     assert figures.markdown().splitlines()[3].startswith("| `r2` | 2 | 9 |")
     assert figures.text().splitlines()[0].split() == [
         "experiment", "rank", "steps", "time", "trained", "weights", "likeness"

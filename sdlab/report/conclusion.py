@@ -81,12 +81,22 @@ def _ranking(
     order = sorted((key for key in known if key != BASE), key=lambda key: -(mean(known[key]) or 0))
     if not order:
         return ""
-    text = f"{_capital(name)} is highest in {order[0]} ({measurement_text(known[order[0]])})"
+    best = order[0]
+    text = f"{_capital(name)} is highest in {best}, with {measurement_text(known[best])}"
     if len(order) > 1:
-        text += f" and lowest in {order[-1]} ({measurement_text(known[order[-1]])})"
+        text += f", and lowest in {order[-1]}, with {measurement_text(known[order[-1]])}"
     if BASE in known:
         text += f"; the base model has {measurement_text(known[BASE])}"
+        if _overlap(known[best], known[BASE]):
+            text += f". The intervals of {best} and the base model overlap: no difference is shown"
     return text + "."
+
+
+def _overlap(one: Any, other: Any) -> bool:
+    """Whether two measurements have intervals, and these share a value."""
+    if any(not isinstance(value, Sequence) or isinstance(value, str) for value in (one, other)):
+        return False
+    return bool(one[1] <= other[2] and other[1] <= one[2])
 
 
 def _along(
@@ -100,7 +110,7 @@ def _along(
     if len(values) < 2:
         return ""
     best = max(values, key=lambda pair: pair[1])
-    steps = ", ".join(f"{y:.3g} at {x}" for x, y in values)
+    steps = ", ".join(f"{measurement_text(y)} at {x}" for x, y in values)
     return f"Over the {what} of the LoRA, {name} is {steps}: highest at {best[0]}."
 
 

@@ -53,6 +53,7 @@ class Material:
     measurements: Measurements
     best: Mapping[str, str]
     images_per_cell: int
+    note: str = ""
 
     def of(self, method: str) -> list[Experiment]:
         """The experiments of a method."""
@@ -96,6 +97,7 @@ def all_sections(material: Material) -> list[Section]:
         _comparison(material),
         Section(
             "Conclusion",
+            (material.note,),
             points=tuple(conclusion(material.experiments, rates, ranks, material.measurements)),
             editable=True,
         ),

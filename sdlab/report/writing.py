@@ -36,6 +36,7 @@ def report(
     images_per_cell: int = 4,
     title: str = "Teaching Stable Diffusion one person",
     measurements: Mapping[str, Mapping[str, Any]] | None = None,
+    note: str = "",
     best: Mapping[str, str] | None = None,
 ) -> Path:
     """Write the report that is handed in.
@@ -51,6 +52,7 @@ def report(
         title: the report's title.
         measurements: experiment (or "base") to the name and value of each measurement, higher is better; a
             value is a number, or a mean with the ends of its interval. The conclusion speaks of these only.
+        note: how the measurements were made, one or two sentences.
         best: "dreambooth" and "lora" to the experiments that are compared with each other, and "why".
 
     Returns:
@@ -73,6 +75,7 @@ def report(
         measurements=measurements or {},
         best=best or _best(chosen, measurements or {}),
         images_per_cell=images_per_cell,
+        note=note,
     )
     sections = all_sections(material)
     write_bytes(out / "README.md", _without_places(_markdown(title, sections, out, kept)).encode())

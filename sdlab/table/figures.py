@@ -97,9 +97,11 @@ def summary(
 def measurement_text(value: Any) -> str:
     """A measured value in words: `0.83`, or `0.83 (0.79 to 0.86)` with its interval."""
     if isinstance(value, Sequence) and not isinstance(value, str):
-        mean, low, high = value
-        return f"{mean:.3g} ({low:.3g} to {high:.3g})"
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+        mean, low, high = (measurement_text(float(part)) for part in value)
+        return f"{mean} ({low} to {high})"
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.2f}" if value == 0 or 0.1 <= abs(value) < 100 else f"{value:.2g}"
 
 
 def _experiment(name: str, root: str | Path) -> Experiment | None:
