@@ -10,7 +10,8 @@ from sdlab.mini import world
 
 Interval = tuple[float, float, float]
 
-TRAITS = ("skin", "hair_colour", "hair_style", "glasses")
+# What the reader reads well (sdlab/mini/weights/reader/reader.json); it isn't sure of hair styles.
+TRAITS = ("skin", "hair_colour", "glasses")
 # A word of the prompt to the scene that it asks for; the first that is found counts.
 SCENE_WORDS = {
     "rain": "rain",
@@ -42,8 +43,8 @@ def mini_scores(
         prompt_names: prompts whose images count; None takes all.
 
     Returns:
-        Experiment to `likeness to the subject` (mean probability of skin, hair colour, hair style and
-        glasses being the subject's, 0 to 1) and `scene as in the prompt` (share of images, 0 to 1), each
+        Experiment to `likeness to the subject` (mean probability that skin, hair colour and glasses are
+        the subject's, 0 to 1) and `scene as in the prompt` (share of images, 0 to 1), each
         as mean and the ends of its 95 % interval over the images.
 
     Raises:
