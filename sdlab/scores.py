@@ -12,19 +12,6 @@ Interval = tuple[float, float, float]
 
 # What the reader reads well (sdlab/mini/weights/reader/reader.json); it isn't sure of hair styles.
 TRAITS = ("skin", "hair_colour", "glasses")
-# A word of the prompt to the scene that it asks for; the first that is found counts.
-SCENE_WORDS = {
-    "rain": "rain",
-    "street": "street",
-    "desert": "desert",
-    "dragons": "dragons",
-    "castle": "castle",
-    "moon": "moon",
-    "forest": "forest",
-    "kitchen": "kitchen",
-    "beach": "beach",
-    "studio": "studio",
-}
 
 
 def mini_scores(
@@ -62,9 +49,9 @@ def mini_scores(
 
 
 def scene_of(prompt: str) -> str | None:
-    """The mini world's scene that a prompt asks for, or None where it names none."""
+    """The first scene of the mini world that a prompt names, or None."""
     words = prompt.lower().replace(",", " ").split()
-    return next((scene for word, scene in SCENE_WORDS.items() if word in words), None)
+    return next((word for word in words if word in world.ATTRIBUTES["scene"]), None)
 
 
 def _read(images: list[ImageRecord], subject: str) -> dict[str, Interval]:
