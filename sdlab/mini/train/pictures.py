@@ -35,6 +35,7 @@ def draw_pictures(folder: Path, count: int, *, first_seed: int = 0, processes: i
         stop = min(start + SHARD, first_seed + count)
         if not shard_path(folder, start).exists():
             jobs.append((folder, start, stop))
+    _warn_if_outdated(folder, first_seed)
     if not jobs:
         return
     with ProcessPoolExecutor(processes or os.cpu_count()) as pool:
@@ -82,6 +83,18 @@ def write_array(path: Path, array: np.ndarray) -> None:
 def shard_path(folder: Path, first_seed: int) -> Path:
     """Where the shard that begins with a seed lies."""
     return folder / f"{first_seed:08d}.npy"
+
+
+def _warn_if_outdated(folder: Path, seed: int) -> None:
+    """Shards are found by their seeds alone: say so where the world draws differently by now."""
+    path = shard_path(folder, seed)
+    if path.exists() and not np.array_equal(
+        np.load(path)[0], np.asarray(world.draw(world.sample(seed), SIZE))
+    ):
+        print(
+            f"pictures: {path} was drawn by an earlier version of the world; remove {folder} to draw anew",
+            flush=True,
+        )
 
 
 def _draw_shard(folder: Path, start: int, stop: int) -> int:
