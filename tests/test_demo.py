@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sdlab.demo import demo
 from sdlab.experiment import find
+from sdlab.profiles import PROFILES
 
 QUICK = {"max_train_steps": 3, "num_class_images": 2}
 
@@ -24,8 +26,10 @@ def times(folder: Path) -> dict[Path, int]:
 
 @pytest.mark.slow
 def test_demo_goes_from_photos_to_report_and_does_nothing_twice(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # how good the images are is not the question here, so three denoising steps will do
+    monkeypatch.setitem(PROFILES, "mini", replace(PROFILES["mini"], num_inference_steps=3))
     page = demo(tmp_path, images_per_prompt=1, **QUICK)
     assert page == tmp_path / "results/report/report.html"
     said = capsys.readouterr().out
@@ -59,7 +63,6 @@ def test_photos_of_the_user_are_left_alone(tmp_path: Path, monkeypatch: pytest.M
     from PIL import Image
 
     from sdlab.demo import _photos
-    from sdlab.profiles import PROFILES
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data/raw_images").mkdir(parents=True)
