@@ -1,4 +1,4 @@
-"""The mini model: a real but small Stable Diffusion inside the package, and the drawn world it was trained on."""
+"""The mini model: a real but small Stable Diffusion in the package, and the drawn world it was trained on."""
 
 from __future__ import annotations
 
