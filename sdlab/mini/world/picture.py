@@ -207,14 +207,16 @@ def _sample(rng: np.random.Generator, seed: int) -> Picture:
 def labels(picture: Picture) -> dict[str, int | None]:
     """The true class index of each attribute; None where the picture does not show it.
 
-    A bald head has no hair colour, a close-up shows too little of the clothes, a helmet hides the hat, a
-    flawed picture shows nothing for certain.
+    A bald head has no hair colour, nor has a shorn one under a hat; hats hide the style of the hair; a close-up
+    shows too little of the clothes, a helmet hides the hat, a flawed picture shows nothing for certain.
     """
     if picture.flaw != "none":
         return dict.fromkeys(ATTRIBUTES)
     shown = {name: getattr(picture, name) for name in ATTRIBUTES}
-    if picture.hair_style == "bald":
+    if picture.hair_style == "bald" or (picture.hair_style == "buzz" and picture.hat != "none"):
         shown["hair_colour"] = None
+    if picture.hat != "none":
+        shown["hair_style"] = None
     if picture.framing == "close-up":
         shown["clothes_colour"] = None
     if picture.astronaut:
