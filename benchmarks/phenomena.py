@@ -4,7 +4,7 @@
 
 The images are read by the mini world's own reader, see `sdlab.scores.mini_scores`:
 
-- likeness: mean probability of the subject's skin, hair colour, hair style and glasses (0 to 1);
+- likeness: mean probability of the subject's traits, `sdlab.scores.TRAITS` (0 to 1);
 - scene: share of images in which the reader finds the scene that the prompt asks for;
 - class likeness: the likeness of images of the class prompt, which should stay the base model's.
 
