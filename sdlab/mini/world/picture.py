@@ -208,7 +208,8 @@ def labels(picture: Picture) -> dict[str, int | None]:
     """The true class index of each attribute; None where the picture does not show it.
 
     A bald head has no hair colour, nor has a shorn one under a hat; hats hide the style of the hair; a
-    close-up shows too little of the clothes, a helmet hides the hat, a flawed picture shows nothing for certain.
+    close-up shows too little of the clothes; a helmet hides the hat; a flawed picture shows nothing for
+    certain.
     """
     if picture.flaw != "none":
         return dict.fromkeys(ATTRIBUTES)
