@@ -28,6 +28,8 @@ class Profile:
         lora_steps: For a LoRA.
         lora_ranks: The homework's sweep of ranks at `lora_learning_rate`.
         lora_text_encoder: Whether a LoRA trains the text encoder too.
+        train_batch_size: Instance images in a step.
+        lr_scheduler: Of the learning rate.
         checkpointing_steps: Steps between two checkpoints.
         num_inference_steps: For generating.
         guidance_scale: For generating.
@@ -49,6 +51,8 @@ class Profile:
     lora_steps: int
     lora_ranks: tuple[int, ...]
     lora_text_encoder: bool = False
+    train_batch_size: int = 1
+    lr_scheduler: str = "constant"
     checkpointing_steps: int = 500
     num_inference_steps: int = 20
     guidance_scale: float = 7.5
@@ -77,13 +81,17 @@ PROFILES: dict[str, Profile] = {
         name="mini",
         resolution=128,
         num_class_images=64,
-        dreambooth_learning_rate=5e-4,
-        dreambooth_steps=250,
+        dreambooth_learning_rate=4e-4,
+        dreambooth_steps=240,
         lora_learning_rate=5e-3,
-        lora_learning_rates=(1e-4, 1e-3, 5e-3, 3e-2),
-        lora_steps=250,
+        lora_learning_rates=(5e-5, 5e-4, 5e-3, 5e-2),
+        lora_steps=200,
         lora_ranks=(4, 8, 2),
+        lora_text_encoder=True,
+        train_batch_size=4,  # a small model needs less noise in its gradient
+        lr_scheduler="cosine",
         checkpointing_steps=100,
+        guidance_scale=5.0,
         images_per_batch=8,
     ),
     "sd15": _SD15,

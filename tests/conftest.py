@@ -38,7 +38,7 @@ def short(instance_images: Path) -> Callable[..., DreamBooth | LoRA]:
 
     def make(method: str, base: str = "mini", **overrides: Any) -> DreamBooth | LoRA:
         settings = {"instance_data_dir": str(instance_images), "resolution": RESOLUTION, "max_train_steps": 4}
-        settings |= {"num_class_images": 2, "checkpointing_steps": 2}
+        settings |= {"num_class_images": 2, "checkpointing_steps": 2, "train_batch_size": 1}
         return hyperparameters(method, base, **settings | overrides)
 
     return make
