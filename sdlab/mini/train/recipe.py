@@ -50,11 +50,11 @@ class Recipe:
     """Images that the evaluation generates."""
     decoded: int = 4000
     """Pictures through the autoencoder that the reader is trained on beside the drawn ones."""
-    vae_minutes: float = 32
+    vae_minutes: float = 60
     decoder_minutes: float = 30
-    text_minutes: float = 3
-    unet_minutes: float = 75
-    reader_minutes: float = 12
+    text_minutes: float = 6
+    unet_minutes: float = 120
+    reader_minutes: float = 20
     device: str = "auto"
     """A torch device, or "auto" for a GPU where there is one."""
     seed: int = 0
