@@ -53,6 +53,7 @@ def step_seconds(method: str, folder: Path) -> float:
         instance_data_dir=str(folder / "instance_images"),
         class_data_dir=str(folder / "class_images"),
         num_class_images=8,
+        train_batch_size=1,
         max_train_steps=60,
         checkpointing_steps=1000,
     )
