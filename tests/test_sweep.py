@@ -43,7 +43,7 @@ def test_mistakes_are_found_before_anything_is_trained() -> None:
 def test_a_failing_experiment_does_not_stop_the_sweep(
     workplace: Path, short: Callable[..., LoRA], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    common = short("lora", max_train_steps=2)
+    common = short("lora", learning_rate=5e-3, max_train_steps=2)
     Experiment("lora_rank2_lr5e-3").begin(LoRA(rank=64), {})  # something else under this name
     done = sweep(common, rank=[2, 4], progress=False)
     assert [(one.name, one.status) for one in done] == [("lora_rank4_lr5e-3", "finished")]

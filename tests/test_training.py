@@ -67,7 +67,8 @@ def test_the_record_says_what_the_run_took(dreambooth: Experiment) -> None:
     assert record["steps"] == 4 and record["seconds"] > 0 and record["size_mb"] > 1
     assert record["environment"]["torch"] == torch.__version__
     assert log[-1]["step"] == 4
-    assert log[-1]["loss"] == pytest.approx(log[-1]["instance_loss"] + log[-1]["prior_loss"], rel=1e-5)
+    prior = dreambooth.hyperparameters.prior_loss_weight * log[-1]["prior_loss"]
+    assert log[-1]["loss"] == pytest.approx(log[-1]["instance_loss"] + prior, rel=1e-5)
 
 
 def test_a_finished_experiment_is_not_trained_again(dreambooth: Experiment) -> None:

@@ -7,25 +7,29 @@ import shutil
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline
+from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import save_file
-from transformers import CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from sdlab.mini.reader import Reader
 
-from .diffusion import Denoiser
-
 
 def export_pipeline(
-    folder: Path, vae: AutoencoderKL, denoiser: Denoiser, tokenizer: CLIPTokenizer, scaling_factor: float
+    folder: Path,
+    vae: AutoencoderKL,
+    text_encoder: CLIPTextModel,
+    tokenizer: CLIPTokenizer,
+    unet: UNet2DConditionModel,
+    scaling_factor: float,
 ) -> None:
     """Save a pipeline that plain `StableDiffusionPipeline.from_pretrained(folder)` loads.
 
     Args:
         folder: becomes the pipeline's folder; what was there is replaced in one rename.
         vae: the autoencoder.
-        denoiser: UNet and text encoder.
+        text_encoder: the text encoder.
         tokenizer: the tokenizer.
+        unet: the UNet.
         scaling_factor: what latents are multiplied by for the UNet, written into the VAE's config.
     """
     vae.register_to_config(scaling_factor=scaling_factor)
@@ -40,9 +44,9 @@ def export_pipeline(
     )
     pipeline = StableDiffusionPipeline(
         vae=vae,
-        text_encoder=denoiser.text_encoder,
+        text_encoder=text_encoder,
         tokenizer=tokenizer,
-        unet=denoiser.unet,
+        unet=unet,
         scheduler=scheduler,
         safety_checker=None,
         feature_extractor=None,

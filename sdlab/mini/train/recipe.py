@@ -42,7 +42,7 @@ class Recipe:
     """Where the pipeline (`sd/`) and the reader (`reader/`) are exported to."""
     work: Path = Path("cache_dir/mini")
     """Pictures, latents, checkpoints and logs."""
-    pictures: int = 32_000
+    pictures: int = 40_000
     """Training pictures."""
     held_out: int = 1000
     """Pictures kept for the measurements."""
@@ -52,7 +52,7 @@ class Recipe:
     """Pictures through the autoencoder that the reader is trained on beside the drawn ones."""
     vae_minutes: float = 60
     decoder_minutes: float = 30
-    text_minutes: float = 6
+    text_minutes: float = 15
     unet_minutes: float = 120
     reader_minutes: float = 20
     device: str = "auto"
@@ -201,11 +201,15 @@ def _export(recipe: Recipe, here: Machine) -> None:
         return
     if (recipe.work / "unet" / "checkpoint.pt").exists():
         tokenizer = _trained_tokenizer(recipe)
-        denoiser = diffusion.Denoiser(diffusion.new_unet(), text.new_text_encoder(tokenizer))
-        denoiser.load_state_dict(_average(recipe, "unet"))
-        scaling_factor = 1 / float(_standard_latents(recipe, "latents").astype(np.float32).std())
+        unet = diffusion.new_unet()
+        unet.load_state_dict(_average(recipe, "unet"))
         export.export_pipeline(
-            recipe.out / "sd", _final_vae(recipe, here), denoiser, tokenizer, scaling_factor
+            recipe.out / "sd",
+            _final_vae(recipe, here),
+            _trained_text_encoder(recipe, tokenizer),
+            tokenizer,
+            unet,
+            scaling_factor=1 / float(_standard_latents(recipe, "latents").astype(np.float32).std()),
         )
     if (recipe.work / "reader" / "checkpoint.pt").exists():
         reader = reading.Reader()

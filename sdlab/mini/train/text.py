@@ -20,7 +20,7 @@ from .progress import Progress
 LENGTH = 77
 """Tokens of a prompt, as in SD 1.5."""
 
-WIDTH = 96
+WIDTH = 128
 TOLD = (
     *("gender", "skin", "eyes", "hair_colour", "hair_style", "glasses", "glasses_colour", "beard"),
     *("clothes", "clothes_colour", "hat", "hat_colour", "expression", "pose", "held"),
@@ -59,8 +59,12 @@ def train_tokenizer() -> CLIPTokenizer:
 
 
 def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    """An untrained CLIPTextModel of three layers for the tokenizer."""
-    return CLIPTextModel(
+    """An untrained CLIPTextModel of three layers for the tokenizer.
+
+    Its positions begin as sinusoids (Vaswani et al. 2017, section 3.5), so that "the word before" means the
+    same all along a caption: from CLIP's random positions this takes twice as many captions to learn.
+    """
+    text_encoder = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer),
             hidden_size=WIDTH,
@@ -73,6 +77,15 @@ def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
             pad_token_id=tokenizer.pad_token_id,
         )
     )
+    angles = torch.arange(LENGTH)[:, None] * torch.logspace(0, -2, WIDTH // 2)
+    sinusoids = torch.cat([angles.sin(), angles.cos()], dim=1)
+    with torch.no_grad():
+        for name, weight in text_encoder.named_parameters():
+            if name.endswith("position_embedding.weight"):
+                weight.copy_(0.2 * sinusoids)
+            elif name.endswith("token_embedding.weight"):
+                weight.normal_(0, 0.2)
+    return text_encoder
 
 
 def tokens(tokenizer: CLIPTokenizer, captions: list[str], *, full_length: bool = True) -> Tensor:
@@ -111,7 +124,7 @@ def train_text(
     """Let the text encoder read captions, so that the UNet finds words bound together from its first step.
 
     "a red hat, a blue shirt" must not become "a blue hat, a red shirt": the encoder learns this from captions
-    alone in two minutes, and from pictures in an hour.
+    alone in minutes, and from pictures in hours. As in SD 1.5 it then stays as it is.
 
     Args:
         folder: working folder of the stage.
@@ -126,7 +139,7 @@ def train_text(
     drawn = [world.sample(s) for s in range(min(pictures, 8000))]
     classes = {name: sorted({getattr(picture, name) for picture in drawn}) for name in TOLD}
     model = Heads(new_text_encoder(tokenizer), classes).to(machine.device)
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.01, fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), 2e-3, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     progress = Progress(folder, model, optimizer, machine, minutes=minutes, ema_decay=0.99)
     for step in progress.steps():
         rng = np.random.default_rng([seed, step, machine.rank])

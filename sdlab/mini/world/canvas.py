@@ -35,12 +35,12 @@ class Frame:
         cos, sin = np.cos(self.angle), np.sin(self.angle)
         return local @ np.array([[cos, sin], [-sin, cos]]) + (self.x, self.y)
 
-    def turned(self, angle: float, about: tuple[float, float]) -> Frame:
-        """The same frame rotated by `angle` radians around a local point."""
+    def turned(self, angle: float, about: tuple[float, float], larger: float = 1.0) -> Frame:
+        """The same frame rotated by `angle` radians around a local point, and `larger` times as large."""
         there = self.map(about)[0]
-        rotated = Frame(0.0, 0.0, self.scale, self.angle + angle)
-        x, y = there - rotated.map(about)[0]
-        return Frame(x, y, self.scale, self.angle + angle)
+        turned = Frame(0.0, 0.0, self.scale * larger, self.angle + angle)
+        x, y = there - turned.map(about)[0]
+        return Frame(x, y, turned.scale, turned.angle)
 
 
 class Canvas:

@@ -15,18 +15,19 @@ from .face import draw_head
 from .hair import draw_back_hair
 from .picture import COLOURS, SKINS, Picture
 
-# Where the middle of the head lies (share of the side) and how tall the head is, for each framing.
+# For each framing, where the middle of the head lies and how tall it is (shares of the side), and how many
+# times larger it is drawn on its neck: whole figures have large heads, so that 128 pixels show a face.
 CAMERA = {
-    "close-up": (0.53, 0.66),
-    "portrait": (0.43, 0.42),
-    "half body": (0.30, 0.285),
-    "full height": (0.165, 0.185),
+    "close-up": (0.53, 0.66, 1.0),
+    "portrait": (0.43, 0.42, 1.0),
+    "half body": (0.35, 0.285, 1.2),
+    "full height": (0.25, 0.17, 1.65),
 }
 DEPTH = {"close-up": 0.85, "portrait": 0.78, "half body": 0.7, "full height": 0.6}
 # Offset of elbow from shoulder and of wrist from elbow, for the right side of the picture.
 ARMS = {
     "arms down": ((0.14, 0.66), (0.02, 0.62)),
-    "raised": ((0.34, -0.5), (-0.08, -0.62)),
+    "raised": ((0.48, -0.38), (0.1, -0.62)),
     "hips": ((0.44, 0.5), (-0.46, 0.4)),
     "holding": ((0.2, 0.6), (-0.12, -0.48)),
 }
@@ -73,9 +74,9 @@ def body(picture: Picture) -> Body:
 
 def frames(picture: Picture) -> tuple[Frame, Frame]:
     """Where the body and the (tilted) head of the picture lie in the unit square."""
-    y, scale = CAMERA[picture.framing]
+    y, scale, larger = CAMERA[picture.framing]
     trunk = Frame(0.5 + picture.x * (1.6 if picture.framing == "full height" else 1.0), y, scale)
-    return trunk, trunk.turned(picture.head_tilt, about=(0, 0.6))
+    return trunk, trunk.turned(picture.head_tilt, about=(0, 0.6), larger=larger)
 
 
 def keypoints(picture: Picture, size: int) -> np.ndarray:

@@ -193,7 +193,7 @@ def _sample(rng: np.random.Generator, seed: int) -> Picture:
         pose=pose,
         held=held,
         head_tilt=float(rng.normal(0, 0.09)),
-        framing=one(FRAMINGS, [0.25, 0.35, 0.2, 0.2]),
+        framing=one(FRAMINGS, [0.25, 0.4, 0.2, 0.15]),
         style=one(("photo", "cartoon"), [0.75, 0.25]),
         scene=scene,
         light=float(rng.uniform(-1, 1)),
