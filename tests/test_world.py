@@ -61,6 +61,7 @@ def test_subjects_have_a_combination_that_is_never_trained_on():
         assert 18 <= len(photos) <= 21 and all(world.held_out(photo) for photo in photos)
         assert len({photo.scene for photo in photos}) >= 5
     assert not any(world.held_out(world.sample(seed)) for seed in range(3000))
+    assert all(world.held_out(world.sample_held_out(seed)) for seed in range(300))
 
 
 def test_every_word_of_captions_and_homework_is_in_the_vocabulary():

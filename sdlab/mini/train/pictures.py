@@ -17,7 +17,15 @@ SHARD = 500
 HELD_OUT = 10_000_000
 """Seeds from here on are for evaluation and never trained on."""
 
+COMBINATIONS = 20_000_000
+"""Seeds from here on show the subjects' combinations: only the reader sees them."""
+
 SIZE = 128
+
+
+def described(seed: int) -> world.Picture:
+    """The picture of a seed: of the training world; from `COMBINATIONS` on, one that the subjects own."""
+    return world.sample_held_out(seed) if seed >= COMBINATIONS else world.sample(seed)
 
 
 def draw_pictures(folder: Path, count: int, *, first_seed: int = 0, processes: int | None = None) -> None:
@@ -88,9 +96,7 @@ def shard_path(folder: Path, first_seed: int) -> Path:
 def _warn_if_outdated(folder: Path, seed: int) -> None:
     """Shards are found by their seeds alone: say so where the world draws differently by now."""
     path = shard_path(folder, seed)
-    if path.exists() and not np.array_equal(
-        np.load(path)[0], np.asarray(world.draw(world.sample(seed), SIZE))
-    ):
+    if path.exists() and not np.array_equal(np.load(path)[0], np.asarray(world.draw(described(seed), SIZE))):
         print(
             f"pictures: {path} was drawn by an earlier version of the world; remove {folder} to draw anew",
             flush=True,
@@ -98,6 +104,6 @@ def _warn_if_outdated(folder: Path, seed: int) -> None:
 
 
 def _draw_shard(folder: Path, start: int, stop: int) -> int:
-    shard = np.stack([np.asarray(world.draw(world.sample(seed), SIZE)) for seed in range(start, stop)])
+    shard = np.stack([np.asarray(world.draw(described(seed), SIZE)) for seed in range(start, stop)])
     write_array(shard_path(folder, start), shard)
     return start

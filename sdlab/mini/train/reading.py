@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +24,25 @@ from .progress import Progress
 UNKNOWN = -100
 
 
+@dataclass(frozen=True)
+class Source:
+    """Pictures to read, and what is true of them.
+
+    Args:
+        pictures: uint8 (n, 128, 128, 3).
+        truth: attribute -> true class of each picture, UNKNOWN where it does not show: (n,).
+        share: of a batch.
+    """
+
+    pictures: np.ndarray
+    truth: dict[str, np.ndarray]
+    share: float = 1.0
+
+
 def train_reader(
     folder: Path,
-    pictures: np.ndarray,
-    decoded: np.ndarray,
-    held_out: np.ndarray,
-    held_out_seed: int,
+    sources: Sequence[Source],
+    held_out: Source,
     machine: Machine,
     *,
     minutes: float,
@@ -37,44 +53,39 @@ def train_reader(
 
     Args:
         folder: working folder of the stage.
-        pictures: drawn pictures of the seeds 0, 1, …, uint8 (n, 128, 128, 3).
-        decoded: the first of them through the autoencoder; a third of each batch.
-        held_out: drawn pictures of the seeds from `held_out_seed` on.
-        held_out_seed: see above.
+        sources: what a batch is made of.
+        held_out: drawn pictures to measure on.
         machine: where it runs.
         minutes: time to train, earlier runs included.
         seed: settles weights and order.
         batch_size: pictures in a step of one process.
     """
     torch.manual_seed(seed)
-    truth = labels_of(range(len(pictures)))
-    held_out_truth = labels_of(range(held_out_seed, held_out_seed + len(held_out)))
     reader = Reader().to(machine.device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(reader.parameters(), 2e-3, weight_decay=0.02, fused=True)
-
-    def evaluate() -> dict[str, float]:
-        return accuracy(reader, held_out, held_out_truth, machine)
-
     progress = Progress(folder, reader, optimizer, machine, minutes=minutes, ema_decay=0.99)
-    for step in progress.steps(evaluate):
+    for step in progress.steps(lambda: accuracy(reader, held_out, machine)):
         rng = np.random.default_rng([seed, step, machine.rank])
-        from_decoder = rng.integers(len(decoded), size=batch_size // 3)
-        chosen = rng.integers(len(pictures), size=batch_size - len(from_decoder))
-        batch = np.concatenate([decoded[from_decoder], pictures[chosen]])
-        images = varied(as_tensor(batch, machine), rng)
-        indices = np.concatenate([from_decoder, chosen])
-        progress.learn(reading_loss(reader, images, truth, indices, machine))
+        chosen = [
+            (source, rng.integers(len(source.pictures), size=math.ceil(source.share * batch_size)))
+            for source in sources
+        ]
+        pictures = np.concatenate([source.pictures[indices] for source, indices in chosen])
+        truth = {
+            name: np.concatenate([source.truth[name][indices] for source, indices in chosen])
+            for name in world.ATTRIBUTES
+        }
+        images = varied(as_tensor(pictures, machine), rng)
+        progress.learn(reading_loss(reader, images, truth, machine))
     progress.use_average()
     return reader.eval()
 
 
-def reading_loss(
-    reader: Reader, images: Tensor, truth: dict[str, np.ndarray], indices: np.ndarray, machine: Machine
-) -> Tensor:
+def reading_loss(reader: Reader, images: Tensor, truth: dict[str, np.ndarray], machine: Machine) -> Tensor:
     """Sum over the attributes of the cross-entropy where the attribute shows."""
     with machine.autocast():
         logits = reader(images)
-    targets = {name: torch.from_numpy(truth[name][indices]).to(machine.device) for name in logits}
+    targets = {name: torch.from_numpy(truth[name]).to(machine.device) for name in logits}
     losses = [
         F.cross_entropy(logits[name].float(), targets[name], ignore_index=UNKNOWN, reduction="sum")
         / max(1, int((targets[name] != UNKNOWN).sum()))
@@ -83,9 +94,9 @@ def reading_loss(
     return torch.stack(losses).sum()
 
 
-def labels_of(seeds: range) -> dict[str, np.ndarray]:
-    """The true classes of the pictures of some seeds, UNKNOWN where they do not show."""
-    found = [world.labels(world.sample(seed)) for seed in seeds]
+def truth_of(pictures: Iterable[world.Picture]) -> dict[str, np.ndarray]:
+    """The true classes of some pictures, UNKNOWN where they do not show."""
+    found = [world.labels(picture) for picture in pictures]
     return {
         name: np.array([UNKNOWN if label[name] is None else label[name] for label in found])
         for name in world.ATTRIBUTES
@@ -103,19 +114,18 @@ def varied(images: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def accuracy(
-    reader: Reader, pictures: np.ndarray, truth: dict[str, np.ndarray], machine: Machine
-) -> dict[str, float]:
+def accuracy(reader: Reader, held_out: Source, machine: Machine) -> dict[str, float]:
     """Share of pictures read rightly, per attribute, among those where it shows."""
-    found: dict[str, list[np.ndarray]] = {name: [] for name in truth}
-    for start in range(0, len(pictures), 100):
-        for name, logits in reader(as_tensor(pictures[start : start + 100], machine)).items():
+    found: dict[str, list[np.ndarray]] = {name: [] for name in held_out.truth}
+    for start in range(0, len(held_out.pictures), 100):
+        images = as_tensor(held_out.pictures[start : start + 100], machine)
+        for name, logits in reader(images).items():
             found[name].append(logits.argmax(1).cpu().numpy())
-    read = {name: np.concatenate(parts) for name, parts in found.items()}
-    return {
-        name: float((read[name] == truth[name])[truth[name] != UNKNOWN].mean()) if len(truth[name]) else 0.0
-        for name in truth
-    }
+    shares = {}
+    for name, truth in held_out.truth.items():
+        right = (np.concatenate(found[name]) == truth)[truth != UNKNOWN]
+        shares[name] = float(right.mean()) if len(right) else 0.0
+    return shares
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from . import autoencoder, diffusion, evaluation, export, pictures, reading, text
 from .machine import Machine, machine
+from .pictures import COMBINATIONS, HELD_OUT
 
 Stage = Literal[
     "tokenizer", "pictures", "vae", "latents", "decoder", "text", "unet", "reader", "export", "evaluate"
@@ -48,8 +49,8 @@ class Recipe:
     """Pictures kept for the measurements."""
     samples: int = 1000
     """Images that the evaluation generates."""
-    decoded: int = 4000
-    """Pictures through the autoencoder that the reader is trained on beside the drawn ones."""
+    decoded: int = 2000
+    """Pictures through the autoencoder for the reader, and as many with the subjects' combinations."""
     vae_minutes: float = 60
     decoder_minutes: float = 30
     text_minutes: float = 15
@@ -108,8 +109,10 @@ def _tokenizer(recipe: Recipe, here: Machine) -> None:
 
 def _pictures(recipe: Recipe, here: Machine) -> None:
     if here.leads:
-        pictures.draw_pictures(recipe.work / "pictures", recipe.held_out, first_seed=pictures.HELD_OUT)
-        pictures.draw_pictures(recipe.work / "pictures", recipe.pictures)
+        folder = recipe.work / "pictures"
+        pictures.draw_pictures(folder, recipe.held_out, first_seed=HELD_OUT)
+        pictures.draw_pictures(folder, recipe.decoded, first_seed=COMBINATIONS)
+        pictures.draw_pictures(folder, recipe.pictures)
 
 
 def _vae(recipe: Recipe, here: Machine) -> None:
@@ -169,7 +172,7 @@ def _unet(recipe: Recipe, here: Machine) -> None:
         recipe.work / "unet",
         _standard_latents(recipe, "latents"),
         _standard_latents(recipe, "held_out")[:512],
-        pictures.HELD_OUT,
+        HELD_OUT,
         tokenizer,
         _trained_text_encoder(recipe, tokenizer),
         here,
@@ -179,16 +182,25 @@ def _unet(recipe: Recipe, here: Machine) -> None:
 
 
 def _reader(recipe: Recipe, here: Machine) -> None:
-    drawn = _drawn(recipe)
-    decoded = reading.decode_pictures(
-        recipe.work / "decoded.npy", _final_vae(recipe, here), drawn[: recipe.decoded], here
-    )
+    """On drawn and decoded pictures; a tenth has the subjects' combinations, which it must read as well."""
+    drawn, combinations = _source(recipe, recipe.pictures), _source(recipe, recipe.decoded, COMBINATIONS)
+    vae = _final_vae(recipe, here)
+    decoded = [
+        reading.decode_pictures(recipe.work / f"decoded_{name}.npy", vae, pictures, here)
+        for name, pictures in (
+            ("drawn", drawn.pictures[: recipe.decoded]),
+            ("combinations", combinations.pictures),
+        )
+    ]
     reading.train_reader(
         recipe.work / "reader",
-        drawn,
-        decoded,
-        _held_out(recipe),
-        pictures.HELD_OUT,
+        [
+            replace(drawn, share=0.6),
+            reading.Source(decoded[0], drawn.truth, share=0.3),
+            replace(combinations, share=0.05),
+            reading.Source(decoded[1], combinations.truth, share=0.05),
+        ],
+        _source(recipe, recipe.held_out, HELD_OUT),
         here,
         minutes=recipe.reader_minutes,
         seed=recipe.seed,
@@ -214,9 +226,8 @@ def _export(recipe: Recipe, here: Machine) -> None:
     if (recipe.work / "reader" / "checkpoint.pt").exists():
         reader = reading.Reader()
         reader.load_state_dict(_average(recipe, "reader"))
-        held_out = _held_out(recipe)
-        truth = reading.labels_of(range(pictures.HELD_OUT, pictures.HELD_OUT + len(held_out)))
-        accuracies = reading.accuracy(reader.eval(), held_out, truth, here)
+        held_out = _source(recipe, recipe.held_out, HELD_OUT)
+        accuracies = reading.accuracy(reader.eval(), held_out, here)
         export.export_reader(recipe.out / "reader" / "reader.safetensors", reader, accuracies)
 
 
@@ -231,12 +242,19 @@ def _evaluate(recipe: Recipe, here: Machine) -> None:
     )
 
 
+def _source(recipe: Recipe, count: int, first_seed: int = 0) -> reading.Source:
+    """Drawn pictures of consecutive seeds with what is true of them."""
+    drawn = pictures.load_pictures(recipe.work / "pictures", count, first_seed=first_seed)
+    described = (pictures.described(seed) for seed in range(first_seed, first_seed + count))
+    return reading.Source(drawn, reading.truth_of(described))
+
+
 def _drawn(recipe: Recipe) -> np.ndarray:
     return pictures.load_pictures(recipe.work / "pictures", recipe.pictures)
 
 
 def _held_out(recipe: Recipe) -> np.ndarray:
-    return pictures.load_pictures(recipe.work / "pictures", recipe.held_out, first_seed=pictures.HELD_OUT)
+    return pictures.load_pictures(recipe.work / "pictures", recipe.held_out, first_seed=HELD_OUT)
 
 
 def _average(recipe: Recipe, stage: str) -> dict[str, torch.Tensor]:

@@ -2,7 +2,7 @@
 
 from .captions import caption, vocabulary
 from .drawing import Truth, draw, truth
-from .picture import ATTRIBUTES, Face, Picture, held_out, labels, sample, varied
+from .picture import ATTRIBUTES, Face, Picture, held_out, labels, sample, sample_held_out, varied
 from .subjects import SUBJECTS, Subject, photograph
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "labels",
     "photograph",
     "sample",
+    "sample_held_out",
     "truth",
     "varied",
     "vocabulary",

@@ -142,11 +142,16 @@ class Picture:
         return self.clothes == "astronaut suit"
 
 
+KEPT: dict[str, dict[str, str]] = {
+    "woman": {"hair_colour": "green", "hair_style": "buns"},
+    "man": {"hair_colour": "blue", "hair_style": "curly"},
+}
+"""Gender -> the combination that is kept for the subjects: no training picture of the mini model has it."""
+
+
 def held_out(picture: Picture) -> bool:
     """Whether the picture shows a combination that is kept for the two subjects and never trained on."""
-    if picture.gender == "woman":
-        return picture.hair_colour == "green" and picture.hair_style == "buns"
-    return picture.hair_colour == "blue" and picture.hair_style == "curly"
+    return all(getattr(picture, name) == value for name, value in KEPT[picture.gender].items())
 
 
 def sample(seed: int) -> Picture:
@@ -159,6 +164,16 @@ def sample(seed: int) -> Picture:
     while held_out(picture := _sample(rng, seed)):
         pass
     return picture
+
+
+def sample_held_out(seed: int) -> Picture:
+    """Draw a random picture with a subject's combination: for who judges pictures, never for who draws them.
+
+    Args:
+        seed: any non-negative integer; the same seed gives the same picture.
+    """
+    picture = _sample(np.random.default_rng(seed), seed)
+    return varied(picture, **KEPT[picture.gender])
 
 
 def _sample(rng: np.random.Generator, seed: int) -> Picture:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from .drawing import draw
-from .picture import EXPRESSIONS, POSES, Face, Picture, varied
+from .picture import EXPRESSIONS, KEPT, POSES, Face, Picture, varied
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,11 @@ SUBJECTS: dict[str, Subject] = {
             skin="tan",
             face=Face(0.96, 1.12, 1.06, 1.2, 1.1, 0.92),
             eyes="blue",
-            hair_colour="green",
-            hair_style="buns",
             glasses="glasses",
             glasses_colour="red",
             freckles=True,
             earrings=True,
+            **KEPT["woman"],  # type: ignore[arg-type]
         ),
         21,
     ),
@@ -84,10 +83,9 @@ SUBJECTS: dict[str, Subject] = {
             skin="fair",
             face=Face(1.06, 0.95, 0.98, 1.3, 1.3, 1.1),
             eyes="green",
-            hair_colour="blue",
-            hair_style="curly",
             glasses="none",
             beard="mustache",
+            **KEPT["man"],  # type: ignore[arg-type]
         ),
         18,
     ),
