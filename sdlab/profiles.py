@@ -21,7 +21,6 @@ class Profile:
         instance_prompt: What the instance images are called.
         class_prompt: What the class images are called.
         num_class_images: For prior preservation.
-        prior_loss_weight: For DreamBooth.
         dreambooth_learning_rate: For DreamBooth.
         dreambooth_steps: For DreamBooth.
         lora_learning_rate: The best of `lora_learning_rates`.
@@ -45,7 +44,6 @@ class Profile:
     instance_prompt: str = "a photo of sks woman face"
     class_prompt: str = "a photo of woman face"
     num_class_images: int
-    prior_loss_weight: float = 1.0
     dreambooth_learning_rate: float
     dreambooth_steps: int
     lora_learning_rate: float
@@ -83,8 +81,7 @@ PROFILES: dict[str, Profile] = {
         name="mini",
         resolution=128,
         num_class_images=64,
-        prior_loss_weight=0.3,  # at 1.0 its few steps go into the class images, and the subject isn't learned
-        dreambooth_learning_rate=4e-4,
+        dreambooth_learning_rate=2e-4,
         dreambooth_steps=200,
         lora_learning_rate=1e-2,
         lora_learning_rates=(1e-5, 1e-3, 1e-2, 1e-1),
