@@ -26,7 +26,7 @@ SUBJECT = "woman"
 PROMPTS = HOMEWORK_A.fill("sks woman")
 NOTE = (
     "Measured by the mini world's own reader, a classifier of its drawn pictures. Likeness to the subject: "
-    "mean probability of the subject's skin, hair colour and glasses. Scene as in the prompt: "
+    "mean probability of the subject's skin, hair colour, hair style and glasses. Scene as in the prompt: "
     "share of the images. In brackets: 95 % interval over the images, by the bootstrap."
 )
 STAGES = 6

@@ -10,8 +10,7 @@ from sdlab.mini import world
 
 Interval = tuple[float, float, float]
 
-# What the reader reads well (sdlab/mini/weights/reader/reader.json); it isn't sure of hair styles.
-TRAITS = ("skin", "hair_colour", "glasses")
+TRAITS = ("skin", "hair_colour", "hair_style", "glasses")
 
 
 def mini_scores(
@@ -30,9 +29,9 @@ def mini_scores(
         prompt_names: prompts whose images count; None takes all.
 
     Returns:
-        Experiment to `likeness to the subject` (mean probability that skin, hair colour and glasses are
-        the subject's, 0 to 1) and `scene as in the prompt` (share of images, 0 to 1), each
-        as mean and the ends of its 95 % interval over the images.
+        Experiment to `likeness to the subject` (mean probability that skin, hair colour, hair
+        style and glasses are the subject's, 0 to 1) and `scene as in the prompt` (share of images, 0 to 1),
+        each as mean and the ends of its 95 % interval over the images.
 
     Raises:
         FileNotFoundError: the reader's weights are not there.

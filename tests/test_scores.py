@@ -39,7 +39,7 @@ def test_photos_of_the_subject_score_high_and_strangers_low(workplace: Path) -> 
     scores = mini_scores(["vera", "strangers", "nobody"])
     assert set(scores) == {"vera", "strangers"}
     likeness = {name: one["likeness to the subject"] for name, one in scores.items()}
-    assert likeness["vera"][0] > 0.85 and likeness["strangers"][0] < 0.5
+    assert likeness["vera"][0] > 0.95 and likeness["strangers"][0] < 0.5
     assert likeness["vera"][1] > likeness["strangers"][2]  # the intervals don't meet
     scenes = {name: one["scene as in the prompt"][0] for name, one in scores.items()}
     assert scenes["vera"] > 0.85 and scenes["strangers"] < 0.15

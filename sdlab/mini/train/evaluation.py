@@ -32,7 +32,7 @@ def evaluate(
     *,
     samples: int = 1000,
     steps: int = 20,
-    guidance_scale: float = 5.0,
+    guidance_scale: float = 2.0,
 ) -> dict[str, object]:
     """Measure the exported model; several processes share the sampling.
 
