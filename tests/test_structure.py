@@ -27,6 +27,7 @@ ORDER = [
     "atomic",
     "templates",
     "thumbnails",
+    "lettering",
     "prompts",
     "methods",
     "environment",

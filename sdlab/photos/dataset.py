@@ -7,9 +7,16 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from sdlab.atomic import write_json
+from sdlab.photos.doctor import KINDS, Finding, examine
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 RECORD_FILE = "dataset.json"
+Record = dict[str, Any]
 
 
 @dataclass(frozen=True, repr=False)
@@ -18,18 +25,20 @@ class Dataset:
 
     Args:
         folder: the folder with the images and dataset.json.
-        records: one per image: file, source, size, crop, notes, sha256.
+        records: one per image: file, source, size, crop, detector, faces, notes, measured, sha256 …
         refused: one per photo that couldn't be used: source, reason.
         passed_over: names of files in the raw folder that are no photos.
+        dropped: records of photos that were left out as the user asked.
         resolution: side of the images in pixels.
 
     Taught in: notebooks/02
     """
 
     folder: Path
-    records: tuple[dict[str, Any], ...]
+    records: tuple[Record, ...]
     refused: tuple[dict[str, str], ...] = ()
     passed_over: tuple[str, ...] = ()
+    dropped: tuple[Record, ...] = ()
     resolution: int = 512
 
     @classmethod
@@ -52,9 +61,10 @@ class Dataset:
             raise FileNotFoundError(f"{folder / RECORD_FILE} is missing. Run `sdlab prepare` to make it.")
         return cls(
             folder=folder,
-            records=tuple(content["images"]),
+            records=tuple(_without_findings(record) for record in content["images"]),
             refused=tuple(content["refused"]),
             passed_over=tuple(content["passed_over"]),
+            dropped=tuple(content.get("dropped", ())),
             resolution=content["resolution"],
         )
 
@@ -69,6 +79,15 @@ class Dataset:
         lines = sorted(f"{record['file']}\0{record['sha256']}" for record in self.records)
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
+    @cached_property
+    def findings(self) -> list[Finding]:
+        """What the doctor says: what will spoil the training, about the whole dataset and single images."""
+        return examine(self.records)
+
+    def findings_of(self, file: str) -> list[Finding]:
+        """What the doctor says about one image."""
+        return [finding for finding in self.findings if finding.file == file]
+
     def __len__(self) -> int:
         return len(self.records)
 
@@ -76,34 +95,49 @@ class Dataset:
         return f"Dataset({len(self)} images of {self.resolution}×{self.resolution} in {self.folder})"
 
     def summary(self) -> str:
-        """What was done, in lines for a terminal."""
+        """What was done to each photo, and what the doctor says, in lines for a terminal."""
         lines = [f"{len(self)} images of {self.resolution}×{self.resolution} in {self.folder}"]
-        lines += [f"  {r['file']}: {'; '.join(r['notes'])}" for r in self.records if r["notes"]]
+        width = max(len(record["file"]) for record in self.records)
+        lines += [f"  {r['file']:<{width}}  {'; '.join(r['notes'])}".rstrip() for r in self.records]
         lines += [f"  refused {r['source']}: {r['reason']}" for r in self.refused]
+        lines += [f"  dropped {r['source']}: {r['dropped']}" for r in self.dropped]
         if self.passed_over:
             lines.append(f"  passed over, no photos: {', '.join(self.passed_over)}")
-        if len(self) < 15:
-            lines.append(f"  only {len(self)} photos: likeness gets better with 15 or more")
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.diagnosis()])
+
+    def diagnosis(self) -> list[str]:
+        """The findings by kind: what each kind does to the training, then the images that have it."""
+        if not self.findings:
+            return ["", "the doctor found nothing that would spoil the training"]
+        lines = ["", "what the doctor found, and what it does to the training:"]
+        for kind, effect in KINDS.items():
+            found = [finding for finding in self.findings if finding.kind == kind]
+            if found and found[0].level == "note":
+                files = ", ".join(finding.file for finding in found[:6]) + (", …" if len(found) > 6 else "")
+                lines.append(f"  note, {found[0].text} in {len(found)} of {len(self)}: {effect} ({files})")
+            elif found:
+                lines.append(f"  {found[0].level}, {kind}: {effect}")
+                lines += [f"    {f.file + ': ' if f.file else ''}{f.text}" for f in found]
+        return lines
+
+    def sheet(self) -> Image.Image:
+        """The contact sheet: each photo with its crop beside the image that came of it, with the findings.
+
+        Returns:
+            An RGB picture.
+        """
+        from sdlab.photos.sheet import draw_sheet
+
+        return draw_sheet(self)
 
     def _repr_html_(self) -> str:
         """The contact sheet that a notebook shows."""
-        from sdlab import thumbnails
-        from sdlab.templates import render
+        from sdlab.photos.sheet import sheet_html
 
-        side = 112
-        pictures = [
-            {
-                "record": record,
-                "uri": thumbnails.data_uri(thumbnails.fitted(thumbnails.opened(path), side)),
-            }
-            for record, path in zip(self.records, self.images, strict=True)
-            if path.is_file()
-        ]
-        return render("dataset.html", dataset=self, pictures=pictures, side=side)
+        return sheet_html(self)
 
 
-def read_record(folder: Path) -> dict[str, Any]:
+def read_record(folder: Path) -> Record:
     """dataset.json of a folder, or an empty dict where there is none."""
     path = folder / RECORD_FILE
     if not path.is_file():
@@ -112,8 +146,40 @@ def read_record(folder: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content["images"], list):
             raise TypeError("'images' is not a list")
+        for record in content["images"]:
+            record["file"], record["sha256"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} can't be read ({error}). Correct it, or move it away and run `sdlab prepare` again."
         ) from error
-    return content
+    return dict(content)
+
+
+def write_record(dataset: Dataset) -> Path:
+    """Write dataset.json.
+
+    Args:
+        dataset: what it shall say.
+
+    Returns:
+        Its path.
+    """
+    images = [
+        record | {"findings": [finding.as_dict() for finding in dataset.findings_of(record["file"])]}
+        for record in dataset.records
+    ]
+    content = {
+        "resolution": dataset.resolution,
+        "fingerprint": dataset.fingerprint,
+        "findings": [finding.as_dict() for finding in dataset.findings if not finding.file],
+        "images": images,
+        "dropped": list(dataset.dropped),
+        "refused": list(dataset.refused),
+        "passed_over": list(dataset.passed_over),
+    }
+    return write_json(dataset.folder / RECORD_FILE, content)
+
+
+def _without_findings(record: Record) -> Record:
+    """They follow from what was measured."""
+    return {name: value for name, value in record.items() if name != "findings"}

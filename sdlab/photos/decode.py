@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
+import io
+import threading
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,15 +16,18 @@ if TYPE_CHECKING:
 
 # Naming the formats keeps Pillow's exotic decoders away from files that only pretend to be photos.
 # A phone's MPO is opened as JPEG.
-FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "HEIF", "TIFF", "BMP", "GIF")
 SUFFIXES = frozenset(
     {
         *(".jpg", ".jpeg", ".jfif", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"),
-        *(".heic", ".heif", ".avif"),
+        *(".heic", ".heif", ".hif", ".avif"),
     }
 )
-MAX_PIXELS = 100_000_000
+MAX_PIXELS = 64_000_000  # a 60-megapixel camera; as RGBA that is 256 MB, and two copies of it stay below 1 GB
 MIN_SIDE = 64
+ORIENTATION = 0x0112
+_AT_ONCE = 16_000_000  # pixels; larger photos are decoded one at a time, whatever the number of threads
+_ALONE = threading.Lock()
 
 
 class UnusablePhoto(ValueError):
@@ -31,20 +36,29 @@ class UnusablePhoto(ValueError):
 
 @dataclass(frozen=True)
 class Decoded:
-    """An upright RGB picture with the size that the photo has on disk and notes on what was done to it."""
+    """An upright RGB picture.
+
+    Args:
+        image: the picture, possibly smaller than the photo on disk.
+        size: width and height that the photo has on disk, after turning.
+        notes: what was done to it.
+        profile: the photo's ICC profile, for `to_srgb`; empty where there is none.
+    """
 
     image: Image.Image
     size: tuple[int, int]
     notes: tuple[str, ...]
+    profile: bytes = b""
 
 
-def decode(path: str | Path, *, wanted: int | None = None) -> Decoded:
+def decode(path: str | Path, *, wanted: int | None = None, background: str = "white") -> Decoded:
     """Read a photo completely, turn it upright by its EXIF orientation and bring it to RGB.
 
     Args:
         path: the photo.
         wanted: side in pixels that the picture will be resized to; a JPEG far larger is decoded at a
             fraction of its size (never below twice `wanted`), which is several times faster.
+        background: colour behind transparent parts, as Pillow names it: "white", "#808080" …
 
     Returns:
         The picture, its size after turning, and notes such as "turned upright".
@@ -58,7 +72,7 @@ def decode(path: str | Path, *, wanted: int | None = None) -> Decoded:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # size is checked below, other warnings are about metadata
-            return _decode(path, wanted)
+            return _decode(path, wanted, background)
     except UnusablePhoto:
         raise
     except MemoryError as error:
@@ -67,32 +81,58 @@ def decode(path: str | Path, *, wanted: int | None = None) -> Decoded:
         raise UnusablePhoto(_reason(path, error)) from error
 
 
-def _decode(path: Path, wanted: int | None) -> Decoded:
-    from PIL import Image, ImageOps
+def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    """Bring colours to sRGB, which is what the base model was trained on; phones save wider colours.
 
-    formats = [*FORMATS, "HEIF"] if _heif_is_readable() else list(FORMATS)
+    Args:
+        image: RGB.
+        profile: ICC profile of its colours; empty or unreadable leaves the picture as it is.
+
+    Returns:
+        RGB.
+    """
+    from PIL import ImageCms
+
+    if not profile:
+        return image
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        changed = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError):  # a broken profile must not cost the photo
+        return image.convert("RGB")
+    return changed or image
+
+
+def _decode(path: Path, wanted: int | None, background: str) -> Decoded:
+    from PIL import Image
+
+    _know_heif()
     notes: list[str] = []
-    with Image.open(path, formats=formats) as photo:
+    with Image.open(path, formats=FORMATS) as photo:
         _check_size(photo.size)
-        if getattr(photo, "n_frames", 1) > 1 and photo.format in ("GIF", "WEBP", "PNG", "TIFF"):
+        if getattr(photo, "is_animated", False) and photo.format != "MPO":
             notes.append("first frame of several")
         full = photo.size
         if wanted and photo.format in ("JPEG", "MPO"):
             photo.draft("RGB", (2 * wanted, 2 * wanted))
-        photo.load()  # the whole file: verify() lets a truncated JPEG pass
-        try:
-            upright = ImageOps.exif_transpose(photo)
-        except Exception:  # a broken EXIF block must not cost the photo
-            upright, orientation = photo.copy(), 1
-            notes.append("EXIF unreadable, orientation taken as it is")
-        else:
-            orientation = photo.getexif().get(0x0112, 1)
-        picture = _to_rgb(upright, notes)
-    if orientation in range(2, 9):
-        notes.append("turned upright by its EXIF orientation")
-        full = full[::-1] if orientation >= 5 else full
+        with _turn_for(photo.size):
+            photo.load()  # the whole file: verify() lets a truncated JPEG pass
+            if photo.format not in ("JPEG", "MPO"):
+                full = photo.size  # a HEIC's real size may show only now
+            profile = photo.info.get("icc_profile") or b""
+            picture = _to_rgb(photo, background, profile, notes)
+            picture, turned = _upright(picture, photo, notes)
+    if picture.mode != photo.mode:
+        profile = b""  # it described the colours before they became RGB
+    if picture is photo:
+        picture = picture.copy()  # a plain picture, which doesn't remember the file's EXIF
     picture.info = {}  # no EXIF, GPS or colour profile is carried into the dataset
-    return Decoded(picture, (full[0], full[1]), tuple(notes))
+    return Decoded(picture, full[::-1] if turned else full, tuple(notes), profile)
+
+
+def _turn_for(size: tuple[int, int]) -> AbstractContextManager[object]:
+    """Large photos wait for each other, so that memory stays bounded."""
+    return _ALONE if size[0] * size[1] > _AT_ONCE else nullcontext()
 
 
 def _check_size(size: tuple[int, int]) -> None:
@@ -105,22 +145,76 @@ def _check_size(size: tuple[int, int]) -> None:
         raise UnusablePhoto(f"it is {width}×{height} pixels, the shorter side must be at least {MIN_SIDE}")
 
 
-def _to_rgb(image: Image.Image, notes: list[str]) -> Image.Image:
+def _upright(picture: Image.Image, photo: Image.Image, notes: list[str]) -> tuple[Image.Image, bool]:
+    """The picture turned by the photo's EXIF orientation, and whether width and height changed places."""
     from PIL import Image
 
+    turns = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_90,
+    }
+    try:
+        orientation = photo.info.get("original_orientation") or photo.getexif().get(ORIENTATION, 1)
+    except Exception:  # a broken EXIF block must not cost the photo
+        notes.append("EXIF unreadable, orientation taken as it is")
+        return picture, False
+    if orientation not in turns:
+        return picture, False
+    notes.append("turned upright by its EXIF orientation")
+    if photo.format == "HEIF" and _heif_turns_itself(Path(getattr(photo, "filename", ""))):
+        return picture, False
+    return picture.transpose(turns[orientation]), orientation >= 5
+
+
+def _heif_turns_itself(path: Path) -> bool:
+    """Whether a HEIC says in its own boxes how to turn it, which the decoder has done; EXIF then repeats it.
+
+    Source: ISO/IEC 23008-12, `irot` and `imir` among the item properties of the `meta` box.
+    """
+    with path.open("rb") as file:
+        while len(head := file.read(8)) == 8:
+            size, kind = int.from_bytes(head[:4], "big"), head[4:]
+            if kind == b"meta":
+                properties = file.read(min(size, 1 << 20))
+                return b"irot" in properties or b"imir" in properties
+            if size < 8:  # a box without a plain size: trust the decoder
+                return True
+            file.seek(size - 8, 1)
+    return True
+
+
+def _to_rgb(image: Image.Image, background: str, profile: bytes, notes: list[str]) -> Image.Image:
+    """RGB without a further copy where it is RGB already."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
     if image.mode.startswith("I") or image.mode == "F":
         notes.append("16-bit grey scaled to 8 bits")
         return _scaled_to_8_bits(image).convert("RGB")
     if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        lowest_alpha = rgba.getchannel("A").getextrema()[0]
-        if isinstance(lowest_alpha, (int, float)) and lowest_alpha < 255:
-            notes.append("transparent parts laid on white")
-        paper = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(paper, rgba).convert("RGB")
-    if image.mode in ("CMYK", "YCCK", "LAB"):
+        return _on_background(image, background, notes)
+    if image.mode in ("CMYK", "LAB"):
         notes.append(f"{image.mode} brought to RGB")
+        if image.mode == "CMYK" and profile:
+            return to_srgb(image, profile)
     return image.convert("RGB")
+
+
+def _on_background(image: Image.Image, background: str, notes: list[str]) -> Image.Image:
+    from PIL import Image
+
+    rgba = image if image.mode == "RGBA" else image.convert("RGBA")
+    alpha = rgba.getchannel("A")
+    lowest = alpha.getextrema()[0]
+    if isinstance(lowest, (int, float)) and lowest < 255:
+        notes.append(f"transparent parts laid on {background}")
+    paper = Image.new("RGB", rgba.size, background)
+    paper.paste(rgba, mask=alpha)
+    return paper
 
 
 def _scaled_to_8_bits(image: Image.Image) -> Image.Image:
@@ -128,18 +222,19 @@ def _scaled_to_8_bits(image: Image.Image) -> Image.Image:
     import numpy as np
     from PIL import Image
 
-    values = np.asarray(image, dtype=np.float64)
-    top = 65535.0 if values.max() > 255 else 255.0
-    return Image.fromarray(np.clip(values / top * 255, 0, 255).round().astype(np.uint8))
+    values = np.asarray(image)
+    highest = float(np.nanmax(values))
+    top = 1.0 if image.mode == "F" and highest <= 1 else 255.0 if highest <= 255 else max(65535.0, highest)
+    scaled = np.nan_to_num(values.astype(np.float32) * np.float32(255 / top), posinf=255, neginf=0)
+    return Image.fromarray(np.clip(scaled, 0, 255).round().astype(np.uint8))
 
 
-def _heif_is_readable() -> bool:
-    if importlib.util.find_spec("pillow_heif") is None:
-        return False
-    pillow_heif = importlib.import_module("pillow_heif")  # optional: `pip install pillow-heif`
+@cache
+def _know_heif() -> None:
+    """Let Pillow open HEIC; thumbnails and depth images inside it aren't needed."""
+    from pillow_heif import register_heif_opener
 
-    pillow_heif.register_heif_opener()
-    return True
+    register_heif_opener(thumbnails=False)
 
 
 def _reason(path: Path, error: Exception) -> str:
@@ -151,8 +246,6 @@ def _reason(path: Path, error: Exception) -> str:
         return f"it can't be opened: {unreadable.strerror or unreadable}"
     if not head.strip(b"\0"):
         return "the file is empty"
-    if head[4:8] == b"ftyp" and head[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"hevc"):
-        return "it is HEIC, which needs pillow-heif: `pip install pillow-heif`, or export it as JPEG"
     if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
         return "it is a web page, not a picture; download the photo itself"
     if type(error).__name__ == "DecompressionBombError":

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from sdlab.lettering import broken, font
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont
@@ -76,7 +77,7 @@ def _write_hint(
     drawing: ImageDraw.ImageDraw, hint: str, fonts: _Fonts, box: tuple[int, int, int, int]
 ) -> None:
     drawing.rounded_rectangle(box, radius=8, fill=EMPTY)
-    text = "\n".join(_lines(drawing, hint, fonts.detail, CELL - 32)[:MAX_LINES])
+    text = "\n".join(broken(drawing, hint, fonts.detail, CELL - 32)[:MAX_LINES])
     middle = ((box[0] + box[2]) // 2, (box[1] + box[3]) // 2)
     drawing.multiline_text(
         middle, text, fill=QUIET, font=fonts.detail, anchor="mm", align="center", spacing=6
@@ -97,36 +98,12 @@ def _wrapped(
     drawing: ImageDraw.ImageDraw, heading: Heading, fonts: _Fonts, width: int
 ) -> list[tuple[str, bool]]:
     """Lines of a heading, and whether each belongs to the title."""
-    titles = _lines(drawing, heading.title, fonts.heading, width)[:MAX_LINES]
-    details = [line for text in heading.details for line in _lines(drawing, text, fonts.detail, width)]
-    text = _lines(drawing, heading.text, fonts.detail, width)
+    titles = broken(drawing, heading.title, fonts.heading, width)[:MAX_LINES]
+    details = [line for text in heading.details for line in broken(drawing, text, fonts.detail, width)]
+    text = broken(drawing, heading.text, fonts.detail, width)
     if len(text) > MAX_TEXT_LINES:
         text = [*text[: MAX_TEXT_LINES - 1], text[MAX_TEXT_LINES - 1][:-1].rstrip(" ,") + "…"]
     return [(line, True) for line in titles] + [(line, False) for line in [*details[:MAX_LINES], *text]]
-
-
-def _lines(drawing: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
-    """Text broken at spaces and underscores, and within a word that is too long for a line."""
-    lines, line = [], ""
-    for piece in _pieces(text):
-        if line and drawing.textlength((line + piece).rstrip(), font=font) > width:
-            lines.append(line.rstrip())
-            line = ""
-        line += piece
-        while drawing.textlength(line.rstrip(), font=font) > width and len(line) > 1:
-            cut = next(
-                n
-                for n in range(len(line), 0, -1)
-                if n == 1 or drawing.textlength(line[:n], font=font) <= width
-            )
-            lines.append(line[:cut])
-            line = line[cut:]
-    return [*lines, line.rstrip()] if line.strip() else lines
-
-
-def _pieces(text: str) -> list[str]:
-    words = " ".join(text.split()).replace(" ", " \0").replace("_", "_\0")
-    return words.split("\0")
 
 
 def _height(lines: list[tuple[str, bool]], fonts: _Fonts) -> int:
@@ -143,13 +120,4 @@ def _write(
 
 
 def _fonts() -> _Fonts:
-    """DejaVu, which comes with matplotlib and knows Cyrillic and Greek."""
-    import matplotlib
-    from PIL import ImageFont
-
-    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    return _Fonts(
-        title=ImageFont.truetype(folder / "DejaVuSans-Bold.ttf", 26),
-        heading=ImageFont.truetype(folder / "DejaVuSans-Bold.ttf", 18),
-        detail=ImageFont.truetype(folder / "DejaVuSans.ttf", 15),
-    )
+    return _Fonts(title=font(26, bold=True), heading=font(18, bold=True), detail=font(15))
