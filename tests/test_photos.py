@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from PIL import Image, ImageDraw
 
-from sdlab.photos import Dataset, UnusablePhoto, decode, prepare
+from sdlab.photos import Dataset, prepare
+from sdlab.photos.captions import read_captions
 from sdlab.photos.dataset import RECORD_FILE
+from sdlab.profiles import profile
 
 
 def photo(width: int = 300, height: int = 200) -> Image.Image:
@@ -36,14 +39,15 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_each_photo_becomes_a_square_image_with_its_record(raw: Path, tmp_path: Path) -> None:
-    dataset = prepare(raw, tmp_path / "out", resolution=128)
+    dataset = prepare(raw, tmp_path / "out", profile("mini"))
     assert [path.name for path in dataset.images] == ["one.png", "three.png", "two.png"]
     for path in dataset.images:
         with Image.open(path) as image:
             assert (image.size, image.mode) == ((128, 128), "RGB")
     record = dataset.records[0]
     assert record["source"] == "one.jpg"
-    assert record["crop"] == [50, 0, 250, 200]  # the middle 200 of 300 pixels
+    left, top, right, low = record["crop"]
+    assert (right - left, low - top) == (200, 200) and 0 <= left <= 100 and top == 0  # the largest square
     assert Dataset.load(tmp_path / "out") == dataset
     assert str(tmp_path) not in (tmp_path / "out" / RECORD_FILE).read_text()
 
@@ -87,72 +91,113 @@ def test_files_of_the_user_are_kept(raw: Path, tmp_path: Path) -> None:
     assert files(out)["one.png"] == before["one.png"]
 
 
-def test_killed_between_record_and_images_is_repaired(
+def test_killed_at_any_write_goes_on_and_ends_the_same(
     raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import os
 
-    from sdlab.photos import preparation
+    from sdlab import atomic
 
-    out = tmp_path / "out"
-    prepare(raw, out, 128)
+    (raw / "three.webp").unlink()
+    prepare(raw, tmp_path / "out", 128)
     wanted = prepare(raw, tmp_path / "clean", 64)
-    real_replace, moved = os.replace, []
+    real_replace = os.replace
+    # each of the two images has three files in the cache and one in place; dataset.json is the seventh
+    for survivors in (0, 2, 3, 6, 7, 8):
+        out, moved = tmp_path / f"out{survivors}", []
+        shutil.copytree(tmp_path / "out", out)
 
-    def dies_at_the_sixth(source: Path, target: Path) -> None:
-        moved.append(target)
-        if len(moved) == 6:  # three parts, the record, one image are in place
-            raise KeyboardInterrupt
-        real_replace(source, target)
+        def dies(source: Path, target: Path, moved: list = moved, survivors: int = survivors) -> None:
+            if len(moved) == survivors:
+                raise KeyboardInterrupt
+            moved.append(target)
+            real_replace(source, target)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(preparation.os, "replace", dies_at_the_sixth)
-        with pytest.raises(KeyboardInterrupt):
-            prepare(raw, out, 64)
-    repaired = prepare(raw, out, 64)
-    assert repaired.fingerprint == wanted.fingerprint
-    assert all(record["notes"] != ["made by hand, kept as it is"] for record in repaired.records)
-    assert not list(out.glob(".sdlab-part-*"))
+        with monkeypatch.context() as patch:
+            patch.setattr(atomic.os, "replace", dies)
+            with pytest.raises(KeyboardInterrupt):
+                prepare(raw, out, 64, progress=False)
+        done = {path: path.stat().st_mtime_ns for path in moved if path.suffix == ".png"}
+        repaired = prepare(raw, out, 64, progress=False)
+        assert repaired.fingerprint == wanted.fingerprint
+        assert all("made by hand" not in note for record in repaired.records for note in record["notes"])
+        whole = {path for path in done if (path.parent / f"{path.name}.json") in moved}
+        assert all(path.stat().st_mtime_ns == done[path] for path in whole)  # not done again
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_every_exif_orientation_gives_the_same_picture(orientation: int, tmp_path: Path) -> None:
-    turned_back = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_90,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_270,
+def test_a_crop_edited_in_dataset_json_is_kept(raw: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    prepare(raw, out, 64)
+    content = json.loads((out / RECORD_FILE).read_text())
+    content["images"][0]["crop"] = [0, 0, 100, 100]  # of one.jpg: the green corner, and some red
+    (out / RECORD_FILE).write_text(json.dumps(content))
+    for _ in range(2):
+        record = prepare(raw, out, 64).records[0]
+        assert (record["crop"], record["crop_by"]) == ([0, 0, 100, 100], "hand")
+        assert "cropped by the box set by hand" in record["notes"]
+    with Image.open(out / "one.png") as image:
+        red, green, _ = image.getpixel((5, 5))
+        assert green > 200 and red < 80
+    assert prepare(raw, out, 128).records[0]["crop"] == [0, 0, 100, 100]  # at another resolution, too
+    content = json.loads((out / RECORD_FILE).read_text())
+    content["images"][0]["crop"] = None
+    (out / RECORD_FILE).write_text(json.dumps(content))
+    assert prepare(raw, out, 64).records[0]["crop_by"] == "saliency"
+
+
+@pytest.mark.parametrize("box", [[0, 0, 100, 90], [0, 0, 5, 5], "all", [0, 0, 9e9, 9e9], [400, 0, 500, 100]])
+def test_a_crop_that_cannot_be_is_named_and_nothing_is_changed(
+    box: object, raw: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    prepare(raw, out, 64)
+    content = json.loads((out / RECORD_FILE).read_text())
+    content["images"][0]["crop"] = box
+    (out / RECORD_FILE).write_text(json.dumps(content))
+    before = files(out)
+    with pytest.raises(ValueError, match=r"the crop of one\.png in dataset\.json must be a square"):
+        prepare(raw, out, 64)
+    assert files(out) == before
+
+
+def test_a_photo_can_be_dropped_and_taken_back(raw: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for number, name in enumerate(("one.jpg", "two.png", "three.webp")):
+        noise = Image.effect_noise((3 + number, 4), 100).resize((300, 200), Image.Resampling.NEAREST)
+        noise.convert("RGB").save(raw / name)
+        noise.resize((150, 100)).save(raw / "again.png")  # in the end that of three.webp
+    Image.new("RGB", (300, 300), "grey").save(raw / "flat.png")
+    everything = prepare(raw, out, 64)
+    assert {f.file for f in everything.findings if f.kind == "duplicates"} == {"again.png"}
+    dataset = prepare(raw, out, 64, drop=["blurry", "duplicates"])
+    assert [path.name for path in dataset.images] == ["one.png", "three.png", "two.png"]
+    assert sorted(path.name for path in out.glob("[!.]*.png")) == ["one.png", "three.png", "two.png"]
+    reasons = {record["source"]: record["dropped"] for record in dataset.dropped}
+    assert "almost the same as three.png" in reasons["again.png"]
+    assert reasons["flat.png"].startswith("blurry: ")
+    assert "dropped flat.png" in Dataset.load(out).summary()
+    assert prepare(raw, out, 64).fingerprint == everything.fingerprint
+    with pytest.raises(ValueError, match=r"'ugly'\. Choose from: duplicates, blurry"):
+        prepare(raw, out, 64, drop=["ugly"])
+
+
+def test_captions_are_added_where_missing_and_survive(raw: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    prepare(raw, out, 64)
+    assert read_captions(out) == {}
+    content = json.loads((out / RECORD_FILE).read_text())
+    content["images"][1]["caption"] = "sks woman: smiling"
+    (out / RECORD_FILE).write_text(json.dumps(content))
+    (out / "captions.txt").write_text("one.png: sks woman, at night\n")
+    prepare(raw, out, 64, captions="a photo of sks woman")
+    assert read_captions(out) == {
+        "one.png": "sks woman, at night",
+        "three.png": "sks woman: smiling",
+        "two.png": "a photo of sks woman",
     }
-    stored = photo(320, 240)
-    if orientation > 1:
-        stored = stored.transpose(turned_back[orientation])
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    stored.save(tmp_path / "a.jpg", exif=exif, quality=95)
-    decoded = decode(tmp_path / "a.jpg")
-    assert decoded.size == decoded.image.size == (320, 240)
-    red, green, _ = decoded.image.getpixel((20, 20))
-    assert green > 200 and red < 80  # the green corner is top left again
-    assert not decoded.image.getexif()
-
-
-def test_transparency_grey_cmyk_and_sixteen_bits_become_rgb(tmp_path: Path) -> None:
-    Image.new("RGBA", (100, 100), (255, 0, 0, 0)).save(tmp_path / "alpha.png")
-    Image.new("L", (100, 100), 77).save(tmp_path / "grey.png")
-    Image.new("CMYK", (100, 100), (0, 255, 255, 0)).save(tmp_path / "cmyk.jpg")
-    Image.new("I;16", (100, 100), 32768).save(tmp_path / "deep.png")
-    palette = Image.new("P", (100, 100), 1)
-    palette.putpalette([0, 0, 0, 10, 200, 10])
-    palette.save(tmp_path / "palette.png")
-    seen = {p.stem: decode(p).image.getpixel((50, 50)) for p in tmp_path.iterdir()}
-    assert seen["alpha"] == (255, 255, 255)
-    assert seen["grey"] == (77, 77, 77)
-    assert seen["cmyk"][0] > 200 and seen["cmyk"][1] < 60
-    assert seen["deep"] == (128, 128, 128)  # 32768 of 65535: scaled, not saturated
-    assert seen["palette"] == (10, 200, 10)
+    (out / "captions.txt").write_text("no colon here")
+    with pytest.raises(ValueError, match=r"line 1 .* must be `image\.png: caption`"):
+        read_captions(out)
 
 
 def test_unusable_files_are_refused_by_name_with_a_reason(raw: Path, tmp_path: Path) -> None:
@@ -181,26 +226,8 @@ def test_unusable_files_are_refused_by_name_with_a_reason(raw: Path, tmp_path: P
     assert "cut.jpg" in dataset.summary()
 
 
-@pytest.mark.parametrize("part", [0.05 * i for i in range(1, 20)])
-def test_a_photo_cut_anywhere_is_refused(part: float, tmp_path: Path) -> None:
-    for name, options in {"a.jpg": {"quality": 90}, "a.png": {}, "a.webp": {"lossless": True}}.items():
-        path = tmp_path / name
-        Image.effect_noise((128, 128), 80).convert("RGB").save(path, **options)
-        path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
-        with pytest.raises(UnusablePhoto):
-            decode(path)
-
-
-@pytest.mark.parametrize("side", [12000, 20000])
-def test_pixel_bombs_are_refused_before_decoding(side: int, tmp_path: Path) -> None:
-    # a 1-bit PNG of 20000×20000 is 50 KB on disk and 1.2 GB as RGB; Pillow itself stops at 179 million pixels
-    Image.new("1", (side, side)).save(tmp_path / "bomb.png")
-    with pytest.raises(UnusablePhoto, match="limit"):
-        decode(tmp_path / "bomb.png")
-
-
 def test_no_photos_is_a_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="is not a folder"):
+    with pytest.raises(FileNotFoundError, match="is not a folder or a zip"):
         prepare(tmp_path / "nowhere", tmp_path / "out")
     (tmp_path / "raw").mkdir()
     with pytest.raises(ValueError, match="holds no photos"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
@@ -64,7 +65,7 @@ def crop_around_face(
     framing, notes = _chosen_framing(size, face, framing, resolution, chance)
     shorter = min(size)
     side = shorter if framing == "whole" else min(shorter, round(FACES_HIGH[framing] * face.side))
-    head = round(HEAD * face.side)
+    head = math.ceil(HEAD * face.side)
     if head > side:
         side = head
         notes = [*notes, "the head is larger than the picture, whose edge is mirrored"]
@@ -126,14 +127,14 @@ def salient_point(image: Image.Image) -> tuple[float, float]:
     from scipy.ndimage import gaussian_filter, uniform_filter
 
     small = image.convert("L").resize((SALIENCY_SIDE, SALIENCY_SIDE), Image.Resampling.BOX)
+    if small.getextrema()[0] == small.getextrema()[1]:
+        return 0.5, 0.5
     spectrum = np.fft.fft2(np.asarray(small, dtype=np.float64))
     log_amplitude = np.log(np.abs(spectrum) + 1e-8)
     residual = log_amplitude - uniform_filter(log_amplitude, 3, mode="wrap")
     saliency = np.abs(np.fft.ifft2(np.exp(residual + 1j * np.angle(spectrum)))) ** 2
     saliency = gaussian_filter(saliency, 2.5)
     saliency = np.clip(saliency - np.quantile(saliency, 0.75), 0, None)
-    if not saliency.sum():
-        return 0.5, 0.5
     places = (np.arange(SALIENCY_SIDE) + 0.5) / SALIENCY_SIDE
     weights = saliency / saliency.sum()
     return float(weights.sum(axis=0) @ places), float(weights.sum(axis=1) @ places)
@@ -192,8 +193,6 @@ def _mirrored_at_the_edge(
     image: Image.Image, box: tuple[float, float, float, float]
 ) -> tuple[Image.Image, tuple[float, float, float, float]]:
     """The picture grown by its mirror image until the box lies inside, and the box in it."""
-    import math
-
     import numpy as np
     from PIL import Image
 

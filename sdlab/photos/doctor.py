@@ -199,9 +199,13 @@ def _too_alike(kind: str, colours: Sequence[Sequence[Sequence[float]]]) -> Itera
 
 
 def _duplicates(records: Sequence[Record]) -> Iterator[Finding]:
-    """Each photo that looks like a sharper one; the sharpest of a group stays without a finding."""
+    """Each photo that looks like a better one; the largest and sharpest of a group has no finding."""
     kept: list[Record] = []
-    for record in sorted(records, key=lambda r: (r["measured"]["blur"], r["file"])):
+
+    def quality(record: Record) -> tuple[float, float, str]:
+        return max(1.0, record["measured"]["enlarged"]), record["measured"]["blur"], record["file"]
+
+    for record in sorted(records, key=quality):
         bits = int(record["measured"]["photo_hash"], 16)
         for other in kept:
             differing = (bits ^ int(other["measured"]["photo_hash"], 16)).bit_count()

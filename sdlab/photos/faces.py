@@ -15,27 +15,28 @@ from typing import TYPE_CHECKING, Any
 from urllib.request import Request, urlopen
 
 if TYPE_CHECKING:
-    import numpy as np
     from PIL import Image
 
 YUNET = ("opencv/face_detection_yunet", "face_detection_yunet_2023mar.onnx")
 YUNET_SIDE, YUNET_SCORE = 640, 0.7
 LBP_SIDE = 320  # pixels of the longer side: faces down to a twelfth of the picture
 MIN_SHARE = 1 / 12
-AGREEMENT = 0.4  # intersection over union with the face found in the mirror image
+CLOSE_UP = 120  # pixels of the close-up in which a face is looked for again
+AGREEMENT = 0.5  # intersection over union with the face found in the mirror image
+SMALLEST = 0.6  # of the largest face's side
 
 
 @dataclass(frozen=True)
 class Face:
     """A face, from the forehead to the chin, in pixels of the picture; it may reach over the edge."""
 
-    left: int
-    top: int
-    width: int
-    height: int
+    left: float
+    top: float
+    width: float
+    height: float
 
     @property
-    def side(self) -> int:
+    def side(self) -> float:
         """The longer side."""
         return max(self.width, self.height)
 
@@ -46,12 +47,16 @@ class Face:
 
     def scaled(self, factor: float) -> Face:
         """The same face in a picture `factor` times as large."""
-        values = (self.left, self.top, self.width, self.height)
-        return Face(*(round(value * factor) for value in values))
+        return Face(self.left * factor, self.top * factor, self.width * factor, self.height * factor)
+
+    def shrunk(self, factor: float) -> Face:
+        """The face of `factor` its size around the same middle."""
+        (x, y), width, height = self.centre, self.width * factor, self.height * factor
+        return Face(x - width / 2, y - height / 2, width, height)
 
     def as_list(self) -> list[int]:
-        """Left, top, width, height, as dataset.json holds it."""
-        return [self.left, self.top, self.width, self.height]
+        """Left, top, width, height in whole pixels, as dataset.json holds it."""
+        return [round(value) for value in (self.left, self.top, self.width, self.height)]
 
 
 @dataclass(frozen=True)
@@ -148,11 +153,11 @@ def find_by_yunet(image: Image.Image, weights: Path) -> list[Face]:
         network.setInputSize(small.size)
         _, rows = network.detect(np.ascontiguousarray(np.asarray(small)[:, :, ::-1]))  # OpenCV reads BGR
     found = [] if rows is None else rows[:, :4]
-    return [Face(*(round(float(value) * factor) for value in row)) for row in found]
+    return [Face(*(float(value) * factor for value in row)) for row in found]
 
 
 def find_by_lbp(image: Image.Image) -> list[Face]:
-    """Find faces by local binary patterns, those only that the mirror image has at the same place.
+    """Find faces by local binary patterns, those only that a closer look and the mirror image confirm.
 
     The cascade alone sees a face in many a curtain; in the mirror a face is still one, a curtain isn't.
 
@@ -160,23 +165,44 @@ def find_by_lbp(image: Image.Image) -> list[Face]:
         image: RGB.
 
     Returns:
-        Faces in pixels of the picture.
+        Faces in pixels of the picture; much smaller ones than the largest are left out as mistakes.
 
     Source: Liao et al. 2007, "Learning Multi-scale Block Local Binary Patterns for Face Recognition".
     """
-    import numpy as np
+    small, factor = _shrunk(image.convert("L"), LBP_SIDE)
+    least = max(24, round(min(small.size) * MIN_SHARE))  # the cascade was trained on 24×24
+    found = _cascade_faces(small, least, min(small.size), steps=1.2)
+    confirmed = [closer for face in found if (closer := _closer_look(small, face)) is not None]
+    largest = max((face.side for face in confirmed), default=0)
+    kept = [face for face in _without_nested(confirmed) if face.side >= SMALLEST * largest]
+    return [face.scaled(factor) for face in kept]
 
-    small, factor = _shrunk(image, LBP_SIDE)
-    pixels = np.asarray(small.convert("L").convert("RGB"))
-    found = _cascade_faces(pixels)
-    if not found:
-        return []
-    mirrored = [
-        Face(small.width - face.left - face.width, face.top, face.width, face.height)
-        for face in _cascade_faces(np.ascontiguousarray(pixels[:, ::-1]))
-    ]
-    agreed = [face for face in found if any(overlap(face, other) >= AGREEMENT for other in mirrored)]
-    return [face.scaled(factor) for face in _without_nested(agreed)]
+
+def _closer_look(grey: Image.Image, face: Face) -> Face | None:
+    """The mean of the face and its mirror image, both found again in a close-up; None unless they agree."""
+    from PIL import Image, ImageOps
+
+    half = round(1.1 * face.side)
+    x, y = (round(value) for value in face.centre)
+    close_up = grey.crop((x - half, y - half, x + half, y + half))
+    factor = 2 * half / CLOSE_UP
+    close_up = close_up.resize((CLOSE_UP, CLOSE_UP), Image.Resampling.BICUBIC)
+    expected = Face(0, 0, CLOSE_UP, CLOSE_UP).shrunk(face.side / (2 * half))
+    seen = []
+    for picture in (close_up, ImageOps.mirror(close_up)):
+        faces = _cascade_faces(picture, round(0.7 * expected.side), round(1.4 * expected.side), steps=1.05)
+        if not faces:
+            return None
+        seen.append(max(faces, key=lambda found: overlap(found, expected)))
+    one, other = seen
+    other = Face(CLOSE_UP - other.left - other.width, other.top, other.width, other.height)
+    if overlap(one, other) < AGREEMENT:
+        return None
+    left, top, width, height = (
+        (getattr(one, name) + getattr(other, name)) / 2 * factor
+        for name in ("left", "top", "width", "height")
+    )
+    return Face(left + x - half, top + y - half, width, height)
 
 
 def overlap(one: Face, other: Face) -> float:
@@ -187,11 +213,11 @@ def overlap(one: Face, other: Face) -> float:
     return shared / (one.width * one.height + other.width * other.height - shared)
 
 
-def _cascade_faces(pixels: np.ndarray) -> list[Face]:
-    side = min(pixels.shape[:2])
-    least = max(24, round(side * MIN_SHARE))  # the cascade was trained on 24×24
+def _cascade_faces(grey: Image.Image, least: int, most: int, steps: float) -> list[Face]:
+    import numpy as np
+
     found = _cascade().detect_multi_scale(
-        pixels, scale_factor=1.2, step_ratio=1, min_size=(least, least), max_size=(side, side)
+        np.asarray(grey), scale_factor=steps, step_ratio=1, min_size=(least, least), max_size=(most, most)
     )
     return [Face(*(int(item[name]) for name in ("c", "r", "width", "height"))) for item in found]
 

@@ -190,7 +190,7 @@ def _in_crop(faces: list[Face], box: Box, resolution: int) -> Face | None:
         return None
     face = faces[0]
     moved = Face(face.left - box[0], face.top - box[1], face.width, face.height)
-    return moved.scaled(resolution / (box[2] - box[0]))
+    return Face(*moved.scaled(resolution / (box[2] - box[0])).as_list())
 
 
 def _at_most(image: Image.Image, side: int) -> Image.Image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,7 @@ class Measured:
 
     def as_dict(self) -> dict[str, Any]:
         """The figures as dataset.json holds them."""
-        return asdict(self)
+        return dict(json.loads(json.dumps(asdict(self))))  # lists for tuples, as they will be read back
 
 
 def measure(image: Image.Image, photo: Image.Image, face: Face | None, enlarged: float) -> Measured:

@@ -27,7 +27,7 @@ MAX_WORKERS = 4  # each holds one decoded photo
 def prepare(
     raw: str | Path = "data/raw_images",
     out: str | Path = "data/instance_images",
-    profile: Profile | int = 512,
+    resolution: Profile | int = 512,
     *,
     framing: str = "mixed",
     background: str = "white",
@@ -45,7 +45,7 @@ def prepare(
     Args:
         raw: folder or zip with the photos as they came.
         out: folder for the images and dataset.json.
-        profile: the base model's, which says the side of the images; or that side in pixels, divisible by 8.
+        resolution: side of the images in pixels, divisible by 8; or the base model's profile, which says it.
         framing: "face", "head_and_shoulders", "upper_body", "whole", or "mixed": one of these for each photo.
         background: colour behind transparent parts.
         drop: kinds of findings, see `doctor.DROPPABLE`; photos that have them are left out.
@@ -64,13 +64,13 @@ def prepare(
     from filelock import FileLock
 
     raw, out = Path(raw), Path(out)
-    resolution = profile if isinstance(profile, int) else profile.resolution
-    _check(raw, out, resolution, framing, background)
+    side = resolution if isinstance(resolution, int) else resolution.resolution
+    _check(raw, out, side, framing, background)
     check_kinds(drop)
     with find_photos(raw) as found:
         if not found.sources and not found.refused:
             raise ValueError(_nothing_usable(raw, found))
-        settings = Settings(resolution, framing, background, choose_detector())
+        settings = Settings(side, framing, background, choose_detector())
         if progress:
             print(f"faces: found by {settings.detector.name}, because {settings.detector.why}")
         out.mkdir(parents=True, exist_ok=True)
