@@ -32,25 +32,38 @@ def prepare(
     out: Path = Path("data/instance_images"),
     resolution: int | None = None,
     base: str = "mini",
+    framing: Literal["mixed", "face", "head_and_shoulders", "upper_body", "whole"] = "mixed",
+    drop: str = "",
+    background: str = "white",
+    captions: str | None = None,
 ) -> None:
-    """Photos -> square images of the right size.
+    """Photos -> square images around the face, and what will spoil the training.
 
     Args:
-        raw: Folder with the photos as they came.
+        raw: Folder or zip with the photos as they came.
         out: Folder for the images and dataset.json.
         resolution: Side of the images in pixels; None takes the base model's.
         base: The base model that will be trained: mini, sd15, or a folder.
+        framing: How much to show around the face; mixed gives each photo one of the others.
+        drop: Findings whose photos are left out, such as blurry,duplicates.
+        background: Colour behind transparent parts.
+        captions: Caption for images without one, written into captions.txt for you to edit.
     """
     from sdlab.photos import prepare as run
+    from sdlab.photos import save_sheet
     from sdlab.profiles import profile
 
     side = resolution if resolution is not None else profile(base).resolution
-    print(run(raw, out, side).summary())
+    kinds = [kind.strip() for kind in drop.split(",") if kind.strip()]
+    dataset = run(raw, out, side, framing=framing, background=background, drop=kinds, captions=captions)
+    print(f"{dataset.summary()}\n\nbefore and after, as a picture: {save_sheet(dataset)}")
+    if errors := [finding for finding in dataset.findings if finding.level == "error"]:
+        raise ValueError(f"{errors[0].text}: {errors[0].effect}. Add photos to {raw} and run it again.")
 
 
 def class_images(
     class_prompt: str | None = None,
-    num_class_images: int | None = None,
+    num_class_images: Annotated[int | None, arg(aliases=["--num"])] = None,
     base: str = "mini",
     class_data_dir: Path | None = None,
     negative_prompt: str = "",
@@ -62,7 +75,7 @@ def class_images(
         class_prompt: What they show; None takes the profile's.
         num_class_images: How many there shall be; None takes the profile's.
         base: The base model that samples them.
-        class_data_dir: Folder for them; None takes one below data/class_images.
+        class_data_dir: Folder for them, filled up to the number; None takes one below data/class_images.
         negative_prompt: What they don't show.
         seed: Of the first image.
     """

@@ -208,6 +208,8 @@ def class_images(
 ) -> Path:
     """Samples the images of prior preservation; those that are there are kept, and shared by all experiments.
 
+    A folder with images from elsewhere is used as it is and filled up.
+
     Args:
         base: The base model.
         class_prompt: Such as `a photo of woman face`.
@@ -229,12 +231,7 @@ def class_images(
         Ruiz et al. 2022, arXiv:2208.12242, section 3.3. Taught in: notebooks/02.
     """
     chosen = choose_sampling(base, root=root, **sampling)
-    settings = {
-        "base": base_fingerprint(base, root),
-        "class_prompt": class_prompt,
-        "seed": seed,
-        **asdict(chosen),
-    }
+    settings = {"base": base_fingerprint(base, root), "class_prompt": class_prompt, **asdict(chosen)}
     place = Path(folder) if folder is not None else Path(data) / _key(settings)
     place.mkdir(parents=True, exist_ok=True)
     with FileLock(place / ".lock"):  # another experiment that needs them waits until they are there

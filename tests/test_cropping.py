@@ -29,13 +29,13 @@ def astronaut() -> Image.Image:
 
 
 def scene() -> Image.Image:
-    """The astronaut at the left of a landscape photo."""
+    """The astronaut at the left of a landscape photo, 450×300."""
     wide = Image.new("RGB", (900, 600), (70, 90, 110))
     wide.paste(astronaut(), (40, 80))
-    return wide
+    return wide.resize((450, 300))
 
 
-FACE = Face(ASTRONAUT.left + 40, ASTRONAUT.top + 80, ASTRONAUT.width, ASTRONAUT.height)
+FACE = Face(ASTRONAUT.left + 40, ASTRONAUT.top + 80, ASTRONAUT.width, ASTRONAUT.height).scaled(0.5)
 LBP = Detector("lbp", find_by_lbp)
 
 
@@ -50,9 +50,9 @@ def test_the_face_is_found_and_inside_the_crop_at_every_exif_orientation(ending:
         assert left <= FACE.left and top <= FACE.top
         assert right >= FACE.left + FACE.width and low >= FACE.top + FACE.height
         crops.append(Face(left, top, right - left, low - top))
-        images.append(made(saved(astronaut(), path, orientation), "mixed")[1])
-    # lossy formats store other pixels in each orientation, which moves the face that is found by a hundredth
-    assert all(overlap(crop, crops[0]) > 0.92 for crop in crops)
+        images.append(made(saved(astronaut().resize((256, 256)), path, orientation), "mixed")[1])
+    # lossy formats store other pixels in each orientation, which moves the face that is found a little
+    assert all(overlap(crop, crops[0]) > 0.85 for crop in crops)
     # the astronaut is square and kept whole: the same picture each time, within JPEG's error
     assert all(np.abs(image - images[0]).mean() < 2 for image in images)
 

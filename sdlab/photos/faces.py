@@ -198,11 +198,9 @@ def _closer_look(grey: Image.Image, face: Face) -> Face | None:
     other = Face(CLOSE_UP - other.left - other.width, other.top, other.width, other.height)
     if overlap(one, other) < AGREEMENT:
         return None
-    left, top, width, height = (
-        (getattr(one, name) + getattr(other, name)) / 2 * factor
-        for name in ("left", "top", "width", "height")
-    )
-    return Face(left + x - half, top + y - half, width, height)
+    left, top = (one.left + other.left) / 2, (one.top + other.top) / 2
+    mean = Face(left, top, (one.width + other.width) / 2, (one.height + other.height) / 2).scaled(factor)
+    return Face(mean.left + x - half, mean.top + y - half, mean.width, mean.height)
 
 
 def overlap(one: Face, other: Face) -> float:
