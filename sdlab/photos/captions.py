@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,6 +48,13 @@ def add_missing(folder: Path, files: Sequence[str], caption: str) -> Path:
         gap = "" if not there or there.endswith("\n") else "\n"
         write_bytes(path, (there + gap + "".join(lines)).encode())
     return path
+
+
+def captions_fingerprint(folder: str | Path) -> str:
+    """Sixteen hex digits that change with any caption; "none" where there are none."""
+    captions = read_captions(folder)
+    text = json.dumps(captions, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16] if captions else "none"
 
 
 def _in_text(path: Path) -> dict[str, str]:

@@ -125,7 +125,7 @@ def _below(face: Face | None, side: int) -> tuple[int, int, int, int] | None:
     """A face's width below the chin, where that is in the picture."""
     if face is None:
         return None
-    left, right = max(0, face.left), min(side, face.left + face.width)
-    top = face.top + round(1.5 * face.height)
-    low = min(side, top + face.height)
+    left, top, width, height = face.as_list()
+    left, right, top = max(0, left), min(side, left + width), top + round(1.5 * height)
+    low = min(side, top + height)
     return (left, top, right, low) if low - top >= side // 10 and right - left >= 2 else None

@@ -8,6 +8,7 @@ from sdlab import environment
 from sdlab.atomic import fingerprint
 from sdlab.basemodel import base_fingerprint, resolve
 from sdlab.experiment import DreamBooth, Experiment, LoRA
+from sdlab.photos.captions import captions_fingerprint
 from sdlab.sampling import class_images, image_files
 
 __all__ = ["train"]
@@ -48,6 +49,7 @@ def train(
     fingerprints = {
         "base_fingerprint": base_fingerprint(base.name, root),
         "instance_images": fingerprint(images) if images else None,
+        "captions": captions_fingerprint(hyperparameters.instance_data_dir),
     }
     with experiment.lock():
         experiment.begin(hyperparameters, fingerprints)

@@ -8,7 +8,7 @@ have drawn.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,26 +149,60 @@ class Prompts:
 
     Args:
         text_encoder: The base model's.
-        input_ids: From `tokenize`.
+        input_ids: From `tokenize`, (prompts, 77).
+        of_image: For each source, which of the prompts each of its images has.
         trained: Whether the text encoder is trained.
     """
 
-    def __init__(self, text_encoder: CLIPTextModel, input_ids: torch.Tensor, *, trained: bool) -> None:
-        self._text_encoder, self._input_ids = text_encoder, input_ids
+    def __init__(
+        self,
+        text_encoder: CLIPTextModel,
+        input_ids: torch.Tensor,
+        of_image: Sequence[Sequence[int]],
+        *,
+        trained: bool,
+    ) -> None:
+        self._text_encoder, self._input_ids, self._of_image = text_encoder, input_ids, of_image
         with torch.no_grad():
             self._cached = None if trained else text_encoder(input_ids)[0]
 
-    def embeddings(self, images_per_prompt: int) -> torch.Tensor:
+    def embeddings(self, images: Sequence[Sequence[int]]) -> torch.Tensor:
         """Gives the embeddings for a batch.
 
         Args:
-            images_per_prompt: How many images of the batch have each prompt.
+            images: For each source, indices of its images in the batch.
 
         Returns:
-            (prompts * images_per_prompt, 77, dim), the first prompt's first.
+            (batch, 77, dim), in the order of the images.
         """
-        one_each = self._text_encoder(self._input_ids)[0] if self._cached is None else self._cached
-        return one_each.repeat_interleave(images_per_prompt, dim=0)
+        prompts = [one[i] for one, chosen in zip(self._of_image, images, strict=True) for i in chosen]
+        if self._cached is not None:
+            return self._cached[prompts]
+        different = list(dict.fromkeys(prompts))
+        encoded = self._text_encoder(self._input_ids[different])[0]
+        return encoded[[different.index(prompt) for prompt in prompts]]
+
+
+def prompts_of_images(
+    files: Sequence[Sequence[Path]], prompts: Sequence[str], captions: Mapping[str, str]
+) -> tuple[list[str], list[list[int]]]:
+    """Gives each image its text: its own caption, or else the prompt of its source.
+
+    Args:
+        files: The instance images, and with prior preservation the class images.
+        prompts: One for each source.
+        captions: Names of instance images to captions.
+
+    Returns:
+        All different texts, and for each source which of them each of its images has.
+    """
+    instance = [captions.get(file.name, prompts[0]) for file in files[0]]
+    wanted = [
+        instance,
+        *([prompt] * len(group) for prompt, group in zip(prompts[1:], files[1:], strict=True)),
+    ]
+    texts = list(dict.fromkeys(text for group in wanted for text in group))
+    return texts, [[texts.index(text) for text in group] for group in wanted]
 
 
 @dataclass(frozen=True)
@@ -179,11 +213,13 @@ class Batch:
         latents: (batch, channels, height / 8, width / 8).
         noise: The same shape.
         timesteps: (batch,), 0 to 999.
+        images: For each source, which of its images.
     """
 
     latents: torch.Tensor
     noise: torch.Tensor
     timesteps: torch.Tensor
+    images: list[list[int]]
 
 
 def draw_batch(
@@ -201,14 +237,17 @@ def draw_batch(
     Returns:
         The batch, on the latents' device.
     """
-    names = ("instance", "class")
-    drawn = [
-        source.sample(
-            order(len(source.mean), batch_size, step, seed, name), generator(seed, step, f"latents of {name}")
-        )
-        for name, source in zip(names, sources, strict=False)
+    names = ("instance", "class")[: len(sources)]
+    images = [
+        order(len(source.mean), batch_size, step, seed, name)
+        for name, source in zip(names, sources, strict=True)
     ]
-    latents = torch.cat(drawn)
+    latents = torch.cat(
+        [
+            source.sample(chosen, generator(seed, step, f"latents of {name}"))
+            for name, source, chosen in zip(names, sources, images, strict=True)
+        ]
+    )
     noise = torch.randn(latents.shape, generator=generator(seed, step, "noise"))
     timesteps = torch.randint(num_timesteps, (len(latents),), generator=generator(seed, step, "timesteps"))
-    return Batch(latents, noise.to(latents.device), timesteps.to(latents.device))
+    return Batch(latents, noise.to(latents.device), timesteps.to(latents.device), images)

@@ -144,7 +144,7 @@ def batch_loss(training: Training, index: int) -> tuple[torch.Tensor, torch.Tens
         batch.latents, batch.noise, batch.timesteps
     )  # (batch, channels, height, width)
     with training.accelerator.autocast():
-        embeddings = training.prompts.embeddings(size)  # (batch, 77, dim)
+        embeddings = training.prompts.embeddings(batch.images)  # (batch, 77, dim)
         prediction = training.unet(noisy, batch.timesteps, embeddings, return_dict=False)[0]
     losses = noise_losses(
         prediction, schedule, batch.latents, batch.noise, batch.timesteps, snr_gamma=chosen.snr_gamma

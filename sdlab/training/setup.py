@@ -18,8 +18,9 @@ from diffusers.optimization import get_scheduler
 from sdlab import environment
 from sdlab.basemodel import fuse, load_pipeline
 from sdlab.experiment import Experiment, Hyperparameters
+from sdlab.photos import read_captions
 from sdlab.training import dreambooth, lora
-from sdlab.training.data import Latents, Prompts, encode_images, tokenize
+from sdlab.training.data import Latents, Prompts, encode_images, prompts_of_images, tokenize
 
 RECIPES: dict[str, ModuleType] = {"dreambooth": dreambooth, "lora": lora}
 _DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -95,7 +96,7 @@ def set_up(
     for part in (pipeline.unet, pipeline.text_encoder):
         part.to(device).train()  # transformers computes activations twice only in this mode
     weights = _trained_weights(pipeline)
-    prompts = _prompts(pipeline, hyperparameters, device, say)
+    prompts = _prompts(pipeline, hyperparameters, files, device, say)
     if hyperparameters.gradient_checkpointing:
         pipeline.unet.enable_gradient_checkpointing()
         pipeline.text_encoder.gradient_checkpointing_enable({"use_reentrant": False})
@@ -135,15 +136,19 @@ def _trained_weights(pipeline: StableDiffusionPipeline) -> dict[str, torch.nn.Pa
 def _prompts(
     pipeline: StableDiffusionPipeline,
     hyperparameters: Hyperparameters,
+    files: Sequence[Sequence[Path]],
     device: torch.device,
     say: Callable[[str], None],
 ) -> Prompts:
-    texts = [hyperparameters.instance_prompt]
-    if hyperparameters.with_prior_preservation:
-        texts.append(hyperparameters.class_prompt or "")
+    prompts = [hyperparameters.instance_prompt, hyperparameters.class_prompt or ""][: len(files)]
+    captions = read_captions(hyperparameters.instance_data_dir)
+    texts, of_image = prompts_of_images(files, prompts, captions)
     trained = hyperparameters.train_text_encoder
+    if captioned := sum(file.name in captions for file in files[0]):
+        say(f"captions: {captioned} of {len(files[0])} images have one of their own")
     say("text encoder: trained" if trained else "text encoder: frozen, so the prompts are encoded once")
-    return Prompts(pipeline.text_encoder, tokenize(pipeline.tokenizer, texts, device), trained=trained)
+    input_ids = tokenize(pipeline.tokenizer, texts, device)
+    return Prompts(pipeline.text_encoder, input_ids, of_image, trained=trained)
 
 
 def _optimizer(
