@@ -12,6 +12,7 @@ from typing import Any
 from sdlab.experiment import Experiment
 from sdlab.generate import class_images, generate
 from sdlab.mini import world
+from sdlab.mini.world.album import album
 from sdlab.photos import Dataset, prepare
 from sdlab.profiles import Profile, hyperparameters, profile
 from sdlab.prompts import HOMEWORK_A, PromptSet
@@ -88,10 +89,11 @@ def _photos(chosen: Profile) -> Dataset:
         print(f"  {raw} holds photos of your own; the demo takes the mini subject's, in data/demo_raw_images")
         raw, out = Path("data/demo_raw_images"), Path("data/demo_instance_images")
     if not any(raw.glob(f"{subject}_*")):
-        print(f"  drawing {world.SUBJECTS[SUBJECT].count} photos of {world.SUBJECTS[SUBJECT].name} in {raw}")
-        world.photograph(SUBJECT, raw)
-    dataset = prepare(raw, out, chosen.resolution)
+        print(f"  drawing photos of {world.SUBJECTS[SUBJECT].name} in {raw}")
+        album(SUBJECT, raw)
+    dataset = prepare(raw, out, chosen)
     print(f"  {dataset.summary().splitlines()[0]}")
+    print(*(f"  {line}" for line in dataset.diagnosis()[1:]), sep="\n")
     return dataset
 
 

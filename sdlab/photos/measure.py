@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
+BLUR_SIDE = 256
 Lab = tuple[float, float, float]
 
 
@@ -20,7 +21,7 @@ class Measured:
     """Figures of one instance image and its photo.
 
     Args:
-        blur: 0 (sharp) to 1, at the training resolution.
+        blur: 0 (sharp) to 1, of the crop at `BLUR_SIDE` pixels, so that it doesn't depend on the resolution.
         darkest, brightest: 10th and 90th percentile of the luminance, 0 to 255.
         colourfulness: 0 for grey.
         photo_hash: perceptual hash of the whole photo, 64 bits in hexadecimal.
@@ -45,11 +46,14 @@ class Measured:
         return dict(json.loads(json.dumps(asdict(self))))  # lists for tuples, as they will be read back
 
 
-def measure(image: Image.Image, photo: Image.Image, face: Face | None, enlarged: float) -> Measured:
+def measure(
+    image: Image.Image, crop: Image.Image, photo: Image.Image, face: Face | None, enlarged: float
+) -> Measured:
     """Measure one photo.
 
     Args:
         image: the instance image.
+        crop: the same, `BLUR_SIDE` pixels large.
         photo: the whole photo, any size.
         face: in pixels of the instance image; None where no face was found.
         enlarged: side of the image over the side of the crop.
@@ -65,7 +69,8 @@ def measure(image: Image.Image, photo: Image.Image, face: Face | None, enlarged:
 
     grey = np.asarray(image.convert("L"))
     darkest, brightest = np.percentile(grey, (10, 90))
-    blur = float(blur_effect(grey)) if grey.min() < grey.max() else 1.0
+    edges = np.asarray(crop.convert("L"))
+    blur = float(blur_effect(edges)) if edges.min() < edges.max() else 1.0
     return Measured(
         blur=round(blur, 3),
         darkest=round(float(darkest), 1),

@@ -136,9 +136,20 @@ def _dataset(material: Material) -> Section | None:
     text = (
         f"{len(dataset)} photos of the subject, cropped to {dataset.resolution}×{dataset.resolution} pixels."
     )
-    if dataset.refused:
-        text += f" {len(dataset.refused)} more could not be used."
-    return Section("Dataset", (text,), table=photo_table(pictures))
+    if left_out := len(dataset.refused) + len(dataset.dropped):
+        text += f" {left_out} more could not be used."
+    found = dict.fromkeys(finding.kind for finding in dataset.findings if finding.level != "note")
+    points = tuple(_what_was_found(dataset, kind) for kind in found)
+    text += " Table 1: samples of the dataset." + (" What is wrong with it:" if points else "")
+    return Section("Dataset", (text,), table=photo_table(pictures), points=points)
+
+
+def _what_was_found(dataset: Dataset, kind: str) -> str:
+    """One kind of the doctor's findings, without names of photos, which are nobody's business."""
+    findings = [finding for finding in dataset.findings if finding.kind == kind]
+    images = sum(bool(finding.file) for finding in findings)
+    what = f"{kind.replace('_', ' ')} in {images} of {len(dataset)}" if images else findings[0].text
+    return f"{what}: {findings[0].effect}"
 
 
 def photo_table(pictures: Sequence[Path], columns: int = 5) -> Table:
