@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdlab.atomic import write_json
-from sdlab.photos.doctor import KINDS, Finding, examine
+from sdlab.photos.doctor import DROPPABLE, KINDS, Finding, examine
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -118,6 +118,11 @@ class Dataset:
             elif found:
                 lines.append(f"  {found[0].level}, {kind}: {effect}")
                 lines += [f"    {f.file + ': ' if f.file else ''}{f.text}" for f in found]
+        droppable = [
+            kind for kind in DROPPABLE if any(f.kind == kind and f.level != "note" for f in self.findings)
+        ]
+        if droppable:
+            lines.append(f"  you decide; to leave photos out: sdlab prepare --drop {','.join(droppable)}")
         return lines
 
     def sheet(self) -> Image.Image:

@@ -199,13 +199,15 @@ def _too_alike(kind: str, colours: Sequence[Sequence[Sequence[float]]]) -> Itera
 
 
 def _duplicates(records: Sequence[Record]) -> Iterator[Finding]:
-    """Each photo that looks like a better one; the largest and sharpest of a group has no finding."""
+    """Each photo that looks like a better one: in colour, larger, sharper. The best of a group has no finding."""
     kept: list[Record] = []
 
-    def quality(record: Record) -> tuple[float, float, str]:
-        return max(1.0, record["measured"]["enlarged"]), record["measured"]["blur"], record["file"]
+    def faults(record: Record) -> tuple[bool, float, float, str]:
+        measured = record["measured"]
+        grey = measured["colourfulness"] < GREY
+        return grey, max(1.0, measured["enlarged"]), measured["blur"], record["file"]
 
-    for record in sorted(records, key=quality):
+    for record in sorted(records, key=faults):
         bits = int(record["measured"]["photo_hash"], 16)
         for other in kept:
             differing = (bits ^ int(other["measured"]["photo_hash"], 16)).bit_count()

@@ -174,7 +174,7 @@ def _notes(photo: Decoded, crop: Crop, faces: list[Face], resolution: int) -> li
     side = crop.box[2] - crop.box[0]
     notes = list(photo.notes)
     if faces and crop.by not in ("hand", "centre", "saliency"):
-        notes.append("face found" + (f", {words(crop.framing)}" if crop.framing != "whole" else ""))
+        notes.append("face found" + (f", framed as {words(crop.framing)}" if crop.framing != "whole" else ""))
     if len(faces) > 1:
         notes.append(f"{len(faces)} faces, the largest taken")
     notes += crop.notes

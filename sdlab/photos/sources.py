@@ -133,7 +133,7 @@ def _starts_like_a_picture(path: Path) -> bool:
 def _each_content_once(photos: list[tuple[str, Path]], found: Found) -> list[Source]:
     """Photos with the names of their images; exact copies of another photo are refused."""
     first: dict[str, tuple[str, Path]] = {}
-    for name, path in photos:
+    for name, path in sorted(photos, key=lambda photo: (len(photo[0]), photo[0])):  # a.jpg before "a (1).jpg"
         try:
             sha256 = file_sha256(path)
         except OSError as error:
