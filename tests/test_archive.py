@@ -25,14 +25,14 @@ def test_a_drive_export_is_taken_as_it_is(tmp_path: Path) -> None:
         archive.writestr("photos/a.jpg", jpeg(10))
         archive.writestr("photos/more/b.jpg", jpeg(50))
         archive.writestr("photos/more/a.jpg", jpeg(120))  # the same name in another folder
-        archive.writestr("photos/z.jpg", jpeg(10))  # an exact copy
+        archive.writestr("photos/a copy of it.jpg", jpeg(10))  # an exact copy
         archive.writestr("__MACOSX/photos/._a.jpg", b"litter")
         archive.writestr("photos/.ipynb_checkpoints/a-checkpoint.jpg", jpeg(3))
         archive.writestr("photos/Thumbs.db", b"litter")
         archive.writestr("photos/list.txt", b"not a photo")
     dataset = prepare(tmp_path / "drive-download.zip", tmp_path / "out", 64, progress=False)
     assert {record["source"] for record in dataset.records} == {"photos_a.jpg", "photos_more_a.jpg", "b.jpg"}
-    assert [entry["source"] for entry in dataset.refused] == ["z.jpg"]
+    assert [entry["source"] for entry in dataset.refused] == ["a copy of it.jpg"]
     assert dataset.passed_over == ("list.txt",)
     before = {path: path.stat().st_mtime_ns for path in dataset.images}
     again = prepare(tmp_path / "drive-download.zip", tmp_path / "out", 64, progress=False)

@@ -160,9 +160,12 @@ def test_prepare_and_table_do_their_work(workplace: Path, capsys: pytest.Capture
     (workplace / "data/raw_images").mkdir(parents=True)
     Image.new("RGB", (300, 200), "red").save("data/raw_images/a.jpg")
     (workplace / "data/raw_images/b.jpg").write_bytes(b"broken")
-    main(["prepare"])
-    said = capsys.readouterr().out
-    assert "1 images of 128×128" in said and "refused b.jpg" in said
+    with pytest.raises(SystemExit) as stop:  # the image is made, but one photo can't teach a person
+        main(["prepare"])
+    assert stop.value.code == 1
+    seen = capsys.readouterr()
+    assert "1 image of 128×128" in seen.out and "refused b.jpg" in seen.out and "_sheet.png" in seen.out
+    assert "only 1 photo (at least 5)" in seen.err and Path("data/instance_images/a.png").is_file()
 
     Experiment("mine").begin(LoRA(), {})
     (workplace / "results/mine").mkdir(parents=True)

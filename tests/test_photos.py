@@ -215,12 +215,12 @@ def test_unusable_files_are_refused_by_name_with_a_reason(raw: Path, tmp_path: P
     dataset = prepare(raw, tmp_path / "out", 128)
     reasons = {entry["source"]: entry["reason"] for entry in dataset.refused}
     assert set(reasons) == {
-        "cut.jpg", "page.jpg", "empty.png", "words.png", "one.jpg", "thin.png", "phone.heic"
+        "cut.jpg", "page.jpg", "empty.png", "words.png", "copy.jpg", "thin.png", "phone.heic"
     }  # fmt: skip
     assert "truncated" in reasons["cut.jpg"]
     assert "web page" in reasons["page.jpg"]
     assert "empty" in reasons["empty.png"]
-    assert "same file as copy.jpg" in reasons["one.jpg"]
+    assert "same file as one.jpg" in reasons["copy.jpg"]
     assert "at least 64" in reasons["thin.png"]
     assert dataset.passed_over == ("readme.txt",)
     assert "cut.jpg" in dataset.summary()

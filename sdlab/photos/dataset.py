@@ -96,7 +96,8 @@ class Dataset:
 
     def summary(self) -> str:
         """What was done to each photo, and what the doctor says, in lines for a terminal."""
-        lines = [f"{len(self)} images of {self.resolution}×{self.resolution} in {self.folder}"]
+        images = "1 image" if len(self) == 1 else f"{len(self)} images"
+        lines = [f"{images} of {self.resolution}×{self.resolution} in {self.folder}"]
         width = max(len(record["file"]) for record in self.records)
         lines += [f"  {r['file']:<{width}}  {'; '.join(r['notes'])}".rstrip() for r in self.records]
         lines += [f"  refused {r['source']}: {r['reason']}" for r in self.refused]

@@ -26,6 +26,7 @@ FEWEST_FOR_SHARES = 5
 
 # Kind of finding to what it would do to the training. Those in `DROPPABLE` are about single photos.
 KINDS = {
+    "count": "with few photos the model repeats them; 15 to 25 are good",
     "duplicates": "the model learns this one picture by heart",
     "blurry": "the model learns soft, out-of-focus faces",
     "dark": "the model makes the subject dark in every scene",
@@ -37,7 +38,6 @@ KINDS = {
     "framing": "prompts such as 'full height' will fail: the model has never seen the body",
     "backgrounds": "the model takes the background for a part of the subject",
     "clothes": "the model takes the clothes for a part of the subject",
-    "count": "with few photos the model repeats them; 15 to 25 are good",
 }
 DROPPABLE = (
     "duplicates",
@@ -160,7 +160,9 @@ def _count(number: int) -> Iterator[Finding]:
     if number < FEW:
         level: Level = "error" if number < TOO_FEW else "warning"
         least = TOO_FEW if level == "error" else FEW
-        yield Finding("count", level, "", f"only {number} photos (at least {least})", number, least)
+        yield Finding(
+            "count", level, "", f"only {number} photo{'s' * (number > 1)} (at least {least})", number, least
+        )
 
 
 def _framing(records: Sequence[Record]) -> Iterator[Finding]:
@@ -199,7 +201,7 @@ def _too_alike(kind: str, colours: Sequence[Sequence[Sequence[float]]]) -> Itera
 
 
 def _duplicates(records: Sequence[Record]) -> Iterator[Finding]:
-    """Each photo that looks like a better one: in colour, larger, sharper. The best of a group has no finding."""
+    """Each photo that looks like a better one: in colour, larger, sharper. The best has no finding."""
     kept: list[Record] = []
 
     def faults(record: Record) -> tuple[bool, float, float, str]:
