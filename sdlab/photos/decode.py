@@ -23,10 +23,10 @@ SUFFIXES = frozenset(
         *(".heic", ".heif", ".hif", ".avif"),
     }
 )
-MAX_PIXELS = 64_000_000  # a 60-megapixel camera; as RGBA that is 256 MB, and two copies of it stay below 1 GB
+MAX_PIXELS = 50_400_000  # a 50-megapixel phone, 8192×6144: as RGBA 200 MB, of which a few copies are made
 MIN_SIDE = 64
 ORIENTATION = 0x0112
-_AT_ONCE = 16_000_000  # pixels; larger photos are decoded one at a time, whatever the number of threads
+AT_ONCE = 16_000_000  # pixels; larger photos wait for each other
 _ALONE = threading.Lock()
 
 
@@ -81,6 +81,28 @@ def decode(path: str | Path, *, wanted: int | None = None, background: str = "wh
         raise UnusablePhoto(_reason(path, error)) from error
 
 
+def turn(path: Path) -> AbstractContextManager[object]:
+    """Lets threads work at the same time on ordinary photos, and one after the other on large ones.
+
+    Args:
+        path: the photo, which may be no photo at all.
+
+    Returns:
+        What to work within; it keeps memory bounded, however many threads there are.
+    """
+    from PIL import Image
+
+    _know_heif()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=FORMATS) as photo:
+                large = photo.width * photo.height > AT_ONCE
+    except Exception:  # `decode` will say what is wrong with it
+        large = False
+    return _ALONE if large else nullcontext()
+
+
 def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     """Bring colours to sRGB, which is what the base model was trained on; phones save wider colours.
 
@@ -115,24 +137,18 @@ def _decode(path: Path, wanted: int | None, background: str) -> Decoded:
         full = photo.size
         if wanted and photo.format in ("JPEG", "MPO"):
             photo.draft("RGB", (2 * wanted, 2 * wanted))
-        with _turn_for(photo.size):
-            photo.load()  # the whole file: verify() lets a truncated JPEG pass
-            if photo.format not in ("JPEG", "MPO"):
-                full = photo.size  # a HEIC's real size may show only now
-            profile = photo.info.get("icc_profile") or b""
-            picture = _to_rgb(photo, background, profile, notes)
-            picture, turned = _upright(picture, photo, notes)
+        photo.load()  # the whole file: verify() lets a truncated JPEG pass
+        if photo.format not in ("JPEG", "MPO"):
+            full = photo.size  # a HEIC's real size may show only now
+        profile = photo.info.get("icc_profile") or b""
+        picture = _to_rgb(photo, background, profile, notes)
+        picture, turned = _upright(picture, photo, notes)
     if picture.mode != photo.mode:
         profile = b""  # it described the colours before they became RGB
     if picture is photo:
         picture = picture.copy()  # a plain picture, which doesn't remember the file's EXIF
     picture.info = {}  # no EXIF, GPS or colour profile is carried into the dataset
     return Decoded(picture, full[::-1] if turned else full, tuple(notes), profile)
-
-
-def _turn_for(size: tuple[int, int]) -> AbstractContextManager[object]:
-    """Large photos wait for each other, so that memory stays bounded."""
-    return _ALONE if size[0] * size[1] > _AT_ONCE else nullcontext()
 
 
 def _check_size(size: tuple[int, int]) -> None:
@@ -225,8 +241,12 @@ def _scaled_to_8_bits(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
     highest = float(np.nanmax(values))
     top = 1.0 if image.mode == "F" and highest <= 1 else 255.0 if highest <= 255 else max(65535.0, highest)
-    scaled = np.nan_to_num(values.astype(np.float32) * np.float32(255 / top), posinf=255, neginf=0)
-    return Image.fromarray(np.clip(scaled, 0, 255).round().astype(np.uint8))
+    grey = np.empty(values.shape, dtype=np.uint8)
+    for start in range(0, len(values), 256):  # in strips, or 50 megapixels would need a gigabyte
+        strip = values[start : start + 256].astype(np.float32) * np.float32(255 / top)
+        strip = np.nan_to_num(strip, posinf=255, neginf=0)
+        grey[start : start + 256] = np.clip(strip, 0, 255).round()
+    return Image.fromarray(grey)
 
 
 @cache

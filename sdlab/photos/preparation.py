@@ -12,7 +12,7 @@ from sdlab.photos.cache import Cache
 from sdlab.photos.captions import add_missing
 from sdlab.photos.crop import FRAMINGS, Crop, crop_by_hand
 from sdlab.photos.dataset import Dataset, Record, read_record, write_record
-from sdlab.photos.decode import SUFFIXES, UnusablePhoto
+from sdlab.photos.decode import SUFFIXES, UnusablePhoto, turn
 from sdlab.photos.doctor import check_kinds, examine
 from sdlab.photos.faces import choose_detector
 from sdlab.photos.making import Settings, crop_check, make, own_record
@@ -179,7 +179,8 @@ def _in_threads(work: _Work, todo: list[tuple[Source, Crop | None]], progress: b
 
     def one(task: tuple[Source, Crop | None]) -> Record | UnusablePhoto:
         try:
-            made = make(task[0], work.settings, task[1])
+            with turn(task[0].path):
+                made = make(task[0], work.settings, task[1])
         except UnusablePhoto as reason:
             return reason
         work.cache.put(made)

@@ -116,7 +116,7 @@ def sheet_html(dataset: Dataset, side: int = 112) -> str:
                 "name": record["source"] or record["file"],
                 "uris": [thumbnails.data_uri(picture) for picture in both],
                 "notes": record["notes"],
-                "findings": [finding.text for finding in dataset.findings_of(record["file"])],
+                "findings": [text for text, _, bold in _texts(dataset, record)[1:] if bold],
             }
         )
     return render(
@@ -162,16 +162,17 @@ def _card(dataset: Dataset, record: Record) -> _Card:
     from PIL import Image, ImageDraw
 
     measuring = ImageDraw.Draw(Image.new("RGB", (1, 1)))
-    name = record["source"] or record["file"]
-    texts = [(name, INK, True)]
-    texts += [("; ".join(record["notes"]), QUIET, False)] if record["notes"] else []
-    texts += [
-        (finding.text, ALARM, True)
-        for finding in dataset.findings_of(record["file"])
-        if finding.level != "note"
-    ]
+    texts = _texts(dataset, record)
     after = thumbnails.fitted(thumbnails.opened(dataset.folder / record["file"]), SIDE)
     return _Card(before_picture(dataset, record), after, tuple(_lines(measuring, texts, CARD)))
+
+
+def _texts(dataset: Dataset, record: Record) -> list[tuple[str, str, bool]]:
+    """Name, notes and findings of a photo, each with its colour and whether it is bold."""
+    found = [finding for finding in dataset.findings_of(record["file"]) if finding.level != "note"]
+    notes = [("; ".join(record["notes"]), QUIET, False)] if record["notes"] else []
+    name = (record["source"] or record["file"], INK, True)
+    return [name, *notes, *((finding.text, ALARM, True) for finding in found)]
 
 
 def _lines(
