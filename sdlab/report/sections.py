@@ -140,7 +140,7 @@ def _dataset(material: Material) -> Section | None:
         text += f" {left_out} more could not be used."
     found = dict.fromkeys(finding.kind for finding in dataset.findings if finding.level != "note")
     points = tuple(_what_was_found(dataset, kind) for kind in found)
-    text += " Table 1: samples of the dataset." + (" What is wrong with it:" if points else "")
+    text += " Table 1: samples of the dataset" + (", and what may spoil the training." if points else ".")
     return Section("Dataset", (text,), table=photo_table(pictures), points=points)
 
 
