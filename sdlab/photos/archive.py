@@ -31,8 +31,9 @@ class UnusableMember(ValueError):
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file is a zip, by its name or its first bytes."""
-    return path.is_file() and (path.suffix.lower() == ".zip" or zipfile.is_zipfile(path))
+    """Whether a file is a zip by its name, or by its content where the name says nothing; a .docx is no album."""
+    ending = path.suffix.lower()
+    return path.is_file() and (ending == ".zip" or (not ending and zipfile.is_zipfile(path)))
 
 
 def members(path: Path) -> list[zipfile.ZipInfo]:

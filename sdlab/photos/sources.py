@@ -80,6 +80,8 @@ def find_photos(raw: Path) -> Iterator[Found]:
                 continue
             if path.is_dir():
                 found.passed_over.append(f"{path.name}/")
+            elif path.exists() and not path.is_file():  # a pipe or a device, which would never end
+                found.passed_over.append(path.name)
             elif is_archive(path):
                 folder = unpacked.enter_context(tempfile.TemporaryDirectory(prefix="sdlab-"))
                 photos += _from_archive(path, Path(folder), found, alone=raw.is_file())

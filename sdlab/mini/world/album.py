@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -137,5 +136,4 @@ def _write(
 
 
 if __name__ == "__main__":
-    for subject, target in (("woman", "data/raw_images"), ("man", "data/raw_images_man")):
-        print(*album(subject, Path(sys.argv[1] if len(sys.argv) > 1 else ".") / target), sep="\n")
+    print(*album("woman", Path("data/raw_images")), sep="\n")
