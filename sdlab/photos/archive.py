@@ -31,7 +31,7 @@ class UnusableMember(ValueError):
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file is a zip by its name, or by its content where the name says nothing; a .docx is no album."""
+    """Whether a file is a zip by its name, or where that says nothing by its content; a .docx is no album."""
     ending = path.suffix.lower()
     return path.is_file() and (ending == ".zip" or (not ending and zipfile.is_zipfile(path)))
 
