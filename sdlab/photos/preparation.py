@@ -68,7 +68,7 @@ def prepare(
     _check(raw, out, side, framing, background)
     check_kinds(drop)
     with find_photos(raw) as found:
-        if not found.sources and not found.refused:
+        if not found.sources and not found.refused and not out.is_dir():
             raise ValueError(_nothing_usable(raw, found))
         settings = Settings(side, framing, background, choose_detector())
         if progress:
