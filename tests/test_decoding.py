@@ -114,6 +114,19 @@ def test_a_phones_wide_colours_are_brought_to_srgb(tmp_path: Path) -> None:
     assert to_srgb(seen.image, b"broken").getpixel((5, 5)) == (200, 100, 50)
 
 
+def test_a_pngs_text_cannot_pass_for_a_profile_or_an_orientation(tmp_path: Path) -> None:
+    from PIL.PngImagePlugin import PngInfo
+
+    text = PngInfo()
+    for name in ("icc_profile", "original_orientation", "exif"):
+        text.add_text(name, "6")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (200, 100)).save(tmp_path / "a.png", pnginfo=text, exif=exif)
+    seen = decode(tmp_path / "a.png")
+    assert seen.size == (100, 200) and seen.profile == b""
+
+
 @pytest.mark.parametrize(
     ("size", "said"), [((9000, 8000), "limit is 50 million"), ((40, 400), "at least 64")]
 )

@@ -77,6 +77,7 @@ def test_files_of_the_user_are_kept(raw: Path, tmp_path: Path) -> None:
     prepare(raw, out, 128)
     Image.new("RGB", (128, 128), "yellow").save(out / "one.png")  # a crop of the user's own
     Image.new("RGB", (128, 128), "green").save(out / "extra.png")
+    Image.new("RGB", (128, 128), "green").save(out / "extra.tiff")
     (out / "notes.txt").write_text("mine")
     before = files(out)
     (raw / "one.jpg").unlink()  # even when its photo is gone
@@ -87,6 +88,9 @@ def test_files_of_the_user_are_kept(raw: Path, tmp_path: Path) -> None:
     }
     by_hand = {r["file"] for r in dataset.records if r["notes"] == ["made by hand, kept as it is"]}
     assert by_hand == {"one.png", "extra.png"}
+    assert (
+        "training reads .png" in {entry["source"]: entry["reason"] for entry in dataset.refused}["extra.tiff"]
+    )
     prepare(raw, out, 64)
     assert files(out)["one.png"] == before["one.png"]
 

@@ -140,7 +140,8 @@ def _decode(path: Path, wanted: int | None, background: str) -> Decoded:
         photo.load()  # the whole file: verify() lets a truncated JPEG pass
         if photo.format not in ("JPEG", "MPO"):
             full = photo.size  # a HEIC's real size may show only now
-        profile = photo.info.get("icc_profile") or b""
+        profile = photo.info.get("icc_profile")
+        profile = profile if isinstance(profile, bytes) else b""  # a PNG's text may bear the same name
         picture = _to_rgb(photo, background, profile, notes)
         picture, turned = _upright(picture, photo, notes)
     if picture.mode != photo.mode:
@@ -175,7 +176,9 @@ def _upright(picture: Image.Image, photo: Image.Image, notes: list[str]) -> tupl
         8: Image.Transpose.ROTATE_90,
     }
     try:
-        orientation = photo.info.get("original_orientation") or photo.getexif().get(ORIENTATION, 1)
+        # pillow-heif takes the orientation out of EXIF and keeps it here
+        read = photo.info.get("original_orientation") if photo.format == "HEIF" else None
+        orientation = read or photo.getexif().get(ORIENTATION, 1)
     except Exception:  # a broken EXIF block must not cost the photo
         notes.append("EXIF unreadable, orientation taken as it is")
         return picture, False

@@ -21,6 +21,7 @@ from sdlab.profiles import Profile
 
 MIN_RESOLUTION = 64
 LOCK_FILE = ".dataset.lock"
+TRAINED = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 MAX_WORKERS = 4  # each holds one decoded photo
 
 
@@ -132,6 +133,11 @@ class _Work:
 
     def own(self, path: Path, source: str | None) -> list[Record]:
         """The record of an image that the user put there or edited, or a refusal."""
+        if path.suffix.lower() not in TRAINED:
+            self.found.refuse(
+                path.name, "training reads .png, .jpg and .webp only; put it among the raw photos"
+            )
+            return []
         sha256 = file_sha256(path)
         before = self.known.get(path.name, {})
         same = before.get("key") is None and before.get("sha256") == sha256 and "measured" in before
