@@ -110,6 +110,10 @@ def test_without_a_face_the_square_lies_where_something_is() -> None:
     picture.paste(astronaut().resize((150, 150)), (440, 20))
     crop = crop_without_face(picture, picture.size)
     assert crop.by == "saliency" and crop.box[0] > 250 and crop.box[2] <= 600
+    tall = crop_without_face(
+        picture.rotate(-90, expand=True), (200, 600)
+    )  # the astronaut is at the bottom now
+    assert 0 < tall.box[1] < 200
     flat = crop_without_face(Image.new("RGB", (600, 200)), (600, 200))
     assert flat.box == (200, 0, 400, 200)
 

@@ -23,6 +23,7 @@ MIXED = ("head_and_shoulders", "face", "head_and_shoulders", "upper_body", "whol
 HEAD = 1.25  # face heights that a head needs; a square is never smaller
 MAX_ENLARGEMENT = 1.25
 SALIENCY_SIDE = 64
+HEADS_AT = 0.42  # of a tall photo's height: who stands in it has the head in the upper half
 
 
 @dataclass(frozen=True)
@@ -99,14 +100,14 @@ def crop_without_face(image: Image.Image, size: tuple[int, int]) -> Crop:
         size: the photo's width and height on disk in pixels.
 
     Returns:
-        The square, placed by saliency along the longer side.
+        The square, placed by saliency along the longer side, in a tall photo not below where heads are.
     """
     side = min(size)
     if size[0] == size[1]:
         return Crop((0, 0, side, side), "centre", "whole", ("no face found", "square already, kept whole"))
     x, y = salient_point(image)
     left = _shifted(x * size[0] - side / 2, side, size[0])
-    top = _shifted(y * size[1] - side / 2, side, size[1])
+    top = _shifted(min(y, HEADS_AT) * size[1] - side / 2, side, size[1])
     note = "no face found, so the largest square where the picture draws the eye"
     return Crop((left, top, left + side, top + side), "saliency", "whole", (note,))
 
