@@ -191,13 +191,7 @@ def _title(dataset: Dataset) -> str:
 
 def _head(dataset: Dataset, drawing: ImageDraw.ImageDraw, width: int) -> list[tuple[str, str, bool]]:
     """How to read the sheet, what is wrong with the dataset as a whole, and which photos aren't in it."""
-    texts = [
-        (
-            HOW_TO_READ,
-            QUIET,
-            False,
-        )
-    ]
+    texts = [(HOW_TO_READ, QUIET, False)]
     texts += [
         (f"{finding.text}: {finding.effect}", ALARM, True) for finding in dataset.findings if not finding.file
     ]

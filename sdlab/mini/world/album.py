@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFilter
 
 from .drawing import draw
-from .subjects import SUBJECTS
+from .subjects import subject
 
 SIDES = (640, 720, 560, 800)
 BLUR = 9  # standard deviation in pixels of 640: seen at 128 pixels, too
@@ -38,14 +38,12 @@ def album(name: str, folder: Path) -> list[Path]:
     Raises:
         ValueError: there is no such subject.
     """
-    if name not in SUBJECTS:
-        raise ValueError(f"the subject must be one of {', '.join(SUBJECTS)}, got {name!r}.")
-    subject = SUBJECTS[name]
+    wanted = subject(name)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for index in range(subject.count):
-        taken = partial(draw, subject.photo(index), SIDES[index % len(SIDES)])
-        stem = f"{subject.name.lower()}_{index + 1:02d}"
+    for index in range(wanted.count):
+        taken = partial(draw, wanted.photo(index), SIDES[index % len(SIDES)])
+        stem = f"{wanted.name.lower()}_{index + 1:02d}"
         paths.append(_write(folder, stem, _WAYS.get(index, jpeg), taken))
         if index == TWICE:
             paths.append(_write(folder, f"{stem}_again", _a_moment_later, taken))

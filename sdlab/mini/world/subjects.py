@@ -92,6 +92,20 @@ SUBJECTS: dict[str, Subject] = {
 }
 
 
+def subject(name: str) -> Subject:
+    """The subject of that name.
+
+    Args:
+        name: a key of `SUBJECTS`.
+
+    Raises:
+        ValueError: there is no such subject.
+    """
+    if name not in SUBJECTS:
+        raise ValueError(f"the subject must be one of {', '.join(SUBJECTS)}, got {name!r}.")
+    return SUBJECTS[name]
+
+
 def photograph(name: str, folder: Path, size: int = 640) -> list[Path]:
     """Write the photos of a subject as JPEG files, as from a camera; files that are there are kept.
 
@@ -106,12 +120,10 @@ def photograph(name: str, folder: Path, size: int = 640) -> list[Path]:
     Raises:
         ValueError: there is no such subject.
     """
-    if name not in SUBJECTS:
-        raise ValueError(f"the subject must be one of {', '.join(SUBJECTS)}, got {name!r}.")
-    subject = SUBJECTS[name]
+    wanted = subject(name)
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{subject.name.lower()}_{index + 1:02d}.jpg" for index in range(subject.count)]
-    for path, picture in zip(paths, subject.photos(), strict=True):
+    paths = [folder / f"{wanted.name.lower()}_{index + 1:02d}.jpg" for index in range(wanted.count)]
+    for path, picture in zip(paths, wanted.photos(), strict=True):
         if not path.exists():
             draw(picture, size).save(path, quality=92)
     return paths
