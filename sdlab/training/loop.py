@@ -75,7 +75,7 @@ def run(
         say(f"stopped after step {done} of {hyperparameters.max_train_steps}; train it again to go on")
         return
     training.export(experiment)
-    found = diagnosis.diagnose(training, experiment.root)
+    found = diagnosis.diagnose(training, experiment)
     say(found.diagnosis)
     experiment.update(status="finished", **describe_result(training, experiment), **asdict(found))
     checkpoint.drop_optimizer_states(experiment.checkpoints_folder)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from sdlab.training.setup import Training
 
 _STATE_BYTES = {"adamw": 8, "adamw8bit": 2, "prodigy": 16, "adafactor": 1}  # per trained weight
+# How the allocator and oneDNN, which computes on the CPU, say that there is none left.
+_CPU_WORDS = ("can't allocate memory", "could not create a primitive")
 _GB = 1e9
 
 
@@ -196,7 +198,7 @@ def is_out_of_memory(error: BaseException) -> bool:
         Whether it does.
     """
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+        isinstance(error, RuntimeError) and any(words in str(error) for words in _CPU_WORDS)
     )
 
 
