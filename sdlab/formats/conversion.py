@@ -1,0 +1,91 @@
+"""From a single-file checkpoint to a diffusers folder, offline."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sdlab.atomic import write_folder
+from sdlab.basemodel import SD15, quiet
+from sdlab.formats.checkpoint_file import read_checkpoint
+
+CONFIGS = Path(__file__).parent / "sd15"
+"""Stable Diffusion 1.5's configuration files: all that its weights don't say."""
+
+_TOKENIZER_FILES = ["vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"]
+
+
+def convert(
+    file: str | Path,
+    out: str | Path = "cache_dir/models/civitai_model",
+    *,
+    tokenizer: str | Path | None = None,
+) -> Path:
+    """Converts a Stable Diffusion 1.5 checkpoint to the diffusers layout; what is there already is kept.
+
+    Args:
+        file: A .safetensors or .ckpt file, as Civitai offers it.
+        out: The folder to make; it can be a `pretrained_model_name_or_path`.
+        tokenizer: A folder with CLIP's tokenizer; None takes it from the hub's cache, or downloads it.
+
+    Returns:
+        The folder.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        FileExistsError: `out` holds something else.
+        NotACheckpoint: The file isn't a Stable Diffusion 1.5 checkpoint; the message says what it is.
+        OSError: There is no tokenizer, and none can be downloaded.
+        DiskFull: The disk is full.
+
+    Source:
+        diffusers' `StableDiffusionPipeline.from_single_file`.
+    """
+    import torch
+    from diffusers import StableDiffusionPipeline
+
+    file, out = Path(file), Path(out)
+    if out.exists() and any(out.iterdir()):
+        raise FileExistsError(
+            f"{out} is not empty, and nothing is overwritten. Take another folder, or delete it."
+        )
+    read_checkpoint(file)
+    with _configs(tokenizer) as configs, quiet(), write_folder(out, needed=file.stat().st_size) as folder:
+        pipeline = StableDiffusionPipeline.from_single_file(
+            str(file), config=str(configs), local_files_only=True, dtype=torch.float32
+        )
+        pipeline.save_pretrained(folder)
+    return out
+
+
+@contextmanager
+def _configs(tokenizer: str | Path | None) -> Iterator[Path]:
+    """A folder with the configuration files and a tokenizer."""
+    source = Path(tokenizer) if tokenizer is not None else _cached_tokenizer()
+    if not any((source / name).is_file() for name in ("vocab.json", "tokenizer.json")):
+        raise OSError(
+            f"{source} holds no tokenizer: vocab.json and merges.txt, or tokenizer.json, are needed."
+        )
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        shutil.copytree(CONFIGS, folder, dirs_exist_ok=True)
+        shutil.copytree(source, folder / "tokenizer")
+        yield folder
+
+
+def _cached_tokenizer() -> Path:
+    """Stable Diffusion 1.5's tokenizer (1.5 MB), from the hub's cache or the hub."""
+    from huggingface_hub import snapshot_download
+
+    wanted = [f"tokenizer/{name}" for name in _TOKENIZER_FILES]
+    try:
+        return Path(snapshot_download(SD15, allow_patterns=wanted)) / "tokenizer"
+    except Exception as error:  # offline has many names: timeouts, refused connections, unknown hosts …
+        raise OSError(
+            f"CLIP's tokenizer isn't on this machine and {SD15} can't be reached ({str(error).splitlines()[0]}). "
+            "Give a folder that holds it: --tokenizer FOLDER, the `tokenizer` folder of any "
+            "Stable Diffusion 1.5 in the diffusers layout."
+        ) from error
