@@ -85,7 +85,7 @@ def _cached_tokenizer() -> Path:
         return Path(snapshot_download(SD15, allow_patterns=wanted)) / "tokenizer"
     except Exception as error:  # offline has many names: timeouts, refused connections, unknown hosts …
         raise OSError(
-            f"CLIP's tokenizer isn't on this machine and {SD15} can't be reached ({str(error).splitlines()[0]}). "
-            "Give a folder that holds it: --tokenizer FOLDER, the `tokenizer` folder of any "
-            "Stable Diffusion 1.5 in the diffusers layout."
+            f"CLIP's tokenizer isn't on this machine, and {SD15} can't be reached "
+            f"({str(error).splitlines()[0]}). Give a folder that holds it, the `tokenizer` folder of any "
+            "Stable Diffusion 1.5 in the diffusers layout: --tokenizer FOLDER."
         ) from error
