@@ -281,6 +281,25 @@ def report(
     print(f"the report: {path} and {path.with_name('README.md')}")
 
 
+def convert(
+    file: Positional[Path],
+    out: Positional[Path] = Path("cache_dir/models/civitai_model"),
+    tokenizer: Path | None = None,
+    config: Path | None = None,
+) -> None:
+    """A single-file checkpoint, as Civitai offers it -> a base model in the diffusers layout.
+
+    Args:
+        file: A .safetensors or .ckpt file of Stable Diffusion 1.5.
+        out: The folder to make.
+        tokenizer: A folder with CLIP's tokenizer; None takes it from the hub's cache or downloads it.
+        config: A folder with the model's configuration files; None takes Stable Diffusion 1.5's.
+    """
+    from sdlab.formats import convert as run
+
+    print(f"{run(file, out, tokenizer=tokenizer, config=config)}: a base model, ready to train from")
+
+
 def environment() -> None:
     """What this machine is, what was chosen on it, and why."""
     from sdlab.environment import describe
@@ -295,6 +314,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "generate": generate,
     "table": table,
     "report": report,
+    "convert": convert,
     "environment": environment,
 }
 TRAINING: dict[str, Callable[..., None]] = {

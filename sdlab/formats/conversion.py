@@ -23,13 +23,16 @@ def convert(
     out: str | Path = "cache_dir/models/civitai_model",
     *,
     tokenizer: str | Path | None = None,
+    config: str | Path | None = None,
 ) -> Path:
     """Converts a Stable Diffusion 1.5 checkpoint to the diffusers layout; what is there already is kept.
 
     Args:
         file: A .safetensors or .ckpt file, as Civitai offers it.
         out: The folder to make; it can be a `pretrained_model_name_or_path`.
-        tokenizer: A folder with CLIP's tokenizer; None takes it from the hub's cache, or downloads it.
+        tokenizer: A folder with CLIP's tokenizer; None takes the one in `config`, else that of the hub's
+            cache, else downloads it.
+        config: A folder with the model's configuration files; None takes Stable Diffusion 1.5's.
 
     Returns:
         The folder.
@@ -53,7 +56,11 @@ def convert(
             f"{out} is not empty, and nothing is overwritten. Take another folder, or delete it."
         )
     read_checkpoint(file)
-    with _configs(tokenizer) as configs, quiet(), write_folder(out, needed=file.stat().st_size) as folder:
+    with (
+        _configs(tokenizer, config) as configs,
+        quiet(),
+        write_folder(out, needed=file.stat().st_size) as folder,
+    ):
         pipeline = StableDiffusionPipeline.from_single_file(
             str(file), config=str(configs), local_files_only=True, dtype=torch.float32
         )
@@ -62,17 +69,23 @@ def convert(
 
 
 @contextmanager
-def _configs(tokenizer: str | Path | None) -> Iterator[Path]:
+def _configs(tokenizer: str | Path | None, config: str | Path | None) -> Iterator[Path]:
     """A folder with the configuration files and a tokenizer."""
-    source = Path(tokenizer) if tokenizer is not None else _cached_tokenizer()
+    known = Path(config) if config is not None else CONFIGS
+    if not (known / "model_index.json").is_file():
+        raise ValueError(f"config must be a folder with model_index.json, got {known}, which has none.")
+    own = known / "tokenizer"
+    source = Path(tokenizer) if tokenizer is not None else own if own.is_dir() else _cached_tokenizer()
     if not any((source / name).is_file() for name in ("vocab.json", "tokenizer.json")):
         raise OSError(
             f"{source} holds no tokenizer: vocab.json and merges.txt, or tokenizer.json, are needed."
         )
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        shutil.copytree(CONFIGS, folder, dirs_exist_ok=True)
-        shutil.copytree(source, folder / "tokenizer")
+        for file in known.rglob("*.json"):
+            (folder / file.relative_to(known)).parent.mkdir(exist_ok=True)
+            shutil.copy(file, folder / file.relative_to(known))
+        shutil.copytree(source, folder / "tokenizer", dirs_exist_ok=True)
         yield folder
 
 
