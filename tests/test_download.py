@@ -17,45 +17,52 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from diffusers import StableDiffusionPipeline  # noqa: E402
-from safetensors.torch import save_file  # noqa: E402
 
 from sdlab import mini  # noqa: E402
-from sdlab.formats import original_weights  # noqa: E402
+from sdlab.formats import export_model  # noqa: E402
 
 SCRIPT = Path(__file__).parents[1] / "download_and_convert.sh"
 TOKEN = "secret-of-mine-42"
+WRONG = "00ff"  # a checksum that ends the script before the conversion, with the file's true one printed
 pytestmark = pytest.mark.skipif(
     os.name == "nt" or not shutil.which("curl"), reason="the script needs bash and curl"
 )
 
 
-class Handler(BaseHTTPRequestHandler):
+class Site(BaseHTTPRequestHandler):
+    """What stands at an address is said by its path: /breaks_off/1 breaks off twice, and so on."""
+
     content = b""
-    broken_off = 0
+    asked: dict[str, list[dict[str, str]]] = {}  # noqa: RUF012: shared by all requests on purpose
 
     def do_GET(self) -> None:
-        kind = self.path.strip("/")
-        asked = self.headers.get("Range", "")
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and kind != "no_ranges" else 0
+        kind = self.path.split("/")[1]
+        before = self.asked.setdefault(self.path, [])
+        before.append(dict(self.headers))
+        start = int(self.headers.get("Range", "bytes=0-")[6:-1]) if kind != "no_ranges" else 0
         if kind == "token" and self.headers.get("Authorization") != f"Bearer {TOKEN}":
-            self.send_error(401)
-            return
+            return self.send_error(401)
+        if kind == "redirect":
+            return self.answer(302, b"", Location=f"http://localhost:{self.server.server_port}/plain/target")
         if kind == "html":
-            self.answer(200, b"<!DOCTYPE html><html>Please log in</html>")
-            return
-        length = len(self.content) + (500 if kind == "lies" else 0) - start
-        body = self.content[start:]
-        if kind == "breaks_off" and type(self).broken_off < 2:
-            type(self).broken_off += 1
+            return self.answer(200, b"<!DOCTYPE html><html>Please log in</html>")
+        if kind == "gone":
+            return self.send_error(404)
+        if start >= len(self.content):
+            return self.answer(416, b"", **{"Content-Range": f"bytes */{len(self.content)}"})
+        body, length = self.content[start:], len(self.content) - start
+        if kind == "breaks_off" and len(before) <= 2:
             body = body[: len(self.content) // 3]
-        self.answer(206 if start else 200, body, length, start)
+        if kind == "lies":
+            length += 500
+        end = len(self.content) - 1
+        place = {"Content-Range": f"bytes {start}-{end}/{len(self.content)}"} if start else {}
+        return self.answer(206 if start else 200, body, length, **place)
 
-    def answer(self, status: int, body: bytes, length: int | None = None, start: int = 0) -> None:
+    def answer(self, status: int, body: bytes, length: int | None = None, **headers: str) -> None:
         self.send_response(status)
-        self.send_header("Content-Length", str(len(body) if length is None else length))
-        if status == 206:
-            end = len(self.content) - 1
-            self.send_header("Content-Range", f"bytes {start}-{end}/{len(self.content)}")
+        for name, value in {"Content-Length": str(length or len(body)), **headers}.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
         self.close_connection = True
@@ -65,15 +72,19 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server that has the mini model as a single-file checkpoint."""
-    path = tmp_path_factory.mktemp("served") / "model.safetensors"
-    save_file(original_weights(StableDiffusionPipeline.from_pretrained(mini.path())), path)
-    Handler.content = path.read_bytes()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    file = export_model("mini", tmp_path_factory.mktemp("served") / "model.safetensors")
+    Site.content = file.read_bytes()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Site)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def sha256(site: str) -> str:
+    return hashlib.sha256(Site.content).hexdigest()
 
 
 def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -92,56 +103,91 @@ def run(folder: Path, *arguments: str, **environment: str) -> subprocess.Complet
         env=settings,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=120,
     )
 
 
-@pytest.mark.parametrize("kind", ["plain", "breaks_off"])
-def test_the_checkpoint_becomes_a_base_model(kind: str, address: str, tmp_path: Path) -> None:
-    sha256 = hashlib.sha256(Handler.content).hexdigest()
-    done = run(tmp_path, f"{address}/{kind}", sha256.upper())
+def part(folder: Path, url: str) -> Path:
+    """Where the script keeps what it has of a download."""
+    place = folder / "cache_dir/models"
+    place.mkdir(parents=True, exist_ok=True)
+    return place / f"{hashlib.sha256(url.encode()).hexdigest()[:12]}.part"
+
+
+@pytest.mark.slow
+def test_a_checkpoint_becomes_a_base_model_though_the_connection_breaks_off_twice(
+    site: str, sha256: str, tmp_path: Path
+) -> None:
+    done = run(tmp_path, f"{site}/breaks_off/1", sha256.upper())
     assert done.returncode == 0, done.stderr
     assert f"SHA-256: {sha256}" in done.stdout
+    third = len(Site.content) // 3
+    assert f"going on after {third} bytes\ngoing on after {2 * third} bytes" in done.stdout
     StableDiffusionPipeline.from_pretrained(tmp_path / "cache_dir/models/civitai_model")
-    again = run(tmp_path, f"{address}/{kind}")
+    again = run(tmp_path, f"{site}/breaks_off/1")
     assert again.returncode == 0 and "is there already, kept" in again.stdout
 
 
-@pytest.mark.parametrize(("kind", "resumed"), [("plain", True), ("no_ranges", False)])
-def test_an_interrupted_download_goes_on(kind: str, resumed: bool, address: str, tmp_path: Path) -> None:
-    url = f"{address}/{kind}"
-    folder = tmp_path / "cache_dir/models"
-    folder.mkdir(parents=True)
-    part = folder / f"{hashlib.sha256(url.encode()).hexdigest()[:12]}.part"
-    part.write_bytes(Handler.content[:1_000_000])
-    done = run(tmp_path, url, hashlib.sha256(Handler.content).hexdigest(), CONVERT_OPTIONS="--config nowhere")
-    assert "going on after 1000000 bytes" in done.stdout
-    assert ("begins again" in done.stdout) is not resumed
-    assert "SHA-256:" in done.stdout and "should be" not in done.stderr  # the file is whole
+@pytest.mark.parametrize(
+    ("kind", "there", "begins_again"), [("plain", 1_000_000, False), ("no_ranges", 1_000_000, True)]
+)
+def test_an_interrupted_download_goes_on(
+    kind: str, there: int, begins_again: bool, site: str, sha256: str, tmp_path: Path
+) -> None:
+    url = f"{site}/{kind}/resumed"
+    part(tmp_path, url).write_bytes(Site.content[:there])
+    done = run(tmp_path, url, WRONG)
+    assert f"going on after {there} bytes" in done.stdout
+    assert ("begins again" in done.stdout) is begins_again
+    assert f"SHA-256: {sha256}" in done.stdout
 
 
-def test_a_site_that_asks_for_a_token_gets_it_and_nobody_else(address: str, tmp_path: Path) -> None:
-    refused = run(tmp_path, f"{address}/token", CIVITAI_TOKEN="")
-    assert refused.returncode == 1 and "the model needs a token" in refused.stderr
-    done = run(tmp_path, f"{address}/token", CIVITAI_TOKEN=TOKEN)
-    assert done.returncode == 0, done.stderr
-    assert TOKEN not in done.stdout + done.stderr + refused.stderr
+def test_a_download_that_was_whole_already_is_not_made_again(site: str, sha256: str, tmp_path: Path) -> None:
+    url = f"{site}/plain/whole"
+    part(tmp_path, url).write_bytes(Site.content)
+    assert f"SHA-256: {sha256}" in run(tmp_path, url, WRONG).stdout
+    assert len(Site.asked["/plain/whole"]) == 1
+
+
+def test_a_token_goes_to_its_own_site_alone_and_is_never_printed(
+    site: str, sha256: str, tmp_path: Path
+) -> None:
+    others = {"CIVITAI_TOKEN": TOKEN, "HF_TOKEN": TOKEN, "DOWNLOAD_TOKEN": ""}
+    refused = run(tmp_path, f"{site}/token/1", WRONG, **others)
+    assert refused.returncode == 1 and "refused (401): it wants a token" in refused.stderr
+    done = run(tmp_path, f"{site}/token/1", WRONG, DOWNLOAD_TOKEN=TOKEN)
+    assert f"SHA-256: {sha256}" in done.stdout
+    redirected = run(tmp_path, f"{site}/redirect/1", WRONG, DOWNLOAD_TOKEN=TOKEN)
+    assert f"SHA-256: {sha256}" in redirected.stdout
+    assert "Authorization" in Site.asked["/redirect/1"][0]
+    assert "Authorization" not in Site.asked["/plain/target"][0]
+    for said in (refused, done, redirected):
+        assert TOKEN not in said.stdout + said.stderr
 
 
 @pytest.mark.parametrize(
-    ("kind", "sha256", "message"),
+    ("kind", "message"),
     [
-        ("html", "", "is a web page"),
-        ("lies", "", "the connection broke off"),
-        ("plain", "00ff", "the checksum should be 00ff"),
+        ("plain", f"the checksum should be {WRONG}"),
+        ("lies", "broke off 5 times"),
+        ("gone", "no such file (404)"),
+        pytest.param("html", "is a web page", marks=pytest.mark.slow),
     ],
 )
 def test_what_is_wrong_is_said_and_no_model_is_made(
-    kind: str, sha256: str, message: str, address: str, tmp_path: Path
+    kind: str, message: str, site: str, tmp_path: Path
 ) -> None:
-    done = run(tmp_path, f"{address}/{kind}", sha256)
+    done = run(tmp_path, f"{site}/{kind}/wrong", *[WRONG] * (kind != "html"))
     assert done.returncode == 1 and message in done.stderr
     assert not (tmp_path / "cache_dir/models/civitai_model").exists()
+
+
+def test_the_address_may_be_written_into_the_script(site: str, sha256: str, tmp_path: Path) -> None:
+    text = SCRIPT.read_text(encoding="utf-8").replace('URL=""', f'URL="{site}/plain/written"', 1)
+    own = tmp_path / "own.sh"
+    own.write_text(text.replace('SHA256=""', f'SHA256="{WRONG}"', 1), encoding="utf-8")
+    done = subprocess.run(["bash", str(own)], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert f"SHA-256: {sha256}" in done.stdout
 
 
 def test_without_an_address_it_says_what_to_give(tmp_path: Path) -> None:
