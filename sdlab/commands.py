@@ -300,6 +300,54 @@ def convert(
     print(f"{run(file, out, tokenizer=tokenizer, config=config)}: a base model, ready to train from")
 
 
+def export_lora(
+    experiment: Positional[str],
+    format: Literal["kohya", "diffusers"] = "kohya",
+    out: Path | None = None,
+    half: bool = False,
+    root: Path = Path("experiments"),
+) -> None:
+    """A LoRA -> one file for A1111, Forge, ComfyUI (kohya) or diffusers, and its model card.
+
+    Args:
+        experiment: Name of a finished LoRA experiment.
+        format: kohya for A1111, Forge, ComfyUI and Civitai; diffusers for load_lora_weights.
+        out: The .safetensors file to make; None takes the experiment's name.
+        half: Write float16, half the size.
+        root: Folder of the experiments.
+    """
+    from sdlab.formats import export_lora as run
+
+    out = out or Path(f"{Path(experiment).name}.safetensors")
+    run(experiment, out, format=format, half=half, root=root)
+    print(f"{out}, and its model card: {out.with_suffix('.md')}")
+
+
+def export_model(
+    model: Positional[str],
+    format: Literal["single-file", "diffusers"] = "single-file",
+    out: Path | None = None,
+    half: bool = False,
+    scale: float = 1.0,
+    root: Path = Path("experiments"),
+) -> None:
+    """A whole model -> one file for A1111, Forge, ComfyUI, or a diffusers folder; a LoRA is merged into it.
+
+    Args:
+        model: Name of a finished experiment, or a base model.
+        format: single-file for A1111, Forge and ComfyUI; diffusers for from_pretrained.
+        out: The .safetensors file or the folder to make; None takes the model's name.
+        half: Write float16, half the size.
+        scale: Strength of the LoRA that is merged, 1 as trained.
+        root: Folder of the experiments.
+    """
+    from sdlab.formats import export_model as run
+
+    name = Path(model).name.removesuffix(".safetensors")
+    out = out or Path(f"{name}.safetensors" if format == "single-file" else name)
+    print(run(model, out, format=format, half=half, scale=scale, root=root))
+
+
 def environment() -> None:
     """What this machine is, what was chosen on it, and why."""
     from sdlab.environment import describe
@@ -315,6 +363,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "table": table,
     "report": report,
     "convert": convert,
+    "export lora": export_lora,
+    "export model": export_model,
     "environment": environment,
 }
 TRAINING: dict[str, Callable[..., None]] = {

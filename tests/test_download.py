@@ -51,8 +51,8 @@ class Site(BaseHTTPRequestHandler):
         if start >= len(self.content):
             return self.answer(416, b"", **{"Content-Range": f"bytes */{len(self.content)}"})
         body, length = self.content[start:], len(self.content) - start
-        if kind == "breaks_off" and len(before) <= 2:
-            body = body[: len(self.content) // 3]
+        if kind == "never_whole" or kind == "breaks_off" and len(before) <= 2:
+            body = body[: len(self.content) // 3 if len(before) <= 2 else 0]
         if kind == "lies":
             length += 500
         end = len(self.content) - 1
@@ -149,6 +149,12 @@ def test_a_download_that_was_whole_already_is_not_made_again(site: str, sha256: 
     assert len(Site.asked["/plain/whole"]) == 1
 
 
+def test_a_length_that_is_too_large_does_not_keep_the_file_from_being_whole(
+    site: str, sha256: str, tmp_path: Path
+) -> None:
+    assert f"SHA-256: {sha256}" in run(tmp_path, f"{site}/lies/1", WRONG).stdout
+
+
 def test_a_token_goes_to_its_own_site_alone_and_is_never_printed(
     site: str, sha256: str, tmp_path: Path
 ) -> None:
@@ -169,7 +175,7 @@ def test_a_token_goes_to_its_own_site_alone_and_is_never_printed(
     ("kind", "message"),
     [
         ("plain", f"the checksum should be {WRONG}"),
-        ("lies", "broke off 5 times"),
+        ("never_whole", "broke off 5 times"),
         ("gone", "no such file (404)"),
         pytest.param("html", "is a web page", marks=pytest.mark.slow),
     ],

@@ -1,45 +1,112 @@
-"""Other tools' formats: what is written loads again; what is no checkpoint is called by its name."""
+"""Single-file checkpoints: read whole and never run, converted to a folder and back; named by what they are."""
 
 from __future__ import annotations
 
+import json
+import sys
+import types
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from diffusers import StableDiffusionPipeline  # noqa: E402
-from safetensors.torch import save_file  # noqa: E402
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel  # noqa: E402
+from diffusers.loaders import single_file_utils  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
+from transformers import CLIPTextConfig, CLIPTextModel  # noqa: E402
 
 from sdlab import mini  # noqa: E402
-from sdlab.formats import NotACheckpoint, kohya_weights, original_weights, read_checkpoint  # noqa: E402
-from sdlab.formats.original import unet_name, vae_name  # noqa: E402
+from sdlab.basemodel import load_pipeline  # noqa: E402
+from sdlab.formats import NotACheckpoint, convert, export_model  # noqa: E402
+from sdlab.formats.checkpoint_file import checkpoint_shapes  # noqa: E402
+from sdlab.formats.conversion import CONFIGS  # noqa: E402
+from sdlab.formats.original import original_weights, unet_name, vae_name  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def pipeline() -> StableDiffusionPipeline:
-    return StableDiffusionPipeline.from_pretrained(mini.path(), safety_checker=None)
-
-
-@pytest.fixture(scope="module")
-def single_file(pipeline: StableDiffusionPipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def single_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The mini model as one file under the original's names."""
-    path = tmp_path_factory.mktemp("single") / "mini.safetensors"
-    save_file(original_weights(pipeline), path)
-    return path
+    return export_model("mini", tmp_path_factory.mktemp("single") / "mini.safetensors")
 
 
-def test_a_single_file_loads_in_diffusers_as_the_same_weights(
-    pipeline: StableDiffusionPipeline, single_file: Path
-) -> None:
-    again = StableDiffusionPipeline.from_single_file(
-        str(single_file), config=str(mini.path()), local_files_only=True
-    )
+@pytest.fixture(scope="module")
+def converted(single_file: Path) -> Path:
+    return convert(single_file, single_file.with_name("converted"), config=mini.path())
+
+
+def test_a_single_file_converts_back_to_the_same_bits_and_the_same_image(converted: Path) -> None:
     for part in ("unet", "vae", "text_encoder"):
-        before, after = getattr(pipeline, part).state_dict(), getattr(again, part).state_dict()
+        before = load_file(next(Path(mini.path(), part).glob("*.safetensors")))
+        after = load_file(next(Path(converted, part).glob("*.safetensors")))
         assert before.keys() == after.keys()
-        assert all(torch.equal(after[name], value) for name, value in before.items()), part
+        assert all(torch.equal(after[name], value.float()) for name, value in before.items()), part
+    assert torch.equal(
+        image(StableDiffusionPipeline.from_pretrained(converted)), image(load_pipeline("mini"))
+    )
+
+
+def image(pipeline: StableDiffusionPipeline) -> torch.Tensor:
+    pipeline.set_progress_bar_config(disable=True)
+    options = {"num_inference_steps": 2, "height": 64, "width": 64, "output_type": "pt"}
+    return pipeline("a photo of a woman", generator=torch.Generator().manual_seed(3), **options).images
+
+
+def test_a_folder_that_is_there_is_kept(single_file: Path, converted: Path) -> None:
+    before = sorted(path.stat().st_mtime_ns for path in converted.rglob("*"))
+    with pytest.raises(FileExistsError, match="converted is there already, and nothing is overwritten"):
+        convert(single_file, converted, config=mini.path())
+    assert before == sorted(path.stat().st_mtime_ns for path in converted.rglob("*"))
+
+
+def test_a_ckpt_of_lightning_converts_without_lightning(
+    single_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # v1-5-pruned.ckpt and its kind name the class of a callback beside the weights
+    name = "pytorch_lightning.callbacks.model_checkpoint"
+    lightning = types.ModuleType(name)
+    lightning.ModelCheckpoint = type("ModelCheckpoint", (), {"__module__": name})  # type: ignore[attr-defined]
+    with monkeypatch.context() as installed:
+        for package in ("pytorch_lightning", "pytorch_lightning.callbacks", name):
+            installed.setitem(sys.modules, package, lightning)
+        callbacks = {lightning.ModelCheckpoint: {"best": 0.1}}
+        torch.save({"state_dict": load_file(single_file), "callbacks": callbacks}, tmp_path / "model.ckpt")
+    convert(tmp_path / "model.ckpt", tmp_path / "out", config=mini.path())
+    assert torch.equal(
+        image(StableDiffusionPipeline.from_pretrained(tmp_path / "out")), image(load_pipeline("mini"))
+    )
+
+
+def stable_diffusion_1_5() -> StableDiffusionPipeline:
+    """Stable Diffusion 1.5's parts in their true shapes, without memory for the weights."""
+
+    def settings(part: str) -> dict[str, object]:
+        return dict(json.loads((CONFIGS / part / "config.json").read_text()))
+
+    with torch.device("meta"):
+        parts = {
+            "unet": UNet2DConditionModel.from_config(settings("unet")),
+            "vae": AutoencoderKL.from_config(settings("vae")),
+            "text_encoder": CLIPTextModel(CLIPTextConfig(**settings("text_encoder"))),
+        }
+    others = ["tokenizer", "scheduler", "safety_checker", "feature_extractor"]
+    return StableDiffusionPipeline(**parts, **dict.fromkeys(others), requires_safety_checker=False)
+
+
+def test_diffusers_reads_all_names_of_stable_diffusion_1_5_back() -> None:
+    pipeline = stable_diffusion_1_5()
+    named = original_weights(pipeline)
+    unet = single_file_utils.convert_ldm_unet_checkpoint(dict(named), dict(pipeline.unet.config))
+    vae = single_file_utils.convert_ldm_vae_checkpoint(dict(named), dict(pipeline.vae.config))
+    for part, back in (("unet", unet), ("vae", vae)):
+        own = getattr(pipeline, part).state_dict()
+        assert {name: value.shape for name, value in back.items()} == {n: v.shape for n, v in own.items()}
+    # Parameters of the published parts: UNet 859,520,964, VAE 83,653,863, text encoder 123,060,480.
+    sizes = {"model.": 859_520_964, "first_stage_model.": 83_653_863, "cond_stage_model.": 123_060_480}
+    for start, size in sizes.items():
+        assert sum(value.numel() for name, value in named.items() if name.startswith(start)) == size
 
 
 # Names in Stable Diffusion 1.5's published v1-5-pruned.safetensors.
@@ -77,36 +144,6 @@ def test_names_of_the_vae_are_those_of_stable_diffusion_1_5(name: str, original:
     assert vae_name(name, blocks=4) == original
 
 
-def test_a_kohya_file_has_down_up_and_alpha_for_each_module() -> None:
-    down, up = torch.randn(4, 96), torch.randn(64, 4)
-    path = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_out.0"
-    named = kohya_weights(
-        {
-            f"unet.{path}.lora_A.weight": down,
-            f"unet.{path}.lora_B.weight": up,
-            "text_encoder.encoder.layers.0.self_attn.q_proj.lora_A.weight": down,
-        },
-        {"unet": 2.0, "text_encoder": 4.0},
-    )
-    module = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_out_0"
-    assert set(named) == {
-        f"{module}.lora_down.weight",
-        f"{module}.lora_up.weight",
-        f"{module}.alpha",
-        "lora_te_text_model_encoder_layers_0_self_attn_q_proj.lora_down.weight",
-        "lora_te_text_model_encoder_layers_0_self_attn_q_proj.alpha",
-    }
-    assert named[f"{module}.alpha"].item() == 2 and torch.equal(named[f"{module}.lora_up.weight"], up)
-    with pytest.raises(ValueError, match=r"'unet\.conv_in\.weight' is no weight of a LoRA"):
-        kohya_weights({"unet.conv_in.weight": down}, {"unet": 1.0})
-
-
-def test_a_checkpoint_is_read_from_both_formats(single_file: Path, tmp_path: Path) -> None:
-    weights = read_checkpoint(single_file)
-    torch.save({"state_dict": weights, "global_step": 7}, tmp_path / "model.ckpt")
-    assert read_checkpoint(tmp_path / "model.ckpt").keys() == weights.keys()
-
-
 def _html(path: Path, whole: bytes) -> None:
     path.write_bytes(b"\n<!DOCTYPE html><html><body>Please log in</body></html>")
 
@@ -141,10 +178,37 @@ def _vae(path: Path, whole: bytes) -> None:
     save_file({"first_stage_model.encoder.conv_in.weight": torch.zeros(2)}, path)
 
 
+def _flux(path: Path, whole: bytes) -> None:
+    save_file({"model.diffusion_model.double_blocks.0.img_attn.qkv.weight": torch.zeros(2)}, path)
+
+
+def _controlnet(path: Path, whole: bytes) -> None:
+    save_file({"control_model.input_blocks.0.0.weight": torch.zeros(2)}, path)
+
+
+def _embedding(path: Path, whole: bytes) -> None:
+    save_file({"emb_params": torch.zeros(2, 768)}, path)
+
+
+def _misnamed(path: Path, whole: bytes) -> None:
+    torch.save({"state_dict": {}}, path)
+
+
+def _something_else(path: Path, whole: bytes) -> None:
+    save_file({"layer.weight": torch.zeros(2)}, path)
+
+
+def _unet_alone(path: Path, whole: bytes) -> None:
+    whole_file = path.with_name("whole.safetensors")
+    whole_file.write_bytes(whole)
+    weights = load_file(whole_file)
+    save_file({name: value for name, value in weights.items() if name.startswith("model.")}, path)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (_html, "is a web page .* token or a login"),
+        (_html, "is a web page .* not of the page"),
         (_truncated, r"truncated: [\d,]+ of [\d,]+ bytes are there"),
         (_cut_in_the_header, "its header ends behind the file's end"),
         (_empty, r"is empty \(0 bytes\)"),
@@ -152,15 +216,27 @@ def _vae(path: Path, whole: bytes) -> None:
         (_sdxl, "is Stable Diffusion XL"),
         (_sd2, "is Stable Diffusion 2"),
         (_vae, "is a VAE alone"),
+        (_flux, "is a Flux or Stable Diffusion 3 model"),
+        (_controlnet, "is a ControlNet"),
+        (_embedding, "is a textual inversion"),
+        (_misnamed, "is a pickle, not safetensors. Rename it to model.ckpt"),
+        (_something_else, r"no model that is known here \(its first weights: layer.weight\)"),
+        (_unet_alone, "is a UNet without a text encoder"),
     ],
 )
 def test_what_is_no_checkpoint_is_called_by_its_name(
-    make: object, message: str, single_file: Path, tmp_path: Path
+    make: Callable[[Path, bytes], None], message: str, single_file: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "model.safetensors"
-    make(path, single_file.read_bytes())  # type: ignore[operator]
+    make(path, single_file.read_bytes())
     with pytest.raises(NotACheckpoint, match=message):
-        read_checkpoint(path)
+        convert(path, tmp_path / "out", config=mini.path())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_of_another_size_than_configured_is_refused(single_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(NotACheckpoint, match="text width are 64, 8, 128, not 320, 4, 768"):
+        convert(single_file, tmp_path / "out")
 
 
 class _Trap:
@@ -168,18 +244,22 @@ class _Trap:
         return Path.touch, (Path("trap_was_run"),)  # type: ignore[return-value]
 
 
-def test_code_in_a_pickle_is_named_and_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("archive", [True, False])
+def test_code_in_a_pickle_is_named_and_not_run(
+    archive: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    torch.save({"state_dict": {}, "callback": _Trap()}, "model.ckpt")
-    with pytest.raises(NotACheckpoint, match=r"holds code \(.*pathlib.*\), which was not run"):
-        read_checkpoint("model.ckpt")
+    value = {"state_dict": {}, "callback": _Trap()}
+    torch.save(value, "model.ckpt", _use_new_zipfile_serialization=archive)
+    with pytest.raises(NotACheckpoint, match=r"holds code \(.*(pathlib|getattr).*\), which was not run"):
+        convert("model.ckpt", "out", config=mini.path())
     assert not Path("trap_was_run").exists()
 
 
 def test_a_truncated_ckpt_is_broken(single_file: Path, tmp_path: Path) -> None:
-    torch.save(read_checkpoint(single_file), tmp_path / "model.ckpt")
+    torch.save(load_file(single_file), tmp_path / "model.ckpt")
     whole = (tmp_path / "model.ckpt").read_bytes()
     (tmp_path / "model.ckpt").write_bytes(whole[: len(whole) // 3])
     assert not zipfile.is_zipfile(tmp_path / "model.ckpt")
     with pytest.raises(NotACheckpoint, match="the archive's end is missing"):
-        read_checkpoint(tmp_path / "model.ckpt")
+        checkpoint_shapes(tmp_path / "model.ckpt")

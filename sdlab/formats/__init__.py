@@ -1,8 +1,8 @@
 """Other tools' formats: what A1111, Forge, ComfyUI and Civitai read and write."""
 
-from sdlab.formats.checkpoint_file import NotACheckpoint, read_checkpoint
+from sdlab.formats.card import model_card
+from sdlab.formats.checkpoint_file import NotACheckpoint
 from sdlab.formats.conversion import convert
-from sdlab.formats.kohya import kohya_weights
-from sdlab.formats.original import original_weights
+from sdlab.formats.exporting import export_lora, export_model
 
-__all__ = ["NotACheckpoint", "convert", "kohya_weights", "original_weights", "read_checkpoint"]
+__all__ = ["NotACheckpoint", "convert", "export_lora", "export_model", "model_card"]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sdlab.atomic import write_folder
+from sdlab.atomic import must_be_free, write_folder
 from sdlab.basemodel import SD15, quiet
-from sdlab.formats.checkpoint_file import read_checkpoint
+from sdlab.formats.checkpoint_file import HARMLESS, check_architecture, checkpoint_shapes, size_as_float32
 
 CONFIGS = Path(__file__).parent / "sd15"
 """Stable Diffusion 1.5's configuration files: all that its weights don't say."""
@@ -50,16 +51,18 @@ def convert(
     import torch
     from diffusers import StableDiffusionPipeline
 
-    file, out = Path(file), Path(out)
-    if out.exists() and any(out.iterdir()):
-        raise FileExistsError(
-            f"{out} is not empty, and nothing is overwritten. Take another folder, or delete it."
-        )
-    read_checkpoint(file)
+    file, out, known = Path(file), Path(out), Path(config) if config is not None else CONFIGS
+    must_be_free(out)
+    if not (known / "model_index.json").is_file():
+        raise ValueError(f"config must be a folder with model_index.json, got {known}, which has none.")
+    shapes = checkpoint_shapes(file)
+    unet = json.loads((known / "unet" / "config.json").read_text(encoding="utf-8"))
+    check_architecture(shapes, file, unet)
     with (
-        _configs(tokenizer, config) as configs,
+        _with_tokenizer(known, tokenizer) as configs,
+        write_folder(out, needed=size_as_float32(shapes)) as folder,
         quiet(),
-        write_folder(out, needed=file.stat().st_size) as folder,
+        torch.serialization.safe_globals(HARMLESS),  # diffusers, too, reads tensors alone
     ):
         pipeline = StableDiffusionPipeline.from_single_file(
             str(file), config=str(configs), local_files_only=True, dtype=torch.float32
@@ -69,11 +72,8 @@ def convert(
 
 
 @contextmanager
-def _configs(tokenizer: str | Path | None, config: str | Path | None) -> Iterator[Path]:
+def _with_tokenizer(known: Path, tokenizer: str | Path | None) -> Iterator[Path]:
     """A folder with the configuration files and a tokenizer."""
-    known = Path(config) if config is not None else CONFIGS
-    if not (known / "model_index.json").is_file():
-        raise ValueError(f"config must be a folder with model_index.json, got {known}, which has none.")
     own = known / "tokenizer"
     source = Path(tokenizer) if tokenizer is not None else own if own.is_dir() else _cached_tokenizer()
     if not any((source / name).is_file() for name in ("vocab.json", "tokenizer.json")):

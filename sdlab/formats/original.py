@@ -73,7 +73,7 @@ def original_weights(pipeline: StableDiffusionPipeline) -> dict[str, torch.Tenso
         )
     for name, weight in text.items():  # transformers 5 leaves out `text_model.`
         named[f"cond_stage_model.transformer.text_model.{name.removeprefix('text_model.')}"] = weight
-    return {name: weight.detach().cpu().contiguous() for name, weight in named.items()}
+    return {name: weight.detach().contiguous() for name, weight in named.items()}
 
 
 def unet_name(name: str, layers_per_block: int, with_attention: Iterable[int]) -> str:

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from diffusers import StableDiffusionPipeline
 from diffusers.training_utils import cast_training_params
-from diffusers.utils import convert_state_dict_to_diffusers
 from peft import LoraConfig, get_peft_model_state_dict
 
 from sdlab.atomic import write_folder
@@ -69,9 +68,25 @@ def export(pipeline: StableDiffusionPipeline, experiment: Experiment) -> None:
     weights: dict[str, Any] = {}
     for name, part in (("unet", pipeline.unet), ("text_encoder", pipeline.text_encoder)):
         if config := getattr(part, "peft_config", None):
-            weights[f"{name}_lora_layers"] = convert_state_dict_to_diffusers(get_peft_model_state_dict(part))
-            weights[f"{name}_lora_adapter_metadata"] = config["default"].to_dict()
+            weights[f"{name}_lora_layers"] = named_weights(part)
+            # peft would write where the base lies on this disk
+            settings = config["default"].to_dict() | {"base_model_name_or_path": None}
+            weights[f"{name}_lora_adapter_metadata"] = settings
     with write_folder(experiment.path / "lora") as folder:
         StableDiffusionPipeline.save_lora_weights(folder, **weights)
     os.replace(experiment.path / "lora" / experiment.lora_file.name, experiment.lora_file)
     (experiment.path / "lora").rmdir()
+
+
+def named_weights(part: Any) -> dict[str, torch.Tensor]:
+    """Gives an adapter's weights under the names that diffusers and transformers read back.
+
+    Args:
+        part: The UNet or the text encoder.
+
+    Returns:
+        peft's names; `convert_state_dict_to_diffusers` would rename the attention alone, and diffusers then
+        leaves it out beside other layers. transformers needs `.weight` behind DoRA's magnitudes.
+    """
+    weights = get_peft_model_state_dict(part).items()
+    return {f"{name}.weight" if name.endswith("_vector") else name: weight for name, weight in weights}
