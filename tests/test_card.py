@@ -39,7 +39,7 @@ def test_the_hub_reads_its_front_matter(tmp_path: Path) -> None:
         (
             "somebody/some-model",
             "unknown",
-            "The licence of `somebody/some-model` is unknown here. Look it up",
+            "`somebody/some-model` is unknown here. Look it up",
         ),
         ("cache_dir/models/civitai_model", "unknown", "The licence of `civitai_model` is unknown here"),
     ],
@@ -70,12 +70,8 @@ def test_a_lora_on_top_of_an_experiment_says_so(tmp_path: Path) -> None:
 
 
 def test_the_lines_that_load_it_run(tmp_path: Path) -> None:
-    for form, file in (
-        ("lora", None),
-        ("kohya", "a.safetensors"),
-        ("folder", None),
-        ("single-file", "a.ckpt"),
-    ):
+    files = {"lora": None, "kohya": "a.safetensors", "folder": None, "single-file": "a.safetensors"}
+    for form, file in files.items():
         text = model_card(begun(tmp_path / form, LoRA(), base="mini"), file=file, form=form)
         compile(text.split("```python\n")[1].split("```")[0], form, "exec")
 

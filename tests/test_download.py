@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -33,7 +34,7 @@ class Site(BaseHTTPRequestHandler):
     """What stands at an address is said by its path: /breaks_off/1 breaks off twice, and so on."""
 
     content = b""
-    asked: dict[str, list[dict[str, str]]] = {}  # noqa: RUF012: shared by all requests on purpose
+    asked: ClassVar[dict[str, list[dict[str, str]]]] = {}  # the headers of all requests, by path
 
     def do_GET(self) -> None:
         kind = self.path.split("/")[1]
@@ -51,7 +52,7 @@ class Site(BaseHTTPRequestHandler):
         if start >= len(self.content):
             return self.answer(416, b"", **{"Content-Range": f"bytes */{len(self.content)}"})
         body, length = self.content[start:], len(self.content) - start
-        if kind == "never_whole" or kind == "breaks_off" and len(before) <= 2:
+        if kind == "never_whole" or (kind == "breaks_off" and len(before) <= 2):
             body = body[: len(self.content) // 3 if len(before) <= 2 else 0]
         if kind == "lies":
             length += 500

@@ -1,4 +1,4 @@
-"""Single-file checkpoints: read whole and never run, converted to a folder and back; named by what they are."""
+"""Single-file checkpoints: converted to a folder and back, never run, and called by what they are."""
 
 from __future__ import annotations
 
