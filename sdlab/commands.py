@@ -345,7 +345,7 @@ def export_model(
 
     name = Path(model).name.removesuffix(".safetensors")
     out = out or Path(f"{name}.safetensors" if format == "single-file" else name)
-    print(run(model, out, format=format, half=half, scale=scale, root=root))
+    print(f"{run(model, out, format=format, half=half, scale=scale, root=root)}: the whole model")
 
 
 def environment() -> None:

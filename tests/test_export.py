@@ -19,6 +19,7 @@ from safetensors.torch import load_file  # noqa: E402
 
 from sdlab import mini  # noqa: E402
 from sdlab.basemodel import fuse, load_pipeline  # noqa: E402
+from sdlab.cli import main  # noqa: E402
 from sdlab.experiment import DreamBooth, Experiment, LoRA  # noqa: E402
 from sdlab.formats import convert, export_lora, export_model  # noqa: E402
 from sdlab.formats.kohya import kohya_weights  # noqa: E402
@@ -277,6 +278,8 @@ def test_a_dreambooth_goes_through_a_single_file_unchanged(short: Short, tmp_pat
         export_lora("exp1.1", tmp_path / "lora.safetensors", root=tmp_path)
     with pytest.raises(ValueError, match=r"strength of a LoRA, got 0\.5, and 'exp1\.1' has none"):
         export_model("exp1.1", tmp_path / "other", scale=0.5, format="diffusers", root=tmp_path)
+    with pytest.raises(ValueError, match="scale must be finite, got nan"):
+        export_model("exp1.1", tmp_path / "other", scale=float("nan"), format="diffusers", root=tmp_path)
 
 
 def test_nothing_of_the_users_is_overwritten(trained: Experiment, tmp_path: Path) -> None:
@@ -308,6 +311,25 @@ def test_a_wrong_ending_or_format_is_said(
     with pytest.raises(ValueError, match=message):
         function(trained.path.resolve(), out, format=format)
     assert not list(workplace.iterdir())
+
+
+def test_the_commands_write_beside_the_experiments(
+    trained: Experiment, workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = ["--root", str(trained.root)]
+    main(["export", "lora", trained.name, *root])
+    main(
+        ["export", "model", trained.name, "--format", "diffusers", "--scale", "0.5", "--out", "merged", *root]
+    )
+    said = capsys.readouterr().out
+    assert (
+        "lora_a12.safetensors, and its model card: lora_a12.md" in said and "merged: the whole model" in said
+    )
+    assert sorted(path.name for path in workplace.iterdir()) == [
+        "lora_a12.md",
+        "lora_a12.safetensors",
+        "merged",
+    ]
 
 
 def test_an_unfinished_experiment_is_not_exported(short: Short, tmp_path: Path) -> None:

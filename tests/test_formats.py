@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
 import types
 import zipfile
@@ -15,7 +16,7 @@ torch = pytest.importorskip("torch")
 
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel  # noqa: E402
 from diffusers.loaders import single_file_utils  # noqa: E402
-from safetensors.torch import load_file, save_file  # noqa: E402
+from safetensors.torch import load, load_file, save_file  # noqa: E402
 from transformers import CLIPTextConfig, CLIPTextModel  # noqa: E402
 
 from sdlab import mini  # noqa: E402
@@ -198,11 +199,12 @@ def _something_else(path: Path, whole: bytes) -> None:
     save_file({"layer.weight": torch.zeros(2)}, path)
 
 
-def _unet_alone(path: Path, whole: bytes) -> None:
-    whole_file = path.with_name("whole.safetensors")
-    whole_file.write_bytes(whole)
-    weights = load_file(whole_file)
-    save_file({name: value for name, value in weights.items() if name.startswith("model.")}, path)
+def _without(*parts: str) -> Callable[[Path, bytes], None]:
+    def make(path: Path, whole: bytes) -> None:
+        weights = load(whole)
+        save_file({name: w for name, w in weights.items() if not any(part in name for part in parts)}, path)
+
+    return make
 
 
 @pytest.mark.parametrize(
@@ -221,7 +223,10 @@ def _unet_alone(path: Path, whole: bytes) -> None:
         (_embedding, "is a textual inversion"),
         (_misnamed, "is a pickle, not safetensors. Rename it to model.ckpt"),
         (_something_else, r"no model that is known here \(its first weights: layer.weight\)"),
-        (_unet_alone, "is a UNet without a text encoder"),
+        (_without("cond_stage_model", "first_stage_model"), "is a UNet without a text encoder"),
+        (_without("first_stage_model"), "is a model without a VAE"),
+        (_without("time_embed.0"), "lacks some of the model's weights"),
+        (_without("text_model.encoder.layers.1"), "lacks some of the model's weights"),
     ],
 )
 def test_what_is_no_checkpoint_is_called_by_its_name(
@@ -237,6 +242,26 @@ def test_what_is_no_checkpoint_is_called_by_its_name(
 def test_a_model_of_another_size_than_configured_is_refused(single_file: Path, tmp_path: Path) -> None:
     with pytest.raises(NotACheckpoint, match="text width are 64, 8, 128, not 320, 4, 768"):
         convert(single_file, tmp_path / "out")
+
+
+def test_without_a_network_a_folder_with_the_tokenizer_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    blocks = "model.diffusion_model.input_blocks"
+    shapes = {
+        f"{blocks}.0.0.weight": (320, 4, 3, 3),
+        f"{blocks}.1.1.transformer_blocks.0.attn2.to_k.weight": (320, 768),
+        "cond_stage_model.x": (1,),
+        "first_stage_model.x": (1,),
+    }
+    save_file({name: torch.zeros(shape) for name, shape in shapes.items()}, tmp_path / "model.safetensors")
+    with pytest.raises(OSError, match=r"CLIP's tokenizer isn't on this machine.*--tokenizer FOLDER"):
+        convert(tmp_path / "model.safetensors", tmp_path / "out")
+    with pytest.raises(OSError, match=r"cache holds no tokenizer: vocab\.json and merges\.txt"):
+        convert(tmp_path / "model.safetensors", tmp_path / "out", tokenizer=tmp_path / "cache")
+    assert not (tmp_path / "out").exists()
 
 
 class _Trap:
@@ -263,3 +288,25 @@ def test_a_truncated_ckpt_is_broken(single_file: Path, tmp_path: Path) -> None:
     assert not zipfile.is_zipfile(tmp_path / "model.ckpt")
     with pytest.raises(NotACheckpoint, match="the archive's end is missing"):
         checkpoint_shapes(tmp_path / "model.ckpt")
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "archive.ckpt", "pickle.ckpt"])
+def test_damaged_bytes_are_a_finding_and_never_a_crash(kind: str, tmp_path: Path) -> None:
+    weights = {f"layer.{number}.weight": torch.ones(3, 4) for number in range(20)}
+    path = tmp_path / f"model.{kind}"
+    if kind == "safetensors":
+        save_file(weights, path)
+    else:
+        torch.save({"state_dict": weights}, path, _use_new_zipfile_serialization=kind == "archive.ckpt")
+    whole, found = path.read_bytes(), 0
+    for seed in range(150):
+        rng = random.Random(seed)
+        damaged = bytearray(whole[: rng.randrange(len(whole))] if seed % 3 == 0 else whole)
+        for _ in range(8):
+            damaged[rng.randrange(min(1500, len(damaged)))] = rng.randrange(256)
+        path.write_bytes(damaged)
+        try:
+            checkpoint_shapes(path)
+        except NotACheckpoint:
+            found += 1
+    assert found > 50  # all of the truncated third

@@ -101,16 +101,16 @@ def _pickle(path: Path, head: bytes) -> Shapes:
     try:
         with torch.serialization.safe_globals(HARMLESS):
             read = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
-    except UnpicklingError as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged bytes fail in as many ways as a pickle has opcodes
         code = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if not code:
-            raise NotACheckpoint(_broken(path, "it is no file of torch's")) from error
-        raise NotACheckpoint(
-            f"{path} holds code ({code[1]}), which was not run. "
-            "Take the .safetensors version of the model, which can't hold any."
-        ) from error
-    except (RuntimeError, EOFError, OSError) as error:
-        raise NotACheckpoint(_broken(path, str(error).splitlines()[0])) from error
+        if code and isinstance(error, UnpicklingError):
+            raise NotACheckpoint(
+                f"{path} holds code ({code[1]}), which was not run. "
+                "Take the .safetensors version of the model, which can't hold any."
+            ) from error
+        raise NotACheckpoint(_broken(path, "it is no file of torch's")) from error
     while isinstance(read, dict) and isinstance(read.get("state_dict"), dict):
         read = read["state_dict"]
     if not isinstance(read, dict):

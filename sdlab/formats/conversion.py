@@ -8,10 +8,20 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sdlab.atomic import must_be_free, write_folder
 from sdlab.basemodel import SD15, quiet
-from sdlab.formats.checkpoint_file import HARMLESS, check_architecture, checkpoint_shapes, size_as_float32
+from sdlab.formats.checkpoint_file import (
+    HARMLESS,
+    NotACheckpoint,
+    check_architecture,
+    checkpoint_shapes,
+    size_as_float32,
+)
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
 
 CONFIGS = Path(__file__).parent / "sd15"
 """Stable Diffusion 1.5's configuration files: all that its weights don't say."""
@@ -48,9 +58,6 @@ def convert(
     Source:
         diffusers' `StableDiffusionPipeline.from_single_file`.
     """
-    import torch
-    from diffusers import StableDiffusionPipeline
-
     file, out, known = Path(file), Path(out), Path(config) if config is not None else CONFIGS
     must_be_free(out)
     if not (known / "model_index.json").is_file():
@@ -62,13 +69,29 @@ def convert(
         _with_tokenizer(known, tokenizer) as configs,
         write_folder(out, needed=size_as_float32(shapes)) as folder,
         quiet(),
-        torch.serialization.safe_globals(HARMLESS),  # diffusers, too, reads tensors alone
     ):
-        pipeline = StableDiffusionPipeline.from_single_file(
-            str(file), config=str(configs), local_files_only=True, dtype=torch.float32
-        )
-        pipeline.save_pretrained(folder)
+        _load(file, configs).save_pretrained(folder)
     return out
+
+
+def _load(file: Path, configs: Path) -> StableDiffusionPipeline:
+    import torch
+    from diffusers import StableDiffusionPipeline
+    from diffusers.loaders.single_file_utils import SingleFileComponentError
+
+    lacking = f"{file} lacks some of the model's weights. Take a checkpoint that holds the whole model."
+    try:
+        with torch.serialization.safe_globals(
+            HARMLESS
+        ):  # of a .ckpt, diffusers, too, reads the tensors alone
+            pipeline = StableDiffusionPipeline.from_single_file(
+                str(file), config=str(configs), local_files_only=True, dtype=torch.float32
+            )
+    except (NotImplementedError, SingleFileComponentError) as error:
+        raise NotACheckpoint(lacking) from error
+    if any(weight.is_meta for weight in pipeline.text_encoder.parameters()):  # made, but never filled
+        raise NotACheckpoint(lacking)
+    return pipeline
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -98,6 +99,8 @@ def export_model(
     model = resolve(base, root)
     out = Path(out)
     card = _check_out(out, format, MODEL_FORMATS, is_file=format == "single-file")
+    if not math.isfinite(scale):
+        raise ValueError(f"scale must be finite, got {scale}. Usual: 0.6 to 1.")
     if scale != 1 and not model.loras:
         raise ValueError(f"scale is the strength of a LoRA, got {scale:g}, and {model.name!r} has none.")
     pipeline = fuse(load_pipeline(base, root=root), scale)
