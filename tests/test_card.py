@@ -63,8 +63,10 @@ def test_no_place_on_this_machine_is_in_it(tmp_path: Path) -> None:
     assert 'from_pretrained("of_anna")' in text
 
 
-def test_a_lora_on_top_of_an_experiment_says_so(tmp_path: Path) -> None:
-    text = model_card(begun(tmp_path, LoRA(pretrained_model_name_or_path="exp1_v1"), base="sd15"))
+@pytest.mark.parametrize("base", ["exp1_v1", "experiments/exp1_v1"])
+def test_a_lora_on_top_of_an_experiment_says_so(base: str, tmp_path: Path) -> None:
+    root = tmp_path / "experiments"
+    text = model_card(begun(root, LoRA(pretrained_model_name_or_path=base), base="sd15"))
     assert "on top of the experiment `exp1_v1`" in text
     assert "`sdlab export model exp1_v1 --format diffusers --out exp1_v1`" in text
 

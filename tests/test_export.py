@@ -13,6 +13,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from diffusers import StableDiffusionPipeline  # noqa: E402
+from diffusers.utils import convert_state_dict_to_diffusers  # noqa: E402
 from peft import LoraConfig  # noqa: E402
 from safetensors import safe_open  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
@@ -206,6 +207,15 @@ def kohyas_shapes(rank: int) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def test_the_names_of_older_files_are_known_too(trained: Experiment) -> None:
+    weights = load_file(trained.lora_file)
+    older = convert_state_dict_to_diffusers(dict(weights))
+    assert not older.keys() & weights.keys()  # `lora.down`, and `lora_linear_layer.down` in the text encoder
+    assert kohya_weights(older, {}).keys() == kohya_weights(weights, {}).keys()
+    with pytest.raises(ValueError, match=r"'unet\.conv_in\.weight' is no weight of a LoRA"):
+        kohya_weights({"unet.conv_in.weight": torch.zeros(1)}, {})
+
+
 def test_convolutions_have_kohyas_names_and_kernels() -> None:
     unet = stable_diffusion_1_5().unet
     unet.add_adapter(LoraConfig(r=8, target_modules=[*TRANSFORMER, *RESNETS]))
@@ -255,7 +265,7 @@ def test_a_merged_lora_gives_the_same_image(scale: float, everything: Experiment
     merged = StableDiffusionPipeline.from_pretrained(folder)
     assert differ(merged, by_hand(everything, scale)) < ROUNDING
     said = (folder / "README.md").read_text(encoding="utf-8")
-    assert "The LoRA is merged into the model" in said and ("at scale 0.5" in said) is (scale == 0.5)
+    assert "a LoRA, merged into its base" in said and ("at scale 0.5" in said) is (scale == 0.5)
 
 
 def test_a_merged_dora_gives_the_same_image(dora: Experiment, tmp_path: Path) -> None:

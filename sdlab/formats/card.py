@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any, Literal
 
 from sdlab import __version__
@@ -52,7 +53,7 @@ def model_card(
     method = str(record.get("method", "dreambooth"))
     form = form or ("lora" if method == "lora" else "folder")
     base = public_name(str(record.get("base") or chosen.get("pretrained_model_name_or_path") or "unknown"))
-    start = public_name(str(chosen.get("pretrained_model_name_or_path") or base))
+    start = _start(experiment, str(chosen.get("pretrained_model_name_or_path") or base))
     prompt = " ".join(str(chosen.get("instance_prompt") or "").split())
     return render(
         "card.md",
@@ -68,10 +69,16 @@ def model_card(
         file=file,
         scale=f"{scale:g}",
         snippet=_snippet(form, file, start, base, prompt),
-        settings=[(name, _short(value)) for name, value in chosen.items() if name not in _PLACES],
+        settings=_settings(chosen),
         facts=_facts(record),
         license=LICENSES.get(base),
     )
+
+
+def _start(experiment: Experiment, name: str) -> str:
+    """What training started from; of an experiment, which may be written as `experiments/exp1`, its name."""
+    inside = Path(name).parent.name == experiment.root.name
+    return public_name(Path(name).name if inside else name)
 
 
 def _front_matter(base: str, method: str, form: Form, prompt: str) -> str:
@@ -107,6 +114,11 @@ def _snippet(form: Form, file: str | None, start: str, base: str, prompt: str) -
     text = json.dumps(prompt or "a photo", ensure_ascii=False).replace("`", "'")
     lines.append(f'pipeline({text}).images[0].save("image.png")')
     return "\n".join(lines)
+
+
+def _settings(chosen: dict[str, Any]) -> list[tuple[str, Any]]:
+    known = {name: value for name, value in chosen.items() if value is not None and name not in _PLACES}
+    return [(name, _short(value)) for name, value in known.items()]
 
 
 def _facts(record: dict[str, Any]) -> list[tuple[str, Any]]:
