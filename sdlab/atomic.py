@@ -35,21 +35,54 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
     Raises:
         DiskFull: The disk is full; the old file is as it was.
     """
+    with write_file(path, needed=len(data)) as beside:
+        beside.write_bytes(data)
+    return Path(path)
+
+
+@contextmanager
+def write_file(path: str | Path, *, needed: int = 0) -> Iterator[Path]:
+    """Gives a path beside `path`; when the block has written it, it is synced and takes `path`'s place.
+
+    Args:
+        path: Where the file shall be; folders are made.
+        needed: Bytes that the block will write, checked before it starts.
+
+    Yields:
+        The path to write to.
+
+    Raises:
+        DiskFull: The disk is full; the old file is as it was.
+    """
     path = Path(path)
     beside = _beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(beside, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        _check_room(path.parent, needed)
+        yield beside
+        _sync(beside)
         os.replace(beside, path)
     except BaseException as error:
         beside.unlink(missing_ok=True)
-        _explain(error, path, needed=len(data))
+        _explain(error, path, needed=needed)
         raise
     _sync(path.parent)
-    return path
+
+
+def must_be_free(*paths: Path) -> None:
+    """Makes sure that nothing of the user's is overwritten.
+
+    Args:
+        paths: Where files or folders shall be made; an empty folder is free.
+
+    Raises:
+        FileExistsError: Something is there.
+    """
+    for path in paths:
+        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+            raise FileExistsError(
+                f"{path} is there already, and nothing is overwritten. Take another name, or delete it."
+            )
 
 
 def write_json(path: str | Path, value: Any) -> Path:
@@ -88,8 +121,7 @@ def write_folder(path: str | Path, *, needed: int = 0) -> Iterator[Path]:
     shutil.rmtree(beside, ignore_errors=True)
     try:
         beside.mkdir(parents=True)
-        if needed > shutil.disk_usage(beside).free:
-            raise OSError(errno.ENOSPC, "too little free")
+        _check_room(beside, needed)
         yield beside
         for file in sorted(beside.rglob("*")):
             file.chmod(0o755 if file.is_dir() else 0o644)  # safetensors writes files for the owner alone
@@ -149,6 +181,11 @@ def _sha256(path: str, size: int, mtime_ns: int) -> str:
 def _beside(path: Path) -> Path:
     """One fixed name, so that what a killed writer left is found and replaced by the next."""
     return path.with_name(f".{path.name}.partial")
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    if needed > shutil.disk_usage(folder).free:
+        raise OSError(errno.ENOSPC, "too little free")
 
 
 def _sync(path: Path) -> None:

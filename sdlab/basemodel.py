@@ -40,6 +40,7 @@ class BaseModel:
         root_name: What it was trained from in the first place: `mini`, `sd15`, a folder …
         loras: LoRA files on top of it, in the order of their training.
         lora_scale: How much of the last one is added.
+        experiment: What trained it; None for what nobody trained here.
     """
 
     name: str
@@ -48,6 +49,7 @@ class BaseModel:
     root_name: str
     loras: tuple[Path, ...] = ()
     lora_scale: float = 1.0
+    experiment: Experiment | None = None
 
 
 def resolve(base: str | Path, root: str | Path = "experiments") -> BaseModel:
@@ -97,9 +99,11 @@ def _of_experiment(experiment: Experiment) -> BaseModel:
         )
     record = experiment.record
     if record["method"] == "dreambooth":
-        return BaseModel(experiment.name, str(experiment.model_folder), "folder", record["base"])
+        folder = str(experiment.model_folder)
+        return BaseModel(experiment.name, folder, "folder", record["base"], experiment=experiment)
     below = resolve(record["hyperparameters"]["pretrained_model_name_or_path"], experiment.root)
-    return replace(below, name=experiment.name, loras=(*below.loras, experiment.lora_file))
+    loras = (*below.loras, experiment.lora_file)
+    return replace(below, name=experiment.name, loras=loras, experiment=experiment)
 
 
 def _combination(model: str | None, lora: str, scale: str, root: str | Path) -> BaseModel:
@@ -112,7 +116,7 @@ def _combination(model: str | None, lora: str, scale: str, root: str | Path) -> 
     alone = _of_experiment(experiment)
     if model is not None:
         below = resolve(model, root)
-        alone = replace(below, loras=(*below.loras, experiment.lora_file))
+        alone = replace(below, loras=(*below.loras, experiment.lora_file), experiment=experiment)
     name = f"{model}+{lora}" if model else lora
     return replace(alone, name=f"{name}@{scale}", lora_scale=float(scale))
 
@@ -145,7 +149,7 @@ def load_pipeline(
     options = _WITHOUT | {"requires_safety_checker": False, "dtype": dtype or torch.float32}
     with quiet():
         if model.kind == "file":
-            pipeline = StableDiffusionPipeline.from_single_file(model.source, **options)
+            pipeline = _from_file(model, options)
         else:
             pipeline = StableDiffusionPipeline.from_pretrained(local_folder(model), **options)
         for lora in model.loras:
@@ -155,6 +159,19 @@ def load_pipeline(
             pipeline.set_adapters(pipeline.get_active_adapters(), model.lora_scale)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def _from_file(model: BaseModel, options: dict[str, Any]) -> StableDiffusionPipeline:
+    """A single file's weights; diffusers takes the rest of the model, such as the tokenizer, from the hub."""
+    from diffusers import StableDiffusionPipeline
+
+    try:
+        return StableDiffusionPipeline.from_single_file(model.source, **options)
+    except OSError as error:
+        raise OSError(
+            f"{model.source} holds weights alone, and the rest of the model can't be downloaded. Convert it "
+            f"once, and take the folder as base: sdlab convert {model.source} cache_dir/models/my_model."
+        ) from error
 
 
 def fuse(pipeline: StableDiffusionPipeline) -> StableDiffusionPipeline:
@@ -191,10 +208,12 @@ def local_folder(model: BaseModel) -> Path:
     try:
         return Path(StableDiffusionPipeline.download(model.source, **_WITHOUT))
     except OSError as error:
+        reason = str(error.__cause__ or error).splitlines()[0][:120]
         raise OSError(
-            f"The base model {model.name!r} isn't on this machine and {model.source} can't be downloaded "
-            f"({str(error).splitlines()[0]}). Check the name and the network, or take base 'mini', "
-            "which needs neither."
+            f"The base model {model.name!r} isn't on this machine, and {model.source} can't be downloaded "
+            f"({reason}). Check the name and the network. Other ways: a folder in the diffusers layout, or "
+            "./download_and_convert.sh with the address of a checkpoint, which makes "
+            "cache_dir/models/civitai_model; each can be the base. 'mini' is here already."
         ) from error
 
 

@@ -307,6 +307,71 @@ def report(
     print(f"the report: {path} and {path.with_name('README.md')}")
 
 
+def convert(
+    file: Positional[Path],
+    out: Positional[Path] = Path("cache_dir/models/civitai_model"),
+    tokenizer: Path | None = None,
+    config: Path | None = None,
+) -> None:
+    """A single-file checkpoint, as Civitai offers it -> a base model in the diffusers layout.
+
+    Args:
+        file: A .safetensors or .ckpt file of Stable Diffusion 1.5.
+        out: The folder to make.
+        tokenizer: A folder with CLIP's tokenizer; None takes it from the hub's cache or downloads it.
+        config: A folder with the model's configuration files; None takes Stable Diffusion 1.5's.
+    """
+    from sdlab.formats import convert as run
+
+    print(f"{run(file, out, tokenizer=tokenizer, config=config)}: a base model, ready to train from")
+
+
+def export_lora(
+    experiment: Positional[str],
+    format: Literal["kohya", "diffusers"] = "kohya",
+    out: Path | None = None,
+    half: bool = False,
+    root: Path = Path("experiments"),
+) -> None:
+    """A LoRA -> one file for A1111, Forge, ComfyUI (kohya) or diffusers, and its model card.
+
+    Args:
+        experiment: Name of a finished LoRA experiment.
+        format: kohya for A1111, Forge, ComfyUI and Civitai; diffusers for load_lora_weights.
+        out: The .safetensors file to make; None takes the experiment's name.
+        half: Write float16, half the size.
+        root: Folder of the experiments.
+    """
+    from sdlab.formats import export_lora as run
+
+    out = out or Path(f"{Path(experiment).name}.safetensors")
+    run(experiment, out, format=format, half=half, root=root)
+    print(f"{out}, and its model card: {out.with_suffix('.md')}")
+
+
+def export_model(
+    model: Positional[str],
+    format: Literal["single-file", "diffusers"] = "single-file",
+    out: Path | None = None,
+    half: bool = False,
+    root: Path = Path("experiments"),
+) -> None:
+    """A whole model -> one file for A1111, Forge, ComfyUI, or a diffusers folder; a LoRA is merged into it.
+
+    Args:
+        model: Name of a finished experiment, or a base model.
+        format: single-file for A1111, Forge and ComfyUI; diffusers for from_pretrained.
+        out: The .safetensors file or the folder to make; None takes the model's name.
+        half: Write float16, half the size.
+        root: Folder of the experiments.
+    """
+    from sdlab.formats import export_model as run
+
+    name = Path(model).name.removesuffix(".safetensors")
+    out = out or Path(f"{name}.safetensors" if format == "single-file" else name)
+    print(f"{run(model, out, format=format, half=half, root=root)}: the whole model")
+
+
 def environment() -> None:
     """What this machine is, what was chosen on it, and why."""
     from sdlab.environment import describe
@@ -321,6 +386,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "generate": generate,
     "table": table,
     "report": report,
+    "convert": convert,
+    "export lora": export_lora,
+    "export model": export_model,
     "environment": environment,
 }
 TRAINING: dict[str, Callable[..., None]] = {

@@ -121,6 +121,11 @@ class Experiment:
         return self.path / "model"
 
     @property
+    def card_file(self) -> Path:
+        """Where its model card is: beside what is handed on."""
+        return (self.path if self.record.get("method") == "lora" else self.model_folder) / "README.md"
+
+    @property
     def checkpoints_folder(self) -> Path:
         """Where the checkpoints are."""
         return self.path / "checkpoints"

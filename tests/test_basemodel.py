@@ -8,6 +8,7 @@ import pytest
 from sdlab import mini
 from sdlab.basemodel import SD15, base_fingerprint, load_pipeline, resolve
 from sdlab.experiment import Experiment, LoRA
+from sdlab.formats import export_model
 
 
 def test_names_and_places_resolve(tmp_path: Path) -> None:
@@ -46,3 +47,15 @@ def test_a_fingerprint_follows_the_weights_not_the_place(tmp_path: Path) -> None
     weights = next((copy / "unet").glob("*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     assert base_fingerprint(copy) != base_fingerprint("mini")
+
+
+def test_without_a_network_the_other_ways_to_a_base_model_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(OSError, match=rf"{SD15} can't be downloaded .*download_and_convert\.sh"):
+        load_pipeline("sd15")
+    file = export_model("mini", tmp_path / "single.safetensors")
+    with pytest.raises(OSError, match=r"holds weights alone.*once.* sdlab convert .*single\.safetensors"):
+        load_pipeline(file)

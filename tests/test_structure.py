@@ -34,6 +34,7 @@ ORDER = [
     "experiment",
     "basemodel",
     "profiles",
+    "formats",
     "photos",
     "sampling",
     "training",

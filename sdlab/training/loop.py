@@ -14,7 +14,9 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
+from sdlab.atomic import write_bytes
 from sdlab.experiment import Experiment, Hyperparameters
+from sdlab.formats import model_card
 from sdlab.training import checkpoint, diagnosis
 from sdlab.training.data import draw_batch, generator
 from sdlab.training.loss import dreambooth_loss, noise_losses
@@ -77,7 +79,9 @@ def run(
     training.export(experiment)
     found = diagnosis.diagnose(training, experiment)
     say(found.diagnosis)
-    experiment.update(status="finished", **describe_result(training, experiment), **asdict(found))
+    experiment.update(**describe_result(training, experiment), **asdict(found))
+    write_bytes(experiment.card_file, model_card(experiment).encode())
+    experiment.update(status="finished")
     checkpoint.drop_optimizer_states(experiment.checkpoints_folder)
 
 

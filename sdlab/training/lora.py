@@ -61,8 +61,7 @@ def add_adapter(part: Any, hyperparameters: LoRA, name: str) -> None:
         r=rank,
         lora_alpha=rank if hyperparameters.lora_alpha is None else hyperparameters.lora_alpha,
         lora_dropout=hyperparameters.lora_dropout,
-        # transformers 5.23 saves a DoRA of the text encoder and doesn't load it
-        use_dora=hyperparameters.use_dora and name == "unet",
+        use_dora=hyperparameters.use_dora,
         init_lora_weights="gaussian",
         target_modules=[end for kind in hyperparameters.lora_targets.split("+") for end in layers[kind]],
     )
@@ -85,10 +84,25 @@ def export(pipeline: StableDiffusionPipeline, experiment: Experiment) -> None:
     weights: dict[str, Any] = {}
     for name, part in (("unet", pipeline.unet), ("text_encoder", pipeline.text_encoder)):
         if config := getattr(part, "peft_config", None):
-            # peft's names; diffusers' older ones know attention layers alone, and a mix of both isn't read
-            weights[f"{name}_lora_layers"] = get_peft_model_state_dict(part)
-            weights[f"{name}_lora_adapter_metadata"] = config["default"].to_dict()
+            weights[f"{name}_lora_layers"] = named_weights(part)
+            # peft would write where the base lies on this disk
+            settings = config["default"].to_dict() | {"base_model_name_or_path": None}
+            weights[f"{name}_lora_adapter_metadata"] = settings
     with write_folder(experiment.path / "lora") as folder:
         StableDiffusionPipeline.save_lora_weights(folder, **weights)
     os.replace(experiment.path / "lora" / experiment.lora_file.name, experiment.lora_file)
     (experiment.path / "lora").rmdir()
+
+
+def named_weights(part: Any) -> dict[str, torch.Tensor]:
+    """Gives an adapter's weights under the names that diffusers and transformers read back.
+
+    Args:
+        part: The UNet or the text encoder.
+
+    Returns:
+        peft's names; `convert_state_dict_to_diffusers` would rename the attention alone, and diffusers then
+        leaves it out beside other layers. transformers needs `.weight` behind DoRA's magnitudes.
+    """
+    weights = get_peft_model_state_dict(part).items()
+    return {f"{name}.weight" if name.endswith("_vector") else name: weight for name, weight in weights}
