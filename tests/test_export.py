@@ -349,6 +349,6 @@ def test_an_unfinished_experiment_is_not_exported(short: Short, tmp_path: Path) 
 
 
 def test_fusing_leaves_no_adapter(trained: Experiment) -> None:
-    pipeline = fuse(load_pipeline(trained.path), 0.5)
+    pipeline = fuse(load_pipeline(f"{trained.path}@0.5"))
     assert not pipeline.get_active_adapters()
     assert differ(pipeline, by_hand(trained, 0.5)) < ROUNDING
