@@ -113,7 +113,7 @@ def validation_loss(training: Training) -> float:
             images = [[place] * len(chosen), *[[] for _ in training.sources[1:]]]
             embeddings = training.prompts.embeddings(images)
             noisy = schedule.add_noise(latents, noise, times)
-            prediction = training.unet(noisy, times, embeddings, return_dict=False)[0]
+            prediction = training.pipeline.unet(noisy, times, embeddings, return_dict=False)[0]
         losses.append(noise_losses(prediction, schedule, latents, noise, times))
     return float(torch.cat(losses).mean())
 
