@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # Change of the prediction. On the mini model, LoRAs that learn nothing are at 0.01, good ones at 0.05 to 0.1,
 # broken ones at 0.6 (docs/training.md).
 LEARNED_NOTHING, OVER_TRAINED = 0.015, 0.3
+ROSE = 1.005  # of the held-out photos' loss, beyond what rounding does
 _TIMESTEPS = (100, 300, 500, 700, 900)
 
 
@@ -65,12 +66,15 @@ def diagnose(training: Training, experiment: Experiment) -> Diagnosis:
         moved = _grouped(_changes(base, tuned))
         before = _predictions(training, base)
     change = float(((after - before).norm(dim=1) / before.norm(dim=1)).mean())
-    held_out = [row["validation_loss"] for row in experiment.log() if "validation_loss" in row]
+    held_out = {row["step"]: row["validation_loss"] for row in experiment.log() if "validation_loss" in row}
     return Diagnosis(moved, change, sentence(chosen, moved, change, held_out))
 
 
 def sentence(
-    hyperparameters: Hyperparameters, moved: dict[str, float], change: float, held_out: Sequence[float] = ()
+    hyperparameters: Hyperparameters,
+    moved: Mapping[str, float],
+    change: float,
+    held_out: Mapping[int, float],
 ) -> str:
     """Says what the changes mean.
 
@@ -78,7 +82,7 @@ def sentence(
         hyperparameters: Of the experiment.
         moved: Module group to the relative change of its weights.
         change: Relative change of the prediction.
-        held_out: The validation losses, from before the first step to the end.
+        held_out: Step to validation loss, from before the first step to the end; may be empty.
 
     Returns:
         A sentence, with what to try next where something is wrong.
@@ -89,12 +93,16 @@ def sentence(
         what = f"rank {hyperparameters.rank} at {rate:g}"
     largest = max(moved.values(), default=0.0)
     found = f"{what} moved the weights by {percent(largest)} and the prediction by {percent(change)}"
-    if held_out and held_out[-1] > held_out[0]:
-        found += f", the loss of held-out photos rose from {held_out[0]:.3g} to {held_out[-1]:.3g}"
     if change < LEARNED_NOTHING:
         return f"{found}: expect no likeness; try a learning rate of {rate * 10:g} or more steps."
     if change > OVER_TRAINED:
         return f"{found}: expect broken images; try a learning rate of {rate / 10:g} or fewer steps."
+    if held_out and (last := list(held_out.values())[-1]) > held_out[0] * ROSE:
+        lowest = min(held_out, key=lambda step: held_out[step])
+        return (
+            f"{found}, but the loss of held-out photos rose from {held_out[0]:.3g} to {last:.3g} (lowest after "
+            f"step {lowest}): the photos are learned by heart; try fewer steps or prior preservation."
+        )
     return f"{found}: in the usual range."
 
 
