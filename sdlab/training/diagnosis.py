@@ -100,8 +100,8 @@ def sentence(
     if held_out and (last := list(held_out.values())[-1]) > held_out[0] * ROSE:
         lowest = min(held_out, key=lambda step: held_out[step])
         return (
-            f"{found}, but the loss of held-out photos rose from {held_out[0]:.3g} to {last:.3g} (lowest after "
-            f"step {lowest}): the photos are learned by heart; try fewer steps or prior preservation."
+            f"{found}, but the loss of held-out photos rose from {held_out[0]:.3g} to {last:.3g}, lowest "
+            f"after step {lowest}: the photos are learned by heart; try fewer steps or prior preservation."
         )
     return f"{found}: in the usual range."
 
