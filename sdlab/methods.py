@@ -354,6 +354,23 @@ def unknown(what: str, value: object, choices: Iterable[str]) -> str:
     return f"Unknown {what}: {value!r}.{hint} Choose from: {', '.join(choices)}."
 
 
+def number(value: Any) -> str:
+    """Writes a figure in the shortest usual form.
+
+    Args:
+        value: A number, or anything else.
+
+    Returns:
+        `2e-4`, `1.2`, `800`.
+    """
+    if not isinstance(value, float):
+        return str(value)
+    if value and (abs(value) < 0.1 or abs(value) >= 1e6):
+        mantissa, exponent = f"{value:.3e}".split("e")
+        return f"{float(mantissa):g}e{int(exponent)}"
+    return f"{value:g}"
+
+
 def _check_type(name: str, value: object, annotation: str) -> None:
     if value is None and "None" in annotation:
         return

@@ -13,9 +13,8 @@ from typing import Any, ClassVar, TextIO
 
 from sdlab.atomic import DiskFull
 from sdlab.experiment import Experiment
-from sdlab.methods import DreamBooth, LoRA, unknown
+from sdlab.methods import DreamBooth, LoRA, number, unknown
 from sdlab.prompts import check_file_name
-from sdlab.table import number
 from sdlab.training import train
 
 SHORT = {

@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 
 from sdlab.experiment import DreamBooth, Experiment, LoRA
+from sdlab.methods import number
 from sdlab.prompts import PromptSet
-from sdlab.table import Table, captions, number, table
+from sdlab.table import Table, captions, table
 
 PROMPTS = PromptSet({"street": "portrait of sks woman, on the street", "moon": "sks woman on the moon"})
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sdlab.experiment import Experiment
-from sdlab.table import duration, number
+from sdlab.methods import number
+from sdlab.table import duration
 from sdlab.table.captions import BASE
 from sdlab.table.figures import measurement_text
 

@@ -10,16 +10,32 @@ from typing import Any
 from sdlab import thumbnails
 from sdlab.experiment import Experiment
 from sdlab.generate import load_images
+from sdlab.methods import number
 from sdlab.photos import Dataset
 from sdlab.prompts import PromptSet
 from sdlab.report.conclusion import conclusion
 from sdlab.report.curves import loss_curves
-from sdlab.table import Figures, Table, duration, number, summary, table
+from sdlab.table import Figures, Table, duration, summary, table
 from sdlab.table.captions import BASE
 
 Measurements = Mapping[str, Mapping[str, Any]]
 PLACES = ("instance_data_dir", "class_data_dir")
 PRIOR = ("class_prompt", "prior_loss_weight", "num_class_images")
+ALWAYS = (  # the homework's command has them, whatever their value
+    "pretrained_model_name_or_path",
+    "instance_prompt",
+    *PRIOR,
+    "resolution",
+    "train_batch_size",
+    "gradient_accumulation_steps",
+    "learning_rate",
+    "lr_scheduler",
+    "lr_warmup_steps",
+    "max_train_steps",
+    "mixed_precision",
+    "rank",
+    "seed",
+)
 NOT_IN_A_COMMAND = (*PLACES, "method", "checkpointing_steps", "checkpoints_total_limit")
 
 
@@ -214,18 +230,20 @@ def _comparison(material: Material) -> Section | None:
 
 
 def shared_flags(experiments: Sequence[Experiment]) -> tuple[str, ...]:
-    """Hyperparameters that all have in common, as diffusers' flags."""
+    """Hyperparameters that all have in common, as diffusers' flags: the homework's, and what differs."""
     known = [one.hyperparameters.as_dict() for one in experiments]
     shared = {k: v for k, v in known[0].items() if all(other.get(k) == v for other in known)}
+    usual = {name: value for one in experiments for name, value in vars(type(one.hyperparameters)()).items()}
     without_prior = not any(values["with_prior_preservation"] for values in known)
     left_out = (*NOT_IN_A_COMMAND, *(PRIOR if without_prior else ()))
     flags = []
     for name, value in shared.items():
-        if name in left_out or value is None or value is False or name.startswith("adam_"):
+        if name in left_out or (name not in ALWAYS and value == usual[name]):
             continue
         text = plain_place(value) if isinstance(value, str) else number(value)
         quoted = f'"{text}"' if " " in text else text
-        flags.append(f"--{name}" if value is True else f"--{name}={quoted}")
+        switch = {True: f"--{name}", False: f"--no_{name}"}
+        flags.append(switch[value] if isinstance(value, bool) else f"--{name}={quoted}")
     return tuple(flags)
 
 

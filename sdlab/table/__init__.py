@@ -1,7 +1,7 @@
 """Side-by-side tables, experiments × prompts: in a notebook, as Markdown, HTML and PNG."""
 
 from sdlab.table.building import prompts_of, table
-from sdlab.table.captions import Heading, captions, hyperparameters_of, number, written
+from sdlab.table.captions import Heading, captions, hyperparameters_of, written
 from sdlab.table.contents import Cell, Table
 from sdlab.table.figures import Figures, duration, summary
 
@@ -13,7 +13,6 @@ __all__ = [
     "captions",
     "duration",
     "hyperparameters_of",
-    "number",
     "prompts_of",
     "summary",
     "table",

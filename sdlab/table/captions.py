@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sdlab.experiment import Experiment
+from sdlab.methods import number
 
 BASE = "base"
 METHOD_NAMES = {"dreambooth": "DreamBooth", "lora": "LoRA"}
@@ -62,13 +63,3 @@ def written(key: str, value: Any) -> str:
         words = key.removeprefix("with_").replace("_", " ")
         return words if value else f"no {words}"
     return f"{key} {number(value)}"
-
-
-def number(value: Any) -> str:
-    """A figure in the shortest usual form: 2e-4, 1.2, 800."""
-    if not isinstance(value, float):
-        return str(value)
-    if value and (abs(value) < 0.1 or abs(value) >= 1e6):
-        mantissa, exponent = f"{value:.3e}".split("e")
-        return f"{float(mantissa):g}e{int(exponent)}"
-    return f"{value:g}"

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sdlab.experiment import Experiment
-from sdlab.table.captions import BASE, METHOD_NAMES, NOT_SHOWN, hyperparameters_of, number
+from sdlab.methods import number
+from sdlab.table.captions import BASE, METHOD_NAMES, NOT_SHOWN, hyperparameters_of
 from sdlab.templates import code, markdown_text, render
 
 

@@ -13,7 +13,7 @@ from peft.tuners.lora import LoraLayer
 
 from sdlab.basemodel import fuse, load_pipeline
 from sdlab.experiment import Experiment
-from sdlab.methods import Hyperparameters, LoRA
+from sdlab.methods import Hyperparameters, LoRA, number
 from sdlab.training.data import generator, tokenize
 from sdlab.training.latents import on_device
 
@@ -88,15 +88,15 @@ def sentence(
         A sentence, with what to try next where something is wrong.
     """
     rate = hyperparameters.learning_rate
-    what = f"{hyperparameters.method} at {rate:g}"
+    what = f"a learning rate of {number(rate)}"
     if isinstance(hyperparameters, LoRA):
-        what = f"rank {hyperparameters.rank} at {rate:g}"
+        what = f"rank {hyperparameters.rank} at {number(rate)}"
     largest = max(moved.values(), default=0.0)
     found = f"{what} moved the weights by {percent(largest)} and the prediction by {percent(change)}"
     if change < LEARNED_NOTHING:
-        return f"{found}: expect no likeness; try a learning rate of {rate * 10:g} or more steps."
+        return f"{found}: expect no likeness; try a learning rate of {number(rate * 10)} or more steps."
     if change > OVER_TRAINED:
-        return f"{found}: expect broken images; try a learning rate of {rate / 10:g} or fewer steps."
+        return f"{found}: expect broken images; try a learning rate of {number(rate / 10)} or fewer steps."
     if held_out and (last := list(held_out.values())[-1]) > held_out[0] * ROSE:
         lowest = min(held_out, key=lambda step: held_out[step])
         return (
