@@ -1,0 +1,247 @@
+"""One training by sdlab or by diffusers' example script: same base, files and flags, a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+
+from sdlab import prepare
+from sdlab.environment import this_machine
+from sdlab.mini import world
+
+PROBE = Path(__file__).with_name("probe.py")
+SCRIPTS = {"dreambooth": "train_dreambooth.py", "lora": "train_dreambooth_lora.py"}
+INSTANCE_PROMPT, CLASS_PROMPT = "a photo of sks woman face", "a photo of woman face"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What both programs get.
+
+    Args:
+        base: A diffusers folder.
+        instance: Folder of the instance images, and of nothing else.
+        classes: Folder of the class images, and of nothing else.
+        held_out: Photos of the same subject that aren't trained on.
+        resolution: Side of all images in pixels.
+    """
+
+    base: Path
+    instance: Path
+    classes: Path
+    held_out: list[Path]
+    resolution: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one training took and gave.
+
+    Args:
+        result: The folder of the trained model or LoRA.
+        step_seconds: Mean over the steps after the warm-up.
+        whole_seconds: Of the process, from start to end.
+        peak_gb: 10⁹ bytes.
+        losses: Of each batch.
+    """
+
+    result: Path
+    step_seconds: float
+    whole_seconds: float
+    peak_gb: float
+    losses: list[float]
+
+
+def make_task(base: Path, folder: Path, resolution: int, classes: int = 16) -> Task:
+    """Draws photos of one subject, prepares them, and holds every fourth one out.
+
+    Args:
+        base: A diffusers folder.
+        folder: Where to put the images.
+        resolution: Side of the images in pixels.
+        classes: How many class images, drawn portraits of other women.
+
+    Returns:
+        The task.
+    """
+    raw = world.photograph("woman", folder / "raw")[0].parent
+    prepared = sorted(prepare(raw, folder / "prepared", resolution, progress=False).folder.glob("*.png"))
+    held_out = prepared[1::4]
+    trained = [file for file in prepared if file not in held_out]
+    (folder / "instance").mkdir(exist_ok=True)
+    (folder / "classes").mkdir(exist_ok=True)
+    for file in trained:  # diffusers' script takes each file of the folder for an image
+        shutil.copy(file, folder / "instance")
+    women = (picture for seed in range(10_000) if (picture := world.sample(seed)).gender == "woman")
+    for number in range(classes):
+        world.draw(next(women), resolution).save(folder / "classes" / f"{number:02d}.png")
+    return Task(base, folder / "instance", folder / "classes", held_out, resolution)
+
+
+def settings(task: Task, method: str, **changes: Any) -> dict[str, Any]:
+    """Gives the homework's hyperparameters, under the names of diffusers' flags.
+
+    Args:
+        task: For its folders.
+        method: `dreambooth` or `lora`.
+        **changes: What differs from homework B's common parameters.
+
+    Returns:
+        `method`, and flags to values.
+    """
+    flags: dict[str, Any] = {
+        "pretrained_model_name_or_path": str(task.base),
+        "instance_data_dir": str(task.instance),
+        "instance_prompt": INSTANCE_PROMPT,
+        "resolution": task.resolution,
+        "train_batch_size": 1,
+        "gradient_accumulation_steps": 1,
+        "lr_scheduler": "constant",
+        "lr_warmup_steps": 0,
+        "checkpointing_steps": 100_000,
+        "mixed_precision": "no",
+        "seed": 31,
+    }
+    if changes.get("with_prior_preservation"):
+        flags |= {"class_data_dir": str(task.classes), "class_prompt": CLASS_PROMPT}
+        flags |= {"num_class_images": len(list(task.classes.iterdir())), "prior_loss_weight": 1.0}
+    return {"method": method, **flags, **changes}
+
+
+def run(program: str, chosen: dict[str, Any], folder: Path, *, warmup: int, device: str, dynamo: bool) -> Run:
+    """Trains once.
+
+    Args:
+        program: `sdlab`, or the folder of diffusers' sources.
+        chosen: From `settings`, with `max_train_steps`.
+        folder: For the result; must not be there.
+        warmup: Steps that aren't timed.
+        device: `cpu` or `cuda`.
+        dynamo: Compile the UNet with torch's inductor; accelerate does it for both programs.
+
+    Returns:
+        What it took and gave.
+
+    Raises:
+        RuntimeError: The program failed; the message holds the end of what it printed.
+    """
+    folder.mkdir(parents=True)
+    if classes := chosen.get(
+        "class_data_dir"
+    ):  # sdlab leaves its lock there, diffusers' script reads all files
+        chosen = chosen | {"class_data_dir": str(shutil.copytree(classes, folder / "classes"))}
+    steps, measured = chosen["max_train_steps"], folder / "measured.json"
+    command = [sys.executable, str(PROBE), str(measured), str(warmup), str(steps)]
+    if program == "sdlab":
+        result = folder / "experiments" / "run"
+        command += ["sdlab", str(result.parent), result.name, json.dumps(chosen)]
+    else:
+        result = folder / "output"
+        script = Path(program) / "examples" / "dreambooth" / SCRIPTS[chosen["method"]]
+        command += [str(script), f"--output_dir={result}", *as_flags(chosen)]
+    variables = {"ACCELERATE_DYNAMO_BACKEND": "inductor" if dynamo else "no", "HF_HUB_OFFLINE": "1"}
+    variables |= {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}
+    began = time.perf_counter()
+    done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True)
+    whole = time.perf_counter() - began
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout[-1000:]}\n{done.stderr[-3000:]}")
+    seen = json.loads(measured.read_text())
+    seconds = (seen["seconds"][steps - 1] - seen["seconds"][warmup - 1]) / (steps - warmup)
+    if (result / "model").is_dir():
+        result = result / "model"
+    return Run(result, seconds, whole, seen["peak_gb"], seen["losses"])
+
+
+def as_flags(chosen: dict[str, Any]) -> list[str]:
+    """Writes hyperparameters as diffusers' scripts read them."""
+    flags = []
+    for name, value in chosen.items():
+        if value is True:
+            flags.append(f"--{name}")
+        elif name != "method" and value is not False:
+            flags.append(f"--{name}={value}")
+    return flags
+
+
+def load(base: Path, result: Path | None) -> StableDiffusionPipeline:
+    """Loads what either program left, by diffusers alone; a LoRA becomes part of the weights.
+
+    Args:
+        base: A diffusers folder.
+        result: From `Run`, or None for the base itself.
+
+    Returns:
+        The pipeline on the CPU.
+    """
+    is_lora = result is not None and (result / "pytorch_lora_weights.safetensors").is_file()
+    folder = base if result is None or is_lora else result
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+    if is_lora:
+        pipeline.load_lora_weights(result)
+        pipeline.fuse_lora()
+        pipeline.unload_lora_weights()
+    return pipeline
+
+
+@torch.no_grad()
+def validation_loss(task: Task, result: Path | None, device: str, levels: int = 10) -> float:
+    """Computes the mean squared error of the predicted noise on the photos that were held out.
+
+    Args:
+        task: For the photos.
+        result: From `Run`, or None for the base itself.
+        device: `cpu` or `cuda`.
+        levels: Timesteps, evenly spaced; each photo meets each, with a noise that is always the same.
+
+    Returns:
+        The mean over photos and timesteps.
+    """
+    pipeline = load(task.base, result).to(device)
+    random = torch.Generator("cpu").manual_seed(0)
+    prompt = pipeline.encode_prompt(INSTANCE_PROMPT, device, 1, False)[0]  # (1, 77, dim)
+    losses = []
+    for file in task.held_out:
+        with Image.open(file) as image:
+            pixels = pipeline.image_processor.preprocess(image, task.resolution, task.resolution)
+        latents = pipeline.vae.encode(pixels.to(device)).latent_dist.mean * pipeline.vae.config.scaling_factor
+        for level in range(levels):
+            timestep = torch.tensor([int(1000 * (level + 0.5) / levels)], device=device)
+            noise = torch.randn(latents.shape, generator=random).to(device)
+            noisy = pipeline.scheduler.add_noise(latents, noise, timestep)
+            predicted = pipeline.unet(noisy, timestep, prompt).sample
+            losses.append((predicted - noise).square().mean().item())
+    return sum(losses) / len(losses)
+
+
+def conditions(device: str) -> str:
+    """Says what was measured on: machine, versions, load.
+
+    Args:
+        device: `cpu` or `cuda`.
+
+    Returns:
+        One line.
+    """
+    machine = this_machine()
+    where = torch.cuda.get_device_name() if device == "cuda" else machine.processor
+    packages = ("torch", "diffusers", "transformers", "peft", "accelerate", "bitsandbytes")
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    load = " ".join(f"{value:.1f}" for value in os.getloadavg())
+    threads = os.environ.get("OMP_NUM_THREADS", "default")
+    return (
+        f"{time.strftime('%Y-%m-%d %H:%M')}; {where}, {machine.cores} cores, OMP_NUM_THREADS={threads}, "
+        f"load average {load}; Python {sys.version.split()[0]}, {versions}"
+    )
