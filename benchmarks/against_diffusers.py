@@ -16,6 +16,9 @@ programs' own clocks, which differ, nor the difference of two runs, in which the
 short step. What start, loading and saving take is in `whole run`. diffusers' scripts decode, resize and
 encode each image and each prompt in each step; sdlab does it once, before the first step.
 
+A ratio is diffusers' time divided by that of sdlab's run next to it: above 1, sdlab is faster. The ratio of
+the processor's seconds is the one to trust on a CPU that other programs use too.
+
 Peak memory is the process's resident memory on the CPU, torch's allocated memory on a GPU. The validation
 loss is one function's for both: mean squared error of the predicted noise on photos that weren't trained
 on, ten timesteps each, with noise that is the same for all.
@@ -43,7 +46,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "LoRA rank 4": {"method": "lora", "rank": 4},
     "LoRA rank 32, text encoder": {"method": "lora", "rank": 32, "train_text_encoder": True},
 }
-HEADER = ["setting", "program", "steps/s", "ratio", "peak memory, GB", "validation loss", "whole run, s"]
+HEADER = ["setting", "program", "steps/s", "ratio", "processor s per step", "ratio", "peak memory, GB"]
+HEADER += ["validation loss", "whole run, s"]
 
 
 def parse() -> argparse.Namespace:
@@ -99,17 +103,24 @@ def rows(name: str, measured: dict[str, tuple[list[Run], float]]) -> Iterator[li
     """The table's two rows of one setting: medians and ranges; the ratios are of neighbours in time."""
     theirs = measured["diffusers"][0]
     for program, (done, loss) in measured.items():
-        speeds = [1 / one.step_seconds for one in done]
-        ratios = [other.step_seconds / one.step_seconds for one, other in zip(done, theirs, strict=True)]
-        peak = statistics.median(one.peak_gb for one in done)
-        whole = statistics.median(one.whole_seconds for one in done)
-        yield [name, program, spread(speeds), spread(ratios), f"{peak:.2f}", f"{loss:.4f}", f"{whole:.1f}"]
+        pairs = list(zip(done, theirs, strict=True))
+        yield [
+            name,
+            program,
+            spread([1 / one.step_seconds for one in done]),
+            spread([other.step_seconds / one.step_seconds for one, other in pairs]),
+            spread([one.step_processor for one in done]),
+            spread([other.step_processor / one.step_processor for one, other in pairs]),
+            f"{statistics.median(one.peak_gb for one in done):.2f}",
+            f"{loss:.4f}",
+            f"{statistics.median(one.whole_seconds for one in done):.1f}",
+        ]
 
 
 def spread(values: list[float]) -> str:
     """Median, and the range where there is one."""
-    middle = f"{statistics.median(values):.2f}"
-    return middle if len(set(values)) == 1 else f"{middle} ({min(values):.2f} to {max(values):.2f})"
+    middle, low, high = (f"{value:.3g}" for value in (statistics.median(values), min(values), max(values)))
+    return middle if low == high else f"{middle} ({low} to {high})"
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Runs a training as it is, with a stopwatch in its process: when each step ended, each loss, peak memory.
+"""Runs a training as it is, with a stopwatch in its process: each step's end, each loss, peak memory.
 
     python benchmarks/probe.py measured.json 10 60 train_dreambooth.py --its --flags
     python benchmarks/probe.py measured.json 10 60 sdlab experiments name '{"method": "lora", ...}'
@@ -29,12 +29,14 @@ def main() -> None:
     """Run what the command line names, and write the measurements."""
     file, warmup, steps, *program = sys.argv[1:]
     seconds: list[float] = []
+    processor: list[float] = []
     losses: list[torch.Tensor] = []
 
     def note_time(*_: Any) -> None:
         if torch.cuda.is_available() and len(seconds) + 1 in (int(warmup), int(steps)):
             torch.cuda.synchronize()
         seconds.append(time.perf_counter())
+        processor.append(time.process_time())
 
     backward = Accelerator.backward
 
@@ -48,6 +50,7 @@ def main() -> None:
     run(program)
     measured = {
         "seconds": seconds,
+        "processor": processor,
         "losses": [float(loss) for loss in losses],
         "peak_gb": peak_gb(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",

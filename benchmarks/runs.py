@@ -52,6 +52,7 @@ class Run:
     Args:
         result: The folder of the trained model or LoRA.
         step_seconds: Mean over the steps after the warm-up.
+        step_processor: The same of the processor's seconds, which other programs hardly change.
         whole_seconds: Of the process, from start to end.
         peak_gb: 10⁹ bytes.
         losses: Of each batch.
@@ -59,6 +60,7 @@ class Run:
 
     result: Path
     step_seconds: float
+    step_processor: float
     whole_seconds: float
     peak_gb: float
     losses: list[float]
@@ -159,10 +161,13 @@ def run(program: str, chosen: dict[str, Any], folder: Path, *, warmup: int, devi
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout[-1000:]}\n{done.stderr[-3000:]}")
     seen = json.loads(measured.read_text())
-    seconds = (seen["seconds"][steps - 1] - seen["seconds"][warmup - 1]) / (steps - warmup)
+    seconds, processor = (
+        (seen[name][steps - 1] - seen[name][warmup - 1]) / (steps - warmup)
+        for name in ("seconds", "processor")
+    )
     if (result / "model").is_dir():
         result = result / "model"
-    return Run(result, seconds, whole, seen["peak_gb"], seen["losses"])
+    return Run(result, seconds, processor, whole, seen["peak_gb"], seen["losses"])
 
 
 def as_flags(chosen: dict[str, Any]) -> list[str]:

@@ -105,9 +105,8 @@ def main() -> None:
                     print(title, seed, Path(program).name, rows[-1], flush=True)
             lines += compare(title, measured["sdlab"], measured[options.diffusers])
     print(f"\n{conditions('cpu')}\n")
-    print(
-        f"mini at {options.resolution} px, {options.steps} steps, batch {options.batch}, {options.seeds} seeds\n"
-    )
+    chosen = f"{options.steps} steps, batch {options.batch}, {options.seeds} seeds"
+    print(f"mini at {options.resolution} px, {chosen}\n")
     print("\n".join(f"| {' | '.join(line)} |" for line in lines))
 
 
