@@ -27,16 +27,35 @@ usage: sdlab COMMAND [OPTIONS]        sdlab COMMAND --help lists the options
 """
 # diffusers' flags that a pasted command may hold and that need no setting here.
 PASSED_OVER = {
-    "validation_prompt": "`sdlab generate` makes the images",
-    "validation_epochs": "`sdlab generate` makes the images",
-    "num_validation_images": "`sdlab generate` makes the images",
-    "resume_from_checkpoint": "a run always goes on from its last checkpoint",
-    "sample_batch_size": "the profile sets it",
     "center_crop": "`sdlab prepare` crops the photos",
-    "report_to": "the log is experiments/<name>/log.jsonl",
-    "logging_dir": "the log is experiments/<name>/log.jsonl",
+    "dataloader_num_workers": "the data is in memory",
     "enable_xformers_memory_efficient_attention": "torch's own attention saves as much memory",
-    "allow_tf32": "torch's own setting is kept",
+    "image_interpolation_mode": "`sdlab prepare` scales the photos",
+    "local_rank": "the launcher sets it",
+    "logging_dir": "the log is experiments/<name>/log.jsonl",
+    "pre_compute_text_embeddings": "a frozen text encoder's prompts are always encoded once",
+    "prior_generation_precision": "the machine decides it",
+    "report_to": "the log is experiments/<name>/log.jsonl",
+    "sample_batch_size": "the profile sets it",
+    "set_grads_to_none": "it is always so",
+}
+# diffusers' flags that mean something else here, with the way to have it.
+INSTEAD = {
+    "class_labels_conditioning": "Stable Diffusion 1.5 has no class labels.",
+    "hub_model_id": "Train, `sdlab export`, and upload the folder with the hub's own tool.",
+    "hub_token": "Train, `sdlab export`, and upload the folder with the hub's own tool.",
+    "num_train_epochs": "Give --max_train_steps: epochs × images / batch.",
+    "offset_noise": "Give --noise_offset 0.1, which is the same.",
+    "push_to_hub": "Train, `sdlab export`, and upload the folder with the hub's own tool.",
+    "revision": "Download that revision and give its folder as --pretrained_model_name_or_path.",
+    "scale_lr": "Give the --learning_rate that you want: rate × batch × accumulation.",
+    "skip_save_text_encoder": "A text encoder that isn't trained is saved too, so that the model is whole.",
+    "text_encoder_use_attention_mask": "Stable Diffusion 1.5's text encoder has none.",
+    "tokenizer_max_length": "Stable Diffusion 1.5 reads 77 tokens.",
+    "tokenizer_name": "The base model's own tokenizer is used.",
+    "validation_images": "It belongs to another architecture; --validation_prompt makes images.",
+    "validation_scheduler": "Validation images are made with the sampler of `sdlab generate`.",
+    "variant": "Give the folder of the variant as --pretrained_model_name_or_path.",
 }
 
 
@@ -128,7 +147,7 @@ def _parse_training(name: str, words: list[str]) -> Callable[[], None]:
         words = ["--name" if name.startswith("train") else "--prefix", *words]
     base = _value_of("pretrained_model_name_or_path", words) or "mini"
     root = _value_of("root", words) or "experiments"
-    defaults = commands.defaults(method, base, root)
+    defaults = commands.defaults(method, base, root, _value_of("profile", words) or "auto")
     function = commands.TRAINING[name]
     command = commands.with_hyperparameters(function, defaults)
     bound, strange = _tyro(command, name, words)
@@ -164,6 +183,8 @@ def _refuse(strange: list[str], name: str, command: Callable[..., None], more: S
     if not word.startswith("-"):
         raise UsageError(f"`sdlab {name}` doesn't know what to do with {word!r}. See `sdlab {name} --help`.")
     flag = word.split("=")[0].lstrip("-").replace("-", "_")
+    if more and flag in INSTEAD:
+        raise UsageError(f"`sdlab {name}` has no option --{flag}. {INSTEAD[flag]}")
     known = [*inspect.signature(command).parameters, *more]
     near = difflib.get_close_matches(flag, known, 1, 0.5)
     hint = f"Did you mean --{near[0]}? " if near else ""

@@ -93,6 +93,8 @@ def train(
     hyperparameters: DreamBooth | LoRA,
     name: str | None = None,
     output_dir: Path | None = None,
+    profile: str = "auto",
+    resume_from_checkpoint: str = "latest",
     root: Path = Path("experiments"),
 ) -> None:
     """Train one experiment; one that was killed goes on, a finished one is kept.
@@ -101,6 +103,8 @@ def train(
         hyperparameters: The flags of diffusers' scripts.
         name: The experiment's name; None takes one made from the method, rank and learning rate.
         output_dir: diffusers' way to say it: the experiment's folder.
+        profile: Where defaults come from: mini, sd15, sd15-16gb, sd15-8gb; auto takes what fits the machine.
+        resume_from_checkpoint: Where one that was begun goes on: latest, or a checkpoint such as step_000100.
         root: Folder of the experiments.
     """
     from sdlab.sweep import experiment_name
@@ -112,7 +116,12 @@ def train(
         )
     if output_dir:
         name, root = output_dir.name, output_dir.parent
-    experiment = run(name or experiment_name(hyperparameters), hyperparameters, root=root)
+    experiment = run(
+        name or experiment_name(hyperparameters),
+        hyperparameters,
+        root=root,
+        resume_from_checkpoint=resume_from_checkpoint,
+    )
     if experiment.status == "stopped":
         raise KeyboardInterrupt(f"{experiment.name} was interrupted; the same command goes on from there")
     print(f"{experiment.status}: {experiment.path}. Images of it: sdlab generate base {experiment.name}")
@@ -124,6 +133,7 @@ def sweep(
     ranks: tuple[int, ...] = (),
     prior_loss_weights: tuple[float, ...] = (),
     prefix: str | None = None,
+    profile: str = "auto",
     root: Path = Path("experiments"),
 ) -> None:
     """Train an experiment for every combination of some values.
@@ -134,6 +144,7 @@ def sweep(
         ranks: Values of --rank to try (LoRA).
         prior_loss_weights: Values of --prior_loss_weight to try.
         prefix: Beginning of the names; None takes the method: lora_rank4_lr2e-4.
+        profile: Where defaults come from: mini, sd15, sd15-16gb, sd15-8gb; auto takes what fits the machine.
         root: Folder of the experiments.
     """
     from sdlab.sweep import sweep as run
@@ -145,6 +156,21 @@ def sweep(
         raise ValueError("a sweep needs values: --learning_rates 2e-5 2e-4, or --ranks 2 4 8.")
     done = run(hyperparameters, prefix=prefix, root=root, **grid)
     print(summary(done, root=root).text())
+
+
+def preflight(
+    hyperparameters: DreamBooth | LoRA, profile: str = "auto", root: Path = Path("experiments")
+) -> None:
+    """Try two steps of a training and throw them away: the time, memory and disk it will take.
+
+    Args:
+        hyperparameters: The flags of diffusers' scripts.
+        profile: Where defaults come from: mini, sd15, sd15-16gb, sd15-8gb; auto takes what fits the machine.
+        root: Folder of the experiments.
+    """
+    from sdlab.training import preflight as run
+
+    print(run(hyperparameters, root=root).text())
 
 
 def generate(
@@ -302,6 +328,8 @@ TRAINING: dict[str, Callable[..., None]] = {
     "train lora": train,
     "sweep dreambooth": sweep,
     "sweep lora": sweep,
+    "preflight dreambooth": preflight,
+    "preflight lora": preflight,
 }
 
 
@@ -321,11 +349,11 @@ def finished(root: Path) -> list[str]:
     return ["base", *(one.name for one in find(root) if one.status == "finished")]
 
 
-def defaults(method: str, base: str, root: str) -> DreamBooth | LoRA:
+def defaults(method: str, base: str, root: str, profile: str) -> DreamBooth | LoRA:
     """The hyperparameters of the base model's profile."""
     from sdlab.profiles import hyperparameters
 
-    return hyperparameters(method, base, root=root)
+    return hyperparameters(method, base, profile=profile, root=root)
 
 
 def with_hyperparameters(command: Callable[..., None], chosen: DreamBooth | LoRA) -> Callable[..., None]:

@@ -100,6 +100,17 @@ def dtype() -> torch.dtype:
     return chosen
 
 
+def free_memory() -> None:
+    """Gives back memory that nothing uses any more, on the GPU too."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def choose_device() -> tuple[str, str]:
     """Choose the device, and say why.
 

@@ -24,7 +24,14 @@ RESERVED = ("base", "report")  # folders of results/ that are no experiment
 # Where something lies may change; that it is the same is told by its fingerprint.
 _PLACES = ("pretrained_model_name_or_path", "instance_data_dir", "class_data_dir")
 # These change nothing about the trained weights.
-_HARMLESS = ("checkpointing_steps", "checkpoints_total_limit")
+_HARMLESS = (
+    "checkpointing_steps",
+    "checkpoints_total_limit",
+    "validation_prompt",
+    "num_validation_images",
+    "validation_steps",
+    "validation_epochs",
+)
 
 
 class Locked(RuntimeError):
@@ -118,6 +125,11 @@ class Experiment:
         """Where the checkpoints are."""
         return self.path / "checkpoints"
 
+    @property
+    def validation_folder(self) -> Path:
+        """Where the images are that were made while training."""
+        return self.path / "validation"
+
     def update(self, **values: Any) -> None:
         """Sets some entries of experiment.json.
 
@@ -147,7 +159,7 @@ class Experiment:
     ) -> None:
         ignored = _PLACES + _HARMLESS
         now = {name: value for name, value in new.as_dict().items() if name not in ignored}
-        before = record["hyperparameters"]
+        before = from_dict(record["hyperparameters"]).as_dict()
         now |= {
             name: value
             for name, value in fingerprints.items()

@@ -37,6 +37,9 @@ class Profile:
         use_8bit_adam: To save memory.
         gradient_checkpointing: To save memory.
         mixed_precision: To save memory and time.
+        allow_tf32: To save time.
+        num_held_out_images: For the validation loss.
+        validation_steps: Steps between two validations.
     """
 
     name: str
@@ -60,6 +63,9 @@ class Profile:
     use_8bit_adam: bool = False
     gradient_checkpointing: bool = False
     mixed_precision: str = "no"
+    allow_tf32: bool = False
+    num_held_out_images: int = 2
+    validation_steps: int = 100
 
 
 _SD15 = Profile(
@@ -74,6 +80,7 @@ _SD15 = Profile(
     lora_ranks=(4, 8, 2),
     num_inference_steps=30,
     images_per_batch=4,
+    allow_tf32=True,
 )
 
 PROFILES: dict[str, Profile] = {
@@ -91,6 +98,7 @@ PROFILES: dict[str, Profile] = {
         train_batch_size=4,  # a small model needs less noise in its gradient
         lr_scheduler="cosine",
         checkpointing_steps=100,
+        validation_steps=50,
         guidance_scale=2.0,
         images_per_batch=8,
     ),
@@ -109,19 +117,25 @@ PROFILES: dict[str, Profile] = {
 }
 
 
-def profile(base: str | Path = "mini", *, root: str | Path = "experiments") -> Profile:
+def profile(base: str | Path = "mini", *, name: str = "auto", root: str | Path = "experiments") -> Profile:
     """Chooses the profile for a base model on this machine.
 
     Args:
-        base: Anything that `basemodel.resolve` knows, or a profile's name.
+        base: Anything that `basemodel.resolve` knows.
+        name: A key of `PROFILES`, or `auto`.
         root: The folder of all experiments.
 
     Returns:
-        `mini` for the mini model and what was trained from it, else one of `sd15` by the GPU's memory.
+        The profile of that name; with `auto` `mini` for the mini model and what was trained from it, else one
+        of `sd15` by the GPU's memory.
 
     Raises:
-        ValueError: The base is unknown.
+        ValueError: The base or the name is unknown.
     """
+    if name != "auto":
+        if name not in PROFILES:
+            raise ValueError(unknown("profile", name, ["auto", *PROFILES]))
+        return PROFILES[name]
     if str(base) in PROFILES and base != "sd15":
         return PROFILES[str(base)]
     if resolve(base, root).root_name == "mini":
@@ -132,14 +146,23 @@ def profile(base: str | Path = "mini", *, root: str | Path = "experiments") -> P
     return PROFILES["sd15-16gb" if memory > 12 else "sd15-8gb"]
 
 
+_profile = profile  # `hyperparameters` has an argument of that name
+
+
 def hyperparameters(
-    method: str, base: str | Path = "mini", *, root: str | Path = "experiments", **overrides: Any
+    method: str,
+    base: str | Path = "mini",
+    *,
+    profile: str = "auto",
+    root: str | Path = "experiments",
+    **overrides: Any,
 ) -> DreamBooth | LoRA:
     """Gives a method's hyperparameters: the base's profile, then what you set.
 
     Args:
         method: `dreambooth` or `lora`.
         base: The base model, see `basemodel.resolve`.
+        profile: A key of `PROFILES`; `auto` takes what fits the base and this machine.
         root: The folder of all experiments.
         **overrides: Hyperparameters by name, such as `learning_rate=1e-4`.
 
@@ -151,7 +174,7 @@ def hyperparameters(
     """
     if method not in METHODS:
         raise ValueError(unknown("method", method, METHODS))
-    chosen = profile(base, root=root)
+    chosen = _profile(base, name=profile, root=root)
     names = {item.name for item in fields(METHODS[method])}
     values = {name: value for name, value in vars(chosen).items() if name in names}
     values |= {"pretrained_model_name_or_path": str(base)}

@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from sdlab import environment
 from sdlab.atomic import write_bytes, write_json
-from sdlab.basemodel import base_fingerprint, fuse, load_pipeline
+from sdlab.basemodel import base_fingerprint, fuse, load_pipeline, quiet
 from sdlab.methods import unknown
 from sdlab.profiles import profile
 
@@ -107,15 +107,33 @@ def ready_pipeline(
     Returns:
         The pipeline; float16 on a CUDA GPU, else float32.
     """
-    import diffusers
     import torch
 
     place = environment.device()
     dtype = torch.float16 if place.type == "cuda" else torch.float32
     pipeline = fuse(load_pipeline(base, root=root, dtype=dtype)).to(place)
-    if name := SAMPLERS[sampling.sampler]:
-        pipeline.scheduler = getattr(diffusers, name).from_config(pipeline.scheduler.config)
-    return pipeline
+    return with_sampler(pipeline, sampling.sampler)
+
+
+def with_sampler(pipeline: StableDiffusionPipeline, sampler: str) -> StableDiffusionPipeline:
+    """Gives a pipeline of the same parts with the sampler's scheduler.
+
+    Args:
+        pipeline: Its weights are shared, its scheduler stays as it is.
+        sampler: A key of `SAMPLERS`.
+
+    Returns:
+        Another pipeline, without progress bar.
+    """
+    import diffusers
+
+    parts = dict(pipeline.components)
+    if name := SAMPLERS[sampler]:
+        parts["scheduler"] = getattr(diffusers, name).from_config(pipeline.scheduler.config)
+    with quiet():
+        other = diffusers.StableDiffusionPipeline(**parts, requires_safety_checker=False)
+    other.set_progress_bar_config(disable=True)
+    return other
 
 
 def sample(

@@ -133,7 +133,7 @@ def test_attention_lora_of_sd15_has_the_known_number_of_weights() -> None:
                 cross_attention_dim=768, block_out_channels=(320, 640, 1280, 1280), attention_head_dim=8
             )
             unet.requires_grad_(False)
-            lora.add_adapter(unet, LoRA(rank=rank), lora.UNET_TARGETS, "unet")
+            lora.add_adapter(unet, LoRA(rank=rank), "unet")
         assert sum(weight.numel() for weight in unet.parameters() if weight.requires_grad) == expected
 
 
@@ -189,7 +189,7 @@ def test_an_interrupt_saves_and_the_next_call_goes_on(short: Short, workplace: P
     parts = Experiment("parts")
 
     def interrupt() -> None:  # as Ctrl-C does, or a notebook's stop button
-        while not parts.log():
+        while not any(row["step"] > 4 for row in parts.log()):
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGINT)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,15 +119,24 @@ def _differing(known: list[dict[str, Any]]) -> list[str]:
     ]
 
 
+_RECORDED: dict[str, tuple[str, Callable[[Any], str]]] = {
+    "steps/s": ("steps_per_second", lambda value: f"{value:.3g}"),
+    "time": ("seconds", lambda value: duration(value)),
+    "peak memory": ("peak_memory_gb", lambda value: f"{value:.2g} GB"),
+    "trained weights": ("trainable_parameters", lambda value: f"{value:,}"),
+    "share": ("trainable_share", lambda value: f"{100 * value:.3g} %"),
+    "size": ("size_mb", lambda value: f"{value:.3g} MB"),
+    "loss at the end": ("final_loss", lambda value: f"{value:.3f}"),
+    "held-out loss": ("final_validation_loss", lambda value: f"{value:.4f}"),
+}
+
+
 def _training_figures(experiment: Experiment) -> dict[str, str]:
     record = experiment.record
     figures = {
         "status": "" if record.get("status") == "finished" else experiment.status,
         "steps": str(record.get("steps", "")),
-        "time": duration(record["seconds"]) if "seconds" in record else "",
-        "trained weights": f"{record['trainable_parameters']:,}" if "trainable_parameters" in record else "",
-        "size": f"{record['size_mb']:.3g} MB" if "size_mb" in record else "",
-        "loss at the end": f"{record['final_loss']:.3f}" if "final_loss" in record else "",
+        **{name: text(record[key]) for name, (key, text) in _RECORDED.items() if record.get(key) is not None},
     }
     if experiment.status == "failed":
         figures["status"] = f"failed: {record.get('message', '')}"

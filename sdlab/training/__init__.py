@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sdlab import environment
 from sdlab.atomic import fingerprint
@@ -11,7 +14,10 @@ from sdlab.experiment import DreamBooth, Experiment, LoRA
 from sdlab.photos.captions import captions_fingerprint
 from sdlab.sampling import class_images, image_files
 
-__all__ = ["train"]
+if TYPE_CHECKING:
+    from sdlab.training.needs import Trial
+
+__all__ = ["preflight", "train"]
 
 
 def train(
@@ -19,6 +25,7 @@ def train(
     hyperparameters: DreamBooth | LoRA,
     *,
     root: str | Path = "experiments",
+    resume_from_checkpoint: str = "latest",
     progress: bool = True,
 ) -> Experiment:
     """Trains an experiment, or goes on with it where it stopped; a finished one is returned at once.
@@ -27,6 +34,8 @@ def train(
         name: The experiment's name; its folder is `<root>/<name>`.
         hyperparameters: `DreamBooth(...)` or `LoRA(...)`, or from `profiles.hyperparameters`.
         root: The folder of all experiments.
+        resume_from_checkpoint: Where an experiment that was begun goes on: `latest`, or a checkpoint's name
+            such as `step_000100`.
         progress: Say what is chosen and why, and show a progress bar.
 
     Returns:
@@ -36,6 +45,7 @@ def train(
         ValueError: The base is unknown, there are no images, or the experiment was begun with something else.
         Locked: Another process trains it.
         Diverged: The loss is no longer a number; the message says what to change.
+        NotEnoughMemory: It doesn't fit into memory; the message says what to change first.
         DiskFull: The disk is full.
 
     Source:
@@ -59,7 +69,7 @@ def train(
                 print(f"{name}: finished before, kept")
             return experiment
         experiment.update(status="running", base=base.root_name, message="")
-        _run(experiment, hyperparameters, images, progress)
+        _run(experiment, hyperparameters, images, progress, resume_from_checkpoint)
     return experiment
 
 
@@ -69,6 +79,38 @@ def _free_disk(experiment: Experiment) -> None:
         from sdlab.training.checkpoint import drop_optimizer_states
 
         drop_optimizer_states(experiment.checkpoints_folder)
+
+
+def preflight(
+    hyperparameters: DreamBooth | LoRA, *, root: str | Path = "experiments", progress: bool = True
+) -> Trial:
+    """Tries two steps of a training and throws them away: time, memory and disk that the run will take.
+
+    Args:
+        hyperparameters: Of the training.
+        root: The folder of all experiments, one of which may be the base.
+        progress: Say what is chosen and why.
+
+    Returns:
+        The figures.
+
+    Raises:
+        ValueError: The base is unknown, or there are no images.
+        NotEnoughMemory: It doesn't fit into memory; the message says what to change first.
+        OSError: It doesn't fit on the disk.
+    """
+    images = image_files(hyperparameters.instance_data_dir)
+    _check(hyperparameters, images)
+    from sdlab.training.loop import train_step
+    from sdlab.training.needs import try_steps
+    from sdlab.training.setup import set_up
+
+    some = images[: hyperparameters.train_batch_size]
+    sources = [some, some] if hyperparameters.with_prior_preservation else [some]  # class images: same size
+    experiment = Experiment("preflight", Path(root))
+    with _memory(hyperparameters):
+        training = set_up(experiment, hyperparameters, sources, print if progress else lambda text: None)
+        return try_steps(training, experiment.path, train_step)
 
 
 def _check(hyperparameters: DreamBooth | LoRA, images: list[Path]) -> None:
@@ -85,21 +127,53 @@ def _check(hyperparameters: DreamBooth | LoRA, images: list[Path]) -> None:
 
 
 def _run(
-    experiment: Experiment, hyperparameters: DreamBooth | LoRA, images: list[Path], progress: bool
+    experiment: Experiment,
+    hyperparameters: DreamBooth | LoRA,
+    images: list[Path],
+    progress: bool,
+    checkpoint_name: str,
 ) -> None:
     """Trains, and writes down how it ended."""
     try:
-        sources = [images]
+        from sdlab.training.validation import split
+
+        trained_on, held_out = split(images, hyperparameters)
+        sources = [trained_on]
         if hyperparameters.with_prior_preservation:
             sources.append(_class_files(experiment, hyperparameters, progress))
         from sdlab.training.loop import run
 
-        run(experiment, hyperparameters, sources, progress)
+        with _memory(hyperparameters):
+            run(
+                experiment,
+                hyperparameters,
+                sources,
+                progress,
+                held_out=held_out,
+                checkpoint_name=checkpoint_name,
+            )
     except KeyboardInterrupt:
         experiment.update(status="stopped", message="interrupted; train again to go on")
     except BaseException as error:
         experiment.update(status="failed", message=f"{type(error).__name__}: {error}")
         raise
+
+
+@contextmanager
+def _memory(hyperparameters: DreamBooth | LoRA) -> Iterator[None]:
+    """Turns "out of memory" into advice, and frees what the training held."""
+    from sdlab.training.needs import NotEnoughMemory, advice, is_out_of_memory
+
+    said = ""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        said = str(error).splitlines()[0]
+    if said:  # outside of the handler: the error's traceback would keep the tensors alive
+        environment.free_memory()
+        raise NotEnoughMemory(f"Memory ran out ({said}). {advice(hyperparameters)}")
 
 
 def _class_files(experiment: Experiment, hyperparameters: DreamBooth | LoRA, progress: bool) -> list[Path]:

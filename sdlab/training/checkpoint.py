@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from sdlab.atomic import file_sha256, write_folder, write_json
 
 WEIGHTS, OPTIMIZER, MANIFEST = "weights.safetensors", "optimizer.pt", "manifest.json"
+LATEST = "latest"
 
 
 def save(folder: Path, step: int, weights: Mapping[str, torch.Tensor], optimizer: dict[str, Any]) -> Path:
@@ -59,6 +61,34 @@ def latest(folder: Path) -> Path | None:
             return place
         warnings.warn(f"{place} is torn or changed; using the checkpoint before it.", stacklevel=2)
     return None
+
+
+def find(folder: Path, name: str = LATEST) -> Path | None:
+    """Finds the checkpoint to go on from.
+
+    Args:
+        folder: The experiment's `checkpoints/`.
+        name: `latest`, or one of them: `step_000100`, `checkpoint-100` as diffusers calls it, or `100`.
+
+    Returns:
+        The checkpoint's folder; None if it is to be the latest and there is none.
+
+    Raises:
+        ValueError: There is no such checkpoint, or it is torn.
+    """
+    if name == LATEST:
+        return latest(folder)
+    known = {int(place.name.removeprefix("step_")): place for place in steps(folder)}
+    digits = re.search(r"(\d+)/?$", name)
+    place = known.get(int(digits[1])) if digits else None
+    if place is None:
+        choices = ", ".join(place.name for place in known.values()) or "none yet"
+        raise ValueError(
+            f"resume_from_checkpoint must be 'latest' or one of the checkpoints ({choices}), got {name!r}."
+        )
+    if not _whole(place) or not (place / OPTIMIZER).is_file():
+        raise ValueError(f"{place} is torn or changed, so training can't go on from it. Take 'latest'.")
+    return place
 
 
 def load(place: Path, weights: Mapping[str, torch.Tensor]) -> tuple[int, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What a training step reads: cached latents, prompt embeddings, and randomness that the step alone decides.
+"""What a training step reads: latents, prompt embeddings, and randomness that the step alone decides.
 
 Order, noise, timesteps and the latents' sample of a step come from generators that are seeded with
 (seed, step, stream). There is no state to store: a run that is killed and continued draws what it would
@@ -13,11 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL
-from PIL import Image, ImageOps
 from transformers import CLIPTextModel, CLIPTokenizer
 
-_IMAGES_AT_ONCE = 8
+from sdlab.training.latents import Source, on_device
 
 
 def generator(seed: int, step: int, stream: str) -> torch.Generator:
@@ -55,73 +53,6 @@ def order(count: int, batch_size: int, step: int, seed: int, stream: str) -> lis
             int(torch.randperm(count, generator=generator(seed, epoch, f"order of {stream}"))[place])
         )
     return chosen
-
-
-@dataclass(frozen=True)
-class Latents:
-    """The VAE's distribution for each image, kept as mean and std and sampled anew in each step.
-
-    Args:
-        mean: (images, channels, height / 8, width / 8), scaled as the UNet reads it.
-        std: The same shape.
-    """
-
-    mean: torch.Tensor
-    std: torch.Tensor
-
-    def sample(self, indices: list[int], random: torch.Generator) -> torch.Tensor:
-        """Draws latents of some images.
-
-        Args:
-            indices: Which.
-            random: On the CPU.
-
-        Returns:
-            (len(indices), channels, height / 8, width / 8).
-        """
-        mean = self.mean[indices]
-        return mean + self.std[indices] * torch.randn(mean.shape, generator=random).to(mean.device)
-
-
-@torch.no_grad()
-def encode_images(
-    vae: AutoencoderKL, files: Sequence[Path], resolution: int, device: torch.device
-) -> Latents:
-    """Encodes images once, for the whole training.
-
-    Args:
-        vae: The base model's, in float32.
-        files: The images.
-        resolution: Side in pixels; other sizes are scaled and cropped to the middle.
-        device: Where to compute and keep.
-
-    Returns:
-        The latents.
-
-    Raises:
-        ValueError: An image can't be read.
-    """
-    vae.to(device)
-    means, stds = [], []
-    for start in range(0, len(files), _IMAGES_AT_ONCE):
-        pixels = torch.stack([_pixels(file, resolution) for file in files[start : start + _IMAGES_AT_ONCE]])
-        latents = vae.encode(pixels.to(device)).latent_dist  # pixels: (images, 3, height, width) in -1 … 1
-        means.append(latents.mean * vae.config.scaling_factor)
-        stds.append(latents.std * vae.config.scaling_factor)
-    vae.to("cpu")  # not needed again before the export
-    return Latents(torch.cat(means), torch.cat(stds))
-
-
-def _pixels(file: Path, resolution: int) -> torch.Tensor:
-    try:
-        with Image.open(file) as image:
-            square = ImageOps.fit(image.convert("RGB"), (resolution, resolution), Image.Resampling.LANCZOS)
-    except OSError as error:
-        raise ValueError(
-            f"{file} can't be read as an image ({error}). Delete it or put it there again."
-        ) from error
-    data = torch.frombuffer(bytearray(square.tobytes()), dtype=torch.uint8)
-    return data.view(resolution, resolution, 3).permute(2, 0, 1).float() / 127.5 - 1
 
 
 def tokenize(tokenizer: CLIPTokenizer, prompts: Sequence[str], device: torch.device) -> torch.Tensor:
@@ -163,8 +94,17 @@ class Prompts:
         trained: bool,
     ) -> None:
         self._text_encoder, self._input_ids, self._of_image = text_encoder, input_ids, of_image
-        with torch.no_grad():
-            self._cached = None if trained else text_encoder(input_ids)[0]
+        self._cached: torch.Tensor | None = None
+        if not trained:
+            self.freeze()
+
+    @torch.no_grad()
+    def freeze(self) -> None:
+        """Encodes all prompts once; the text encoder isn't trained any more."""
+        was_training = self._text_encoder.training
+        self._text_encoder.eval()  # without a LoRA's dropout
+        self._cached = self._text_encoder(self._input_ids)[0]
+        self._text_encoder.train(was_training)
 
     def embeddings(self, images: Sequence[Sequence[int]]) -> torch.Tensor:
         """Gives the embeddings for a batch.
@@ -223,7 +163,13 @@ class Batch:
 
 
 def draw_batch(
-    sources: Sequence[Latents], batch_size: int, step: int, seed: int, num_timesteps: int
+    sources: Sequence[Source],
+    batch_size: int,
+    step: int,
+    seed: int,
+    num_timesteps: int,
+    *,
+    noise_offset: float = 0.0,
 ) -> Batch:
     """Draws the batch of one step.
 
@@ -233,14 +179,17 @@ def draw_batch(
         step: Counted from 0; with gradient accumulation, batches are counted.
         seed: Of the experiment.
         num_timesteps: Of the noise schedule, 1000 for Stable Diffusion.
+        noise_offset: How much each channel's noise is shifted as a whole, times a random number.
 
     Returns:
         The batch, on the latents' device.
+
+    Source:
+        N. Guttenberg, "Diffusion with offset noise", 2023 (noise_offset).
     """
     names = ("instance", "class")[: len(sources)]
     images = [
-        order(len(source.mean), batch_size, step, seed, name)
-        for name, source in zip(names, sources, strict=True)
+        order(len(source), batch_size, step, seed, name) for name, source in zip(names, sources, strict=True)
     ]
     latents = torch.cat(
         [
@@ -249,5 +198,9 @@ def draw_batch(
         ]
     )
     noise = torch.randn(latents.shape, generator=generator(seed, step, "noise"))
+    if noise_offset:
+        shift = torch.randn(*latents.shape[:2], 1, 1, generator=generator(seed, step, "noise offset"))
+        noise = noise + noise_offset * shift
     timesteps = torch.randint(num_timesteps, (len(latents),), generator=generator(seed, step, "timesteps"))
-    return Batch(latents, noise.to(latents.device), timesteps.to(latents.device), images)
+    device = latents.device
+    return Batch(latents, on_device(noise, device), on_device(timesteps, device), images)

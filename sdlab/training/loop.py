@@ -8,20 +8,23 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from tqdm.auto import tqdm
 
 from sdlab.experiment import Experiment, Hyperparameters
-from sdlab.training import checkpoint
-from sdlab.training.data import draw_batch
+from sdlab.training import checkpoint, diagnosis
+from sdlab.training.data import draw_batch, generator
 from sdlab.training.loss import dreambooth_loss, noise_losses
 from sdlab.training.measure import describe_machine, describe_result, reset_peak_memory
+from sdlab.training.needs import Needs, check
 from sdlab.training.setup import Training, set_up
+from sdlab.training.validation import steps_between, validate
 
 _LOG_EVERY = 10  # steps; reading a loss waits for the GPU, so it isn't done in each step
+_SHOWN = ("loss", "validation_loss")  # behind the progress bar
 
 
 class Diverged(RuntimeError):
@@ -29,7 +32,13 @@ class Diverged(RuntimeError):
 
 
 def run(
-    experiment: Experiment, hyperparameters: Hyperparameters, files: Sequence[Sequence[Path]], progress: bool
+    experiment: Experiment,
+    hyperparameters: Hyperparameters,
+    files: Sequence[Sequence[Path]],
+    progress: bool,
+    *,
+    held_out: Sequence[Path] = (),
+    checkpoint_name: str = checkpoint.LATEST,
 ) -> None:
     """Trains from the newest checkpoint (or from the start) to the end, and exports.
 
@@ -38,9 +47,12 @@ def run(
         hyperparameters: Of the experiment.
         files: The instance images, and with prior preservation the class images.
         progress: Say what is chosen and why, and show a progress bar.
+        held_out: Instance images that aren't trained on.
+        checkpoint_name: Where to go on, see `checkpoint.find`.
 
     Raises:
         Diverged: The loss is no longer a number.
+        NotEnoughMemory: The training doesn't fit; said before its first step where that can be reckoned.
         DiskFull: The disk is full.
     """
 
@@ -49,12 +61,13 @@ def run(
             print(f"{experiment.name}: {text}")
 
     reset_peak_memory()
-    training = set_up(experiment, hyperparameters, files, say)
-    experiment.update(environment=describe_machine(training))
-    done = resume(training, experiment)
+    training = set_up(experiment, hyperparameters, files, say, held_out)
+    experiment.update(environment=describe_machine(training), held_out=[file.name for file in held_out])
+    needs = check(training, experiment.path)
+    done = resume(training, experiment, checkpoint_name)
     if done:
         say(f"going on after step {done}")
-    done = train_steps(training, experiment, done, progress)
+    done = train_steps(training, experiment, done, needs, progress)
     if done < hyperparameters.max_train_steps:
         experiment.update(
             status="stopped", steps=done, message=f"stopped after step {done}; train again to go on"
@@ -62,17 +75,20 @@ def run(
         say(f"stopped after step {done} of {hyperparameters.max_train_steps}; train it again to go on")
         return
     training.export(experiment)
-    experiment.update(status="finished", **describe_result(training, experiment))
+    found = diagnosis.diagnose(training, experiment.root)
+    say(found.diagnosis)
+    experiment.update(status="finished", **describe_result(training, experiment), **asdict(found))
     checkpoint.drop_optimizer_states(experiment.checkpoints_folder)
 
 
-def train_steps(training: Training, experiment: Experiment, done: int, progress: bool) -> int:
-    """Takes the steps that are left, with log and checkpoints.
+def train_steps(training: Training, experiment: Experiment, done: int, needs: Needs, progress: bool) -> int:
+    """Takes the steps that are left, with log, validations and checkpoints.
 
     Args:
         training: At step `done`.
-        experiment: Gets the log and the checkpoints.
+        experiment: Gets the log, the validation images and the checkpoints.
         done: Steps done before.
+        needs: What was reckoned before.
         progress: Show a progress bar.
 
     Returns:
@@ -81,20 +97,28 @@ def train_steps(training: Training, experiment: Experiment, done: int, progress:
     Raises:
         Diverged: The loss is no longer a number.
     """
-    total = training.hyperparameters.max_train_steps
+    chosen = training.hyperparameters
+    total = chosen.max_train_steps
+    between = steps_between(chosen, len(training.sources[0]))
     meter = _Meter(training, experiment)
     bar = tqdm(
         total=total, initial=done, desc=experiment.name, unit="step", disable=not progress, mininterval=0.5
     )
     with bar, _interrupts() as interrupted:
+        if done == 0 and (before := validate(training, experiment, 0)):
+            meter.write_row(0, before)
         while done < total:
             meter.add(train_step(training, done))
             done += 1
             bar.update()
             stop = interrupted.is_set()
-            save = done % training.hyperparameters.checkpointing_steps == 0 or stop
-            if done % _LOG_EVERY == 0 or done == total or save:
-                bar.set_postfix(loss=f"{meter.write_row(done)['loss']:.4f}")
+            save = done % chosen.checkpointing_steps == 0 or stop
+            look = done % between == 0 or done == total
+            if done % _LOG_EVERY == 0 or look or save:
+                measured = meter.means(done)
+                measured |= validate(training, experiment, done) if look else {}
+                meter.write_row(done, measured)
+                bar.set_postfix({name: f"{measured[name]:.4f}" for name in _SHOWN if name in measured})
             if save:
                 save_checkpoint(training, experiment, done)
             if stop:
@@ -112,18 +136,22 @@ def train_step(training: Training, step: int) -> torch.Tensor:
     Returns:
         For the log, on the device: the loss, its parts, and the gradient's norm.
     """
-    accumulation = training.hyperparameters.gradient_accumulation_steps
+    chosen = training.hyperparameters
+    accumulation = chosen.gradient_accumulation_steps
+    if step == chosen.text_encoder_steps:
+        training.freeze_text_encoder()
     measured = []
-    for part in range(accumulation):
-        loss, parts = batch_loss(training, step * accumulation + part)
-        training.accelerator.backward(loss / accumulation)
-        measured.append(torch.cat([loss.detach()[None], parts]))
-    norm = training.accelerator.clip_grad_norm_(
-        training.weights.values(), training.hyperparameters.max_grad_norm
-    )
+    with _dropout(training, step):
+        for part in range(accumulation):
+            loss, parts = batch_loss(training, step * accumulation + part)
+            training.accelerator.backward(loss / accumulation)
+            measured.append(torch.cat([loss.detach()[None], parts]))
+    norm = training.accelerator.clip_grad_norm_(training.weights.values(), chosen.max_grad_norm)
     training.optimizer.step()
     training.lr_scheduler.step()
     training.optimizer.zero_grad(set_to_none=True)
+    if training.ema is not None:
+        training.ema.step(training.weights.values())
     return torch.cat([torch.stack(measured).mean(dim=0), norm.detach()[None]])
 
 
@@ -139,7 +167,8 @@ def batch_loss(training: Training, index: int) -> tuple[torch.Tensor, torch.Tens
     """
     chosen, schedule = training.hyperparameters, training.noise_scheduler
     size = chosen.train_batch_size
-    batch = draw_batch(training.sources, size, index, chosen.seed, schedule.config.num_train_timesteps)
+    number = schedule.config.num_train_timesteps
+    batch = draw_batch(training.sources, size, index, chosen.seed, number, noise_offset=chosen.noise_offset)
     noisy = schedule.add_noise(
         batch.latents, batch.noise, batch.timesteps
     )  # (batch, channels, height, width)
@@ -152,19 +181,23 @@ def batch_loss(training: Training, index: int) -> tuple[torch.Tensor, torch.Tens
     return dreambooth_loss(losses, chosen.prior_loss_weight if chosen.with_prior_preservation else None)
 
 
-def resume(training: Training, experiment: Experiment) -> int:
-    """Loads the newest whole checkpoint.
+def resume(training: Training, experiment: Experiment, checkpoint_name: str = checkpoint.LATEST) -> int:
+    """Loads a checkpoint.
 
     Args:
         training: At step 0; its weights, optimizer and schedule are overwritten.
         experiment: Whose checkpoints and log.
+        checkpoint_name: Which, see `checkpoint.find`.
 
     Returns:
         Steps done; 0 without a checkpoint.
+
+    Raises:
+        ValueError: There is no such checkpoint.
     """
     folder = experiment.checkpoints_folder
     checkpoint.tidy(folder, keep=None)
-    place = checkpoint.latest(folder)
+    place = checkpoint.find(folder, checkpoint_name)
     done = 0
     if place is not None:
         done, states = checkpoint.load(place, training.weights)
@@ -172,7 +205,12 @@ def resume(training: Training, experiment: Experiment) -> int:
         training.lr_scheduler.load_state_dict(states["lr_scheduler"])
         if training.accelerator.scaler is not None:
             training.accelerator.scaler.load_state_dict(states["scaler"])
-    experiment.cut_log(done)
+        if training.ema is not None:
+            training.ema.load_state_dict(states["ema"])
+            training.ema.to(training.accelerator.device)
+        if done > (training.hyperparameters.text_encoder_steps or done):
+            training.freeze_text_encoder()
+    experiment.cut_log(done if place is not None else -1)
     return done
 
 
@@ -192,6 +230,7 @@ def save_checkpoint(training: Training, experiment: Experiment, done: int) -> No
         "optimizer": training.optimizer.state_dict(),
         "lr_scheduler": training.lr_scheduler.state_dict(),
         "scaler": scaler.state_dict() if scaler is not None else None,
+        "ema": training.ema.state_dict() if training.ema is not None else None,
     }
     checkpoint.save(experiment.checkpoints_folder, done, training.weights, states)
     checkpoint.tidy(experiment.checkpoints_folder, training.hyperparameters.checkpoints_total_limit)
@@ -210,17 +249,25 @@ class _Meter:
     def add(self, measured: torch.Tensor) -> None:
         self._measured.append(measured)
 
-    def write_row(self, done: int) -> dict[str, Any]:
-        """The means since the last row; waits for the device."""
+    def means(self, done: int) -> dict[str, float]:
+        """The means since they were asked for last; waits for the device."""
         means = torch.stack(self._measured).mean(dim=0).tolist()
         self._measured.clear()
-        row: dict[str, Any] = {"step": done, **dict(zip(self._names, means, strict=True))}
-        if not math.isfinite(row["loss"]) or not self._gradient_is_fine(row["grad_norm"]):
-            raise Diverged(_advice(row["loss"], done, self._training.hyperparameters))
-        row |= {"learning_rate": self._training.lr_scheduler.get_last_lr()[0]}
+        measured = dict(zip(self._names, means, strict=True))
+        if not math.isfinite(measured["loss"]) or not self._gradient_is_fine(measured["grad_norm"]):
+            raise Diverged(_advice(measured["loss"], done, self._training.hyperparameters))
+        return measured
+
+    def write_row(self, done: int, measured: dict[str, float]) -> None:
+        """Writes what was measured to the log, with the learning rate and the time."""
+        row = {"step": done, **measured, "learning_rate": self._learning_rate()}
         row |= {"seconds": round(time.perf_counter() - self._began, 3)}
         self._experiment.add_to_log(row)
-        return row
+
+    def _learning_rate(self) -> float:
+        """The schedule's; Prodigy's own estimate multiplies it."""
+        group = self._training.optimizer.param_groups[0]
+        return float(self._training.lr_scheduler.get_last_lr()[0] * group.get("d", 1))
 
     def _gradient_is_fine(self, norm: float) -> bool:
         """With fp16, accelerate's scaler skips the steps whose gradient overflowed."""
@@ -234,6 +281,18 @@ def _advice(loss: float, step: int, hyperparameters: Hyperparameters) -> str:
         advice += ", or take mixed_precision 'bf16' or 'no'"
     lost = f"The loss is {loss:g} by step {step} or its gradient is no number, so the weights are lost."
     return f"{lost} {advice}, under another name."
+
+
+@contextmanager
+def _dropout(training: Training, step: int) -> Iterator[None]:
+    """Gives dropout, which draws from torch's global generator, the random numbers of this step."""
+    chosen = training.hyperparameters
+    if not getattr(chosen, "lora_dropout", 0):
+        yield
+        return
+    with torch.random.fork_rng():
+        torch.manual_seed(generator(chosen.seed, step, "dropout").initial_seed())
+        yield
 
 
 @contextmanager

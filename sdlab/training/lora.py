@@ -1,4 +1,4 @@
-"""LoRA: the base stays as it is; low-rank additions to its attention layers are trained, by peft."""
+"""LoRA: the base stays as it is; low-rank additions to some of its layers are trained, by peft."""
 
 from __future__ import annotations
 
@@ -17,8 +17,18 @@ from sdlab.experiment import Experiment
 from sdlab.methods import LoRA
 from sdlab.training.data import generator
 
-UNET_TARGETS = ["to_k", "to_q", "to_v", "to_out.0"]
-TEXT_ENCODER_TARGETS = ["q_proj", "k_proj", "v_proj", "out_proj"]
+# Layers by the end of their names; those that one part hasn't are passed over.
+_UNET = {
+    "attention": ["to_k", "to_q", "to_v", "to_out.0"],
+    "ff": ["ff.net.0.proj", "ff.net.2"],
+    # what kohya's scripts call conv: the blocks' convolutions, with the 1×1 ones around attention
+    "conv": ["conv1", "conv2", "conv_shortcut", "conv", "time_emb_proj", "proj_in", "proj_out"],
+}
+_TEXT_ENCODER = {
+    "attention": ["q_proj", "k_proj", "v_proj", "out_proj"],
+    "ff": ["fc1", "fc2"],
+    "conv": [],
+}
 
 
 def prepare(pipeline: StableDiffusionPipeline, hyperparameters: LoRA, dtype: torch.dtype) -> None:
@@ -33,23 +43,29 @@ def prepare(pipeline: StableDiffusionPipeline, hyperparameters: LoRA, dtype: tor
         part.requires_grad_(False)
         with quiet():
             part.to(dtype)
-    add_adapter(pipeline.unet, hyperparameters, UNET_TARGETS, "unet")
+    add_adapter(pipeline.unet, hyperparameters, "unet")
     if hyperparameters.train_text_encoder:
-        add_adapter(pipeline.text_encoder, hyperparameters, TEXT_ENCODER_TARGETS, "text encoder")
+        add_adapter(pipeline.text_encoder, hyperparameters, "text encoder")
 
 
-def add_adapter(part: Any, hyperparameters: LoRA, targets: list[str], name: str) -> None:
+def add_adapter(part: Any, hyperparameters: LoRA, name: str) -> None:
     """Adds one model's adapter, initialised from the experiment's seed.
 
     Args:
         part: The UNet or the text encoder.
-        hyperparameters: Their rank, alpha and seed.
-        targets: Names of the layers that get an addition.
-        name: Of the part, so that two parts start differently.
+        hyperparameters: Rank, alpha, targets, seed …
+        name: `unet` or `text encoder`: whose layers, and so that the two start differently.
     """
     rank = hyperparameters.rank
-    alpha = rank if hyperparameters.lora_alpha is None else hyperparameters.lora_alpha
-    config = LoraConfig(r=rank, lora_alpha=alpha, init_lora_weights="gaussian", target_modules=targets)
+    layers = _UNET if name == "unet" else _TEXT_ENCODER
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=rank if hyperparameters.lora_alpha is None else hyperparameters.lora_alpha,
+        lora_dropout=hyperparameters.lora_dropout,
+        use_dora=hyperparameters.use_dora,
+        init_lora_weights="gaussian",
+        target_modules=[end for kind in hyperparameters.lora_targets.split("+") for end in layers[kind]],
+    )
     with torch.random.fork_rng(devices=[]):  # peft initialises from torch's global generator
         torch.manual_seed(generator(hyperparameters.seed, 0, f"lora of {name}").initial_seed())
         part.add_adapter(config)

@@ -69,7 +69,7 @@ def describe_result(training: Training, experiment: Experiment) -> dict[str, Any
         experiment: Exported.
 
     Returns:
-        Steps, seconds, speed, memory, trained weights and their share, size of the result, last loss.
+        Steps, seconds, speed, memory, trained weights and their share, size of the result, last losses.
     """
     parts = [training.pipeline.unet, training.pipeline.text_encoder]
     trained = sum(weight.numel() for weight in training.weights.values())
@@ -77,7 +77,8 @@ def describe_result(training: Training, experiment: Experiment) -> dict[str, Any
     log = experiment.log()
     steps, seconds = training.hyperparameters.max_train_steps, log[-1]["seconds"]
     files = [experiment.lora_file, *experiment.model_folder.rglob("*")]
-    last = log[-10:]
+    losses = [row["loss"] for row in log if "loss" in row][-10:]
+    validation = [row["validation_loss"] for row in log if "validation_loss" in row]
     return {
         "steps": steps,
         "seconds": seconds,
@@ -86,5 +87,7 @@ def describe_result(training: Training, experiment: Experiment) -> dict[str, Any
         "trainable_parameters": trained,
         "trainable_share": trained / total,
         "size_mb": round(sum(file.stat().st_size for file in files if file.is_file()) / 1e6, 3),
-        "final_loss": sum(row["loss"] for row in last) / len(last),
+        "final_loss": sum(losses) / len(losses),
+        "first_validation_loss": validation[0] if validation else None,
+        "final_validation_loss": validation[-1] if validation else None,
     }

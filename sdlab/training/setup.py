@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -13,14 +13,16 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from diffusers import DDPMScheduler, StableDiffusionPipeline
-from diffusers.optimization import get_scheduler
+from diffusers.training_utils import EMAModel
 
 from sdlab import environment
 from sdlab.basemodel import fuse, load_pipeline
 from sdlab.experiment import Experiment, Hyperparameters
 from sdlab.photos import read_captions
 from sdlab.training import dreambooth, lora
-from sdlab.training.data import Latents, Prompts, encode_images, prompts_of_images, tokenize
+from sdlab.training.data import Prompts, prompts_of_images, tokenize
+from sdlab.training.latents import CACHE, Encoded, Latents, Source, encode_images
+from sdlab.training.optimizer import make_lr_scheduler, make_optimizer
 
 RECIPES: dict[str, ModuleType] = {"dreambooth": dreambooth, "lora": lora}
 _DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -37,10 +39,12 @@ class Training:
         unet: The pipeline's, as accelerate wraps it.
         noise_scheduler: The noise schedule.
         sources: Latents of the instance images, and of the class images.
-        prompts: Their embeddings.
+        held_out: Latents of the instance images that aren't trained on.
+        prompts: The images' embeddings; the held-out ones come after the other instance images.
         weights: What is trained, by name.
         optimizer: Over these weights.
         lr_scheduler: Of the optimizer's learning rate.
+        ema: The weights' running mean, if it is asked for.
     """
 
     hyperparameters: Hyperparameters
@@ -48,11 +52,37 @@ class Training:
     pipeline: StableDiffusionPipeline
     unet: torch.nn.Module
     noise_scheduler: DDPMScheduler
-    sources: list[Latents]
+    sources: list[Source]
+    held_out: Latents | None
     prompts: Prompts
     weights: dict[str, torch.nn.Parameter]
     optimizer: Any
     lr_scheduler: Any
+    ema: EMAModel | None
+
+    @contextmanager
+    def evaluation(self) -> Iterator[None]:
+        """Has the weights as they will be saved, without dropout, while the block runs."""
+        parts = (self.pipeline.unet, self.pipeline.text_encoder)
+        for part in parts:
+            part.eval()
+        if self.ema is not None:
+            self.ema.store(self.weights.values())
+            self.ema.copy_to(self.weights.values())
+        try:
+            yield
+        finally:
+            if self.ema is not None:
+                self.ema.restore(self.weights.values())
+            for part in parts:
+                part.train()
+
+    def freeze_text_encoder(self) -> None:
+        """Stops training the text encoder and encodes the prompts for the last time."""
+        for name, weight in self.weights.items():
+            if name.startswith("text_encoder."):
+                weight.requires_grad_(False)
+        self.prompts.freeze()
 
     def export(self, experiment: Experiment) -> None:
         """Saves what was trained, in diffusers' format.
@@ -60,7 +90,9 @@ class Training:
         Args:
             experiment: Whose folder it goes to.
         """
-        RECIPES[experiment.record["method"]].export(self.pipeline, experiment)
+        if self.ema is not None:
+            self.ema.copy_to(self.weights.values())
+        RECIPES[self.hyperparameters.method].export(self.pipeline, experiment)
 
 
 def set_up(
@@ -68,6 +100,7 @@ def set_up(
     hyperparameters: Hyperparameters,
     files: Sequence[Sequence[Path]],
     say: Callable[[str], None],
+    held_out: Sequence[Path] = (),
 ) -> Training:
     """Loads the base model and the images and gets a training ready for its first step.
 
@@ -76,6 +109,7 @@ def set_up(
         hyperparameters: Of the experiment.
         files: The instance images, and with prior preservation the class images.
         say: Told what is chosen, and why.
+        held_out: Instance images that aren't trained on.
 
     Returns:
         The training, at step 0.
@@ -89,37 +123,70 @@ def set_up(
     say(f"device: {device.type}, because {environment.choose_device()[1]}")
     say(f"mixed precision: {accelerator.mixed_precision}, as asked for")
     pipeline = fuse(load_pipeline(hyperparameters.pretrained_model_name_or_path, root=experiment.root))
-    sources = [encode_images(pipeline.vae, group, hyperparameters.resolution, device) for group in files]
-    count = " + ".join(str(len(group)) for group in files)
-    say(f"latents: encoded once for {count} images, sampled anew in each step")
+    sources = _sources(pipeline, hyperparameters, files, device, say)
+    held = encode_images(pipeline.vae, held_out, hyperparameters.resolution, device) if held_out else None
     RECIPES[hyperparameters.method].prepare(pipeline, hyperparameters, _DTYPES[accelerator.mixed_precision])
     for part in (pipeline.unet, pipeline.text_encoder):
         part.to(device).train()  # transformers computes activations twice only in this mode
     weights = _trained_weights(pipeline)
-    prompts = _prompts(pipeline, hyperparameters, files, device, say)
+    prompts = _prompts(pipeline, hyperparameters, [[*files[0], *held_out], *files[1:]], device, say)
+    _save_memory_and_time(pipeline, hyperparameters, device, say)
+    optimizer = make_optimizer(hyperparameters, weights, device, say)
+    lr_scheduler = make_lr_scheduler(hyperparameters, optimizer)
+    unet, optimizer = accelerator.prepare(pipeline.unet, optimizer)
+    return Training(
+        hyperparameters=hyperparameters,
+        accelerator=accelerator,
+        pipeline=pipeline,
+        unet=torch.compile(unet) if hyperparameters.torch_compile else unet,
+        noise_scheduler=DDPMScheduler.from_config(pipeline.scheduler.config),
+        sources=sources,
+        held_out=held,
+        prompts=prompts,
+        weights=weights,
+        optimizer=optimizer,
+        lr_scheduler=lr_scheduler,
+        ema=_running_mean(hyperparameters, weights),
+    )
+
+
+def _sources(
+    pipeline: StableDiffusionPipeline,
+    hyperparameters: Hyperparameters,
+    files: Sequence[Sequence[Path]],
+    device: torch.device,
+    say: Callable[[str], None],
+) -> list[Source]:
+    count = " + ".join(str(len(group)) for group in files)
+    side = hyperparameters.resolution
+    if not hyperparameters.cache_latents:
+        say(f"latents: {count} images are encoded anew in each step, since cache_latents is off")
+        return [Encoded(pipeline.vae.to(device), group, side) for group in files]
+    say(f"latents: encoded once for {count} images, sampled anew in each step; kept in {CACHE}")
+    return [encode_images(pipeline.vae, group, side, device) for group in files]
+
+
+def _save_memory_and_time(
+    pipeline: StableDiffusionPipeline,
+    hyperparameters: Hyperparameters,
+    device: torch.device,
+    say: Callable[[str], None],
+) -> None:
     if hyperparameters.gradient_checkpointing:
         pipeline.unet.enable_gradient_checkpointing()
         pipeline.text_encoder.gradient_checkpointing_enable({"use_reentrant": False})
-    optimizer = _optimizer(hyperparameters, list(weights.values()), device, say)
-    lr_scheduler = get_scheduler(
-        hyperparameters.lr_scheduler,
-        optimizer,
-        num_warmup_steps=hyperparameters.lr_warmup_steps,
-        num_training_steps=hyperparameters.max_train_steps,
-    )
-    unet, optimizer = accelerator.prepare(pipeline.unet, optimizer)
-    return Training(
-        hyperparameters,
-        accelerator,
-        pipeline,
-        unet,
-        DDPMScheduler.from_config(pipeline.scheduler.config),
-        sources,
-        prompts,
-        weights,
-        optimizer,
-        lr_scheduler,
-    )
+        say("gradient checkpointing: activations are computed twice to save memory")
+    if device.type == "cuda":
+        pipeline.unet.to(memory_format=torch.channels_last)  # the order that its convolutions want
+        torch.backends.cuda.matmul.allow_tf32 = hyperparameters.allow_tf32
+
+
+def _running_mean(
+    hyperparameters: Hyperparameters, weights: dict[str, torch.nn.Parameter]
+) -> EMAModel | None:
+    if not hyperparameters.use_ema:
+        return None
+    return EMAModel(weights.values(), decay=hyperparameters.ema_decay, foreach=True)
 
 
 def _trained_weights(pipeline: StableDiffusionPipeline) -> dict[str, torch.nn.Parameter]:
@@ -149,32 +216,3 @@ def _prompts(
     say("text encoder: trained" if trained else "text encoder: frozen, so the prompts are encoded once")
     input_ids = tokenize(pipeline.tokenizer, texts, device)
     return Prompts(pipeline.text_encoder, input_ids, of_image, trained=trained)
-
-
-def _optimizer(
-    hyperparameters: Hyperparameters,
-    weights: list[torch.nn.Parameter],
-    device: torch.device,
-    say: Callable[[str], None],
-) -> torch.optim.Optimizer:
-    options: dict[str, Any] = {
-        "lr": hyperparameters.learning_rate,
-        "betas": (hyperparameters.adam_beta1, hyperparameters.adam_beta2),
-        "weight_decay": hyperparameters.adam_weight_decay,
-        "eps": hyperparameters.adam_epsilon,
-    }
-    if hyperparameters.use_8bit_adam:
-        try:
-            from bitsandbytes.optim import AdamW8bit
-
-            optimizer: torch.optim.Optimizer = AdamW8bit(weights, **options)
-        except Exception as error:  # its binary parts fail in many ways: not installed, wrong CUDA, no GPU
-            message = (
-                f"bitsandbytes can't be used ({error}), so AdamW runs with 32-bit states instead of 8-bit."
-            )
-            warnings.warn(f"{message} It needs more memory and is otherwise the same.", stacklevel=2)
-        else:
-            say("optimizer: AdamW of bitsandbytes with 8-bit states")
-            return optimizer
-    say("optimizer: torch's AdamW")
-    return torch.optim.AdamW(weights, **options, fused=device.type in ("cpu", "cuda"))
