@@ -151,12 +151,14 @@ def run(program: str, chosen: dict[str, Any], folder: Path, *, warmup: int, devi
         command += ["sdlab", str(result.parent), result.name, json.dumps(chosen)]
     else:
         result = folder / "output"
-        script = Path(program) / "examples" / "dreambooth" / SCRIPTS[chosen["method"]]
+        script = Path(program).resolve() / "examples" / "dreambooth" / SCRIPTS[chosen["method"]]
         command += [str(script), f"--output_dir={result}", *as_flags(chosen)]
     variables = {"ACCELERATE_DYNAMO_BACKEND": "inductor" if dynamo else "no", "HF_HUB_OFFLINE": "1"}
     variables |= {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}
     began = time.perf_counter()
-    done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True)
+    done = subprocess.run(  # in a folder of its own, so that sdlab finds no latents from the run before
+        command, env=os.environ | variables, cwd=folder, capture_output=True, text=True
+    )
     whole = time.perf_counter() - began
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout[-1000:]}\n{done.stderr[-3000:]}")

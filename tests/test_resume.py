@@ -34,7 +34,7 @@ SEED, KILLS = 31, 50
 STEPS, INTERVAL = 5, 2
 METHODS = ("dreambooth", "lora")
 # Where a kill shall fall: anywhere, or just after these files of the experiment appeared.
-PHASES = ("", "", "", "checkpoints/.step_*.partial", ".*.partial/*")
+PHASES = ("", "", "", "checkpoints/.step_*.partial", ".*.partial/*", "validation/*")
 THEIR_OWN = ("experiment.json", "log.jsonl")  # times, and the experiment's name
 
 
@@ -100,7 +100,10 @@ def test_fifty_random_kills_change_nothing(short: Short, workplace: Path) -> Non
     draw, seconds = random.Random(SEED), {}
 
     def chosen(method: str, classes: str) -> DreamBooth | LoRA:
-        return short(method, max_train_steps=STEPS, checkpointing_steps=INTERVAL, class_data_dir=classes)
+        validation = {"validation_steps": 3, "num_held_out_images": 1, "num_validation_images": 1}
+        validation |= {"validation_prompt": "a photo of sks woman face" if method == "lora" else None}
+        steps = {"max_train_steps": STEPS, "checkpointing_steps": INTERVAL}
+        return short(method, class_data_dir=classes, **steps, **validation)
 
     for method in METHODS:
         run_whole(method, chosen(method, "class"))
@@ -184,31 +187,29 @@ def small_disk(workplace: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
-def test_a_full_disk_leaves_the_checkpoints_whole(
+def test_a_disk_that_fills_up_leaves_the_checkpoints_whole(
     short: Short, small_disk: Path, worker: ProcessPoolExecutor
 ) -> None:
     print(f"seed {SEED}")
     draw = random.Random(SEED)
     chosen = short("lora", max_train_steps=STEPS, checkpointing_steps=INTERVAL)
     run_whole("whole", chosen)
-    experiment = killed_after(2, "full", chosen)
-    ballast, failures = small_disk / "ballast", 0
-    for free in [
-        *(4096 * pages for pages in range(6)),
-        *(draw.randrange(30_000, 1_000_000) for _ in range(4)),
-    ]:
-        fill(ballast, free)
-        error = worker.submit(train, experiment.name, chosen, progress=False).exception()
-        assert error is None or (isinstance(error, DiskFull) and "Make room" in str(error))
-        failures += error is not None
-        ballast.unlink()
-        assert not list(experiment.path.rglob("*.partial"))
-        if experiment.status == "finished":
-            break
-        assert kept_steps(experiment) >= 2
+    expected, failures = contents(Experiment("whole").path), 0
+    for free in [0, 4096, 8192, *(draw.randrange(10_000, 900_000) for _ in range(5))]:
+        experiment = Experiment("full")
+        training = worker.submit(train, experiment.name, chosen, progress=False)
+        while not (training.done() or any(experiment.path.glob("checkpoints/step_*"))):
+            time.sleep(0.001)
+        fill(small_disk / "ballast", free)
+        if error := training.exception():
+            assert isinstance(error, DiskFull) and "are free. Make room and run again" in str(error)
+            assert kept_steps(experiment) >= INTERVAL and not list(experiment.path.rglob("*.partial"))
+            failures += 1
+        (small_disk / "ballast").unlink()
+        worker.submit(train, experiment.name, chosen, progress=False).result()
+        assert contents(experiment.path) == expected
+        shutil.rmtree(experiment.path)
     assert failures >= 3
-    worker.submit(train, experiment.name, chosen, progress=False).result()
-    assert contents(experiment.path) == contents(Experiment("whole").path)
 
 
 def fill(ballast: Path, free: int) -> None:
