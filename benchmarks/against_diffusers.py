@@ -90,7 +90,7 @@ def measure(
             shutil.rmtree(folder / program, ignore_errors=True)
             source = options.diffusers if program == "diffusers" else "sdlab"
             chosen = settings(task, **changes)
-            ways = {"warmup": options.warmup, "device": options.device, "dynamo": compiled}
+            ways = {"warmup": options.warmup, "device": options.device, "compiled": compiled}
             done.append(run(source, chosen, folder / program, **ways))
             print(f"  {program} {repeat + 1}: {done[-1].step_seconds:.4f} s a step", flush=True)
     return {

@@ -122,7 +122,9 @@ def settings(task: Task, method: str, **changes: Any) -> dict[str, Any]:
     return {"method": method, **flags, **changes}
 
 
-def run(program: str, chosen: dict[str, Any], folder: Path, *, warmup: int, device: str, dynamo: bool) -> Run:
+def run(
+    program: str, chosen: dict[str, Any], folder: Path, *, warmup: int, device: str, compiled: bool = False
+) -> Run:
     """Trains once.
 
     Args:
@@ -131,7 +133,7 @@ def run(program: str, chosen: dict[str, Any], folder: Path, *, warmup: int, devi
         folder: For the result; must not be there.
         warmup: Steps that aren't timed.
         device: `cpu` or `cuda`.
-        dynamo: Compile the UNet with torch's inductor; accelerate does it for both programs.
+        compiled: With torch's inductor: sdlab by its `torch_compile`, diffusers' script by accelerate.
 
     Returns:
         What it took and gave.
@@ -140,20 +142,13 @@ def run(program: str, chosen: dict[str, Any], folder: Path, *, warmup: int, devi
         RuntimeError: The program failed; the message holds the end of what it printed.
     """
     folder.mkdir(parents=True)
-    if classes := chosen.get(
-        "class_data_dir"
-    ):  # sdlab leaves its lock there, diffusers' script reads all files
+    if classes := chosen.get("class_data_dir"):  # sdlab leaves a lock there, diffusers reads all files
         chosen = chosen | {"class_data_dir": str(shutil.copytree(classes, folder / "classes"))}
     steps, measured = chosen["max_train_steps"], folder / "measured.json"
-    command = [sys.executable, str(PROBE), str(measured), str(warmup), str(steps)]
-    if program == "sdlab":
-        result = folder / "experiments" / "run"
-        command += ["sdlab", str(result.parent), result.name, json.dumps(chosen)]
-    else:
-        result = folder / "output"
-        script = Path(program).resolve() / "examples" / "dreambooth" / SCRIPTS[chosen["method"]]
-        command += [str(script), f"--output_dir={result}", *as_flags(chosen)]
-    variables = {"ACCELERATE_DYNAMO_BACKEND": "inductor" if dynamo else "no", "HF_HUB_OFFLINE": "1"}
+    words, result = words_and_result(program, chosen, folder, compiled)
+    command = [sys.executable, str(PROBE), str(measured), str(warmup), str(steps), *words]
+    by_accelerate = compiled and program != "sdlab"
+    variables = {"ACCELERATE_DYNAMO_BACKEND": "inductor" if by_accelerate else "no", "HF_HUB_OFFLINE": "1"}
     variables |= {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}
     began = time.perf_counter()
     done = subprocess.run(  # in a folder of its own, so that sdlab finds no latents from the run before
@@ -170,6 +165,18 @@ def run(program: str, chosen: dict[str, Any], folder: Path, *, warmup: int, devi
     if (result / "model").is_dir():
         result = result / "model"
     return Run(result, seconds, processor, whole, seen["peak_gb"], seen["losses"])
+
+
+def words_and_result(
+    program: str, chosen: dict[str, Any], folder: Path, compiled: bool
+) -> tuple[list[str], Path]:
+    """The program as the probe reads it, and the folder of its result."""
+    if program == "sdlab":
+        result = folder / "experiments" / "run"
+        values = json.dumps(chosen | {"torch_compile": compiled})
+        return ["sdlab", str(result.parent), result.name, values], result
+    script = Path(program).resolve() / "examples" / "dreambooth" / SCRIPTS[chosen["method"]]
+    return [str(script), f"--output_dir={folder / 'output'}", *as_flags(chosen)], folder / "output"
 
 
 def as_flags(chosen: dict[str, Any]) -> list[str]:

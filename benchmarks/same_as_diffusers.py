@@ -99,9 +99,7 @@ def main() -> None:
                 for number, (program, rows) in enumerate(measured.items()):
                     place = Path(name) / f"{title}, {number}, {seed}"
                     chosen = settings(task, **changes | more)
-                    rows.append(
-                        measures(task, run(program, chosen, place, warmup=1, device="cpu", dynamo=False))
-                    )
+                    rows.append(measures(task, run(program, chosen, place, warmup=1, device="cpu")))
                     print(title, seed, Path(program).name, rows[-1], flush=True)
             lines += compare(title, measured["sdlab"], measured[options.diffusers])
     print(f"\n{conditions('cpu')}\n")

@@ -104,7 +104,7 @@ def measure(
     shutil.rmtree(folder, ignore_errors=True)
     chosen = settings(task, **changes, max_train_steps=steps)
     warmup = 1 if device == "cpu" else steps // 4
-    done = run("sdlab", chosen, folder, warmup=warmup, device=device, dynamo=compiled)
+    done = run("sdlab", chosen, folder, warmup=warmup, device=device, compiled=compiled)
     experiment = done.result.parent if done.result.name == "model" else done.result
     weights = json.loads((experiment / "experiment.json").read_text())["trainable_parameters"]
     if (expected := LORA_WEIGHTS.get(changes.get("rank", 0), weights)) != weights:
@@ -124,7 +124,8 @@ def main() -> None:
     steps = options.steps or (2 if options.device == "cpu" else 40)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        task = make_task(save_random_model(options.folder or folder / "base"), folder, 512, classes=2)
+        base = save_random_model((options.folder or folder / "base").resolve())
+        task = make_task(base, folder, 512, classes=2)
         print(f"{conditions(options.device)}\n\nSD 1.5's shape at 512 px, batch 1, {steps} steps\n")
         print("| training | s per step | peak memory, GB | trainable weights | whole run, s |")
         print("|---|---|---|---|---|", flush=True)
