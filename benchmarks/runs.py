@@ -66,14 +66,14 @@ class Run:
     losses: list[float]
 
 
-def make_task(base: Path, folder: Path, resolution: int, classes: int = 16) -> Task:
+def make_task(base: Path, folder: Path, resolution: int, *, images: int = 16) -> Task:
     """Draws photos of one subject, prepares them, and holds every fourth one out.
 
     Args:
         base: A diffusers folder.
         folder: Where to put the images.
         resolution: Side of the images in pixels.
-        classes: How many class images, drawn portraits of other women.
+        images: How many instance images at most, and class images: drawn portraits of other women.
 
     Returns:
         The task.
@@ -84,10 +84,10 @@ def make_task(base: Path, folder: Path, resolution: int, classes: int = 16) -> T
     trained = [file for file in prepared if file not in held_out]
     (folder / "instance").mkdir(exist_ok=True)
     (folder / "classes").mkdir(exist_ok=True)
-    for file in trained:  # diffusers' script takes each file of the folder for an image
+    for file in trained[:images]:  # diffusers' script takes each file of the folder for an image
         shutil.copy(file, folder / "instance")
     women = (picture for seed in range(10_000) if (picture := world.sample(seed)).gender == "woman")
-    for number in range(classes):
+    for number in range(images):
         world.draw(next(women), resolution).save(folder / "classes" / f"{number:02d}.png")
     return Task(base, folder / "instance", folder / "classes", held_out, resolution)
 

@@ -125,7 +125,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         base = save_random_model((options.folder or folder / "base").resolve())
-        task = make_task(base, folder, 512, classes=2)
+        task = make_task(base, folder, 512, images=2)
         print(f"{conditions(options.device)}\n\nSD 1.5's shape at 512 px, batch 1, {steps} steps\n")
         print("| training | s per step | peak memory, GB | trainable weights | whole run, s |")
         print("|---|---|---|---|---|", flush=True)
