@@ -39,6 +39,7 @@ class BaseModel:
         kind: `folder`, `file` or `hub`.
         root_name: What it was trained from in the first place: `mini`, `sd15`, a folder …
         loras: LoRA files on top of it, in the order of their training.
+        lora_scale: How much of the last one is added.
     """
 
     name: str
@@ -46,6 +47,7 @@ class BaseModel:
     kind: str
     root_name: str
     loras: tuple[Path, ...] = ()
+    lora_scale: float = 1.0
 
 
 def resolve(base: str | Path, root: str | Path = "experiments") -> BaseModel:
@@ -53,7 +55,8 @@ def resolve(base: str | Path, root: str | Path = "experiments") -> BaseModel:
 
     Args:
         base: `mini`, `sd15`, an experiment's name or folder, a diffusers folder, a single-file checkpoint,
-            or a hub id `owner/name`.
+            or a hub id `owner/name`. `LORA@SCALE` adds so much of a LoRA experiment (1 is all of it), and
+            `MODEL+LORA` or `MODEL+LORA@SCALE` adds it to another model than it was trained on.
         root: The folder of all experiments.
 
     Returns:
@@ -76,6 +79,9 @@ def resolve(base: str | Path, root: str | Path = "experiments") -> BaseModel:
         return BaseModel(name, name, "file", name)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not path.parent.exists():
         return BaseModel(name, name, "hub", "sd15" if name == SD15 else name)
+    combined = re.fullmatch(r"(?:(.+)\+)?([^+@]+)(?:@([^@]+))?", name)
+    if combined and (combined[1] or combined[3]):
+        return _combination(combined[1], combined[2], combined[3] or "1", root)
     choices = ["mini", "sd15", *(experiment.name for experiment in find(root))]
     raise ValueError(
         f"{unknown('base model', name, choices)} It may also be a hub id (owner/name), "
@@ -94,6 +100,21 @@ def _of_experiment(experiment: Experiment) -> BaseModel:
         return BaseModel(experiment.name, str(experiment.model_folder), "folder", record["base"])
     below = resolve(record["hyperparameters"]["pretrained_model_name_or_path"], experiment.root)
     return replace(below, name=experiment.name, loras=(*below.loras, experiment.lora_file))
+
+
+def _combination(model: str | None, lora: str, scale: str, root: str | Path) -> BaseModel:
+    """`MODEL+LORA@SCALE`; without a model, the LoRA's own base."""
+    experiment = Experiment.load(lora, root)
+    if experiment.record["method"] != "lora":
+        raise ValueError(f"Only a LoRA can be added at a scale, and {lora!r} is a DreamBooth. Name it alone.")
+    if not re.fullmatch(r"\d+(\.\d+)?", scale):
+        raise ValueError(f"A LoRA's scale must be a number from 0 on, got {scale!r}. Usual: 0 to 1.5.")
+    alone = _of_experiment(experiment)
+    if model is not None:
+        below = resolve(model, root)
+        alone = replace(below, loras=(*below.loras, experiment.lora_file))
+    name = f"{model}+{lora}" if model else lora
+    return replace(alone, name=f"{name}@{scale}", lora_scale=float(scale))
 
 
 def _root_of_folder(path: Path) -> str:
@@ -130,6 +151,8 @@ def load_pipeline(
         for lora in model.loras:
             fuse(pipeline)  # all but the last become part of the weights
             pipeline.load_lora_weights(lora.parent, weight_name=lora.name)
+        if model.lora_scale != 1:
+            pipeline.set_adapters(pipeline.get_active_adapters(), model.lora_scale)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -192,7 +215,7 @@ def base_fingerprint(base: str | Path, root: str | Path = "experiments") -> str:
         folder = local_folder(model)
         parts = [fingerprint(_files(folder), relative_to=folder)]
     parts += [fingerprint([lora]) for lora in model.loras]
-    return "+".join(parts)
+    return "+".join(parts) + (f"@{model.lora_scale:g}" if model.lora_scale != 1 else "")
 
 
 def _files(folder: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from sdlab.atomic import write_json
-from sdlab.basemodel import base_fingerprint
+from sdlab.basemodel import base_fingerprint, resolve
 from sdlab.experiment import Experiment
 from sdlab.profiles import profile
 from sdlab.prompts import PromptSet
@@ -96,7 +96,8 @@ def generate(
     Image n of each prompt has the seed `seed + n - 1` in every experiment, so tables compare like with like.
 
     Args:
-        experiments: Names of finished experiments; `base` is the base model itself.
+        experiments: Names of finished experiments; `base` is the base model itself, `LORA@0.7` so much of a
+            LoRA, `DREAMBOOTH+LORA@0.7` the same on another model.
         prompts: The prompt set, its subject filled in.
         images_per_prompt: Images for each prompt, at least 1.
         seed: Of each prompt's first image.
@@ -131,7 +132,7 @@ def generate(
     }
     jobs = []
     for name in dict.fromkeys(names):  # everything is checked before the first image is made
-        model = _base_of(names, base, root) if name == "base" else Experiment.load(name, root).path
+        model = _base_of(names, base, root) if name == "base" else _model(name, root)
         sampling = choose_sampling(model, root=root, **choices)
         folder = Path(results) / (name if name == "base" else Path(model).name)
         jobs.append((model, sampling, _plan(model, sampling, prompts, images_per_prompt, seed, folder, root)))
@@ -179,11 +180,22 @@ def _name(experiment: str | Experiment) -> str:
     return str(experiment.path) if isinstance(experiment, Experiment) else str(experiment)
 
 
+def _model(name: str, root: str | Path) -> str | Path:
+    """An experiment's folder, or the name of a combination such as `dreambooth+lora@0.7`."""
+    try:
+        return Experiment.load(name, root).path
+    except ValueError:
+        if "@" in name or "+" in name:
+            resolve(name, root)  # raises where a part of it is unknown
+            return name
+        raise
+
+
 def _base_of(names: list[str], base: str | Path | None, root: str | Path) -> str | Path:
     """What `base` stands for: as given, else what the experiments were trained from in the first place."""
     if base is not None:
         return base
-    bases = dict.fromkeys(Experiment.load(name, root).record["base"] for name in names if name != "base")
+    bases = dict.fromkeys(resolve(name, root).root_name for name in names if name != "base")
     if len(bases) > 1:
         raise ValueError(
             f"The experiments have several bases: {', '.join(bases)}. "

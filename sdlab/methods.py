@@ -243,7 +243,7 @@ class LoRA(Hyperparameters):
         lora_dropout: Share of the layer's input that B A doesn't see in a step.
         lora_targets: Which layers: `attention`, `attention+ff` (and the feed-forward layers behind it), or
             `attention+ff+conv` (and all convolutions of the UNet's blocks).
-        use_dora: Learn the length of each of W's rows by itself, apart from its direction.
+        use_dora: In the UNet, learn the length of each of W's rows by itself, apart from its direction.
 
     Source:
         Hu et al. 2021, "LoRA", arXiv:2106.09685; Liu et al. 2024, "DoRA", arXiv:2402.09353;

@@ -127,19 +127,30 @@ def test_the_homeworks_dreambooth_command_can_be_pasted(monkeypatch: pytest.Monk
         instance_data_dir="faces", class_data_dir="class", class_prompt="a photo of woman face",
         with_prior_preservation=True, num_class_images=500, resolution=512, learning_rate=2e-6,
         max_train_steps=800, checkpointing_steps=800, use_8bit_adam=True, train_text_encoder=True, seed=31,
+        num_held_out_images=2, validation_steps=50,  # the profile's
     )  # fmt: skip
     assert seen["hyperparameters"] == expected
 
 
 def test_the_homeworks_lora_command_can_be_pasted(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     chosen = taken(["train", "lora", "exp4", *HOMEWORK_B_LORA], monkeypatch)
     hyperparameters = chosen["hyperparameters"]
     assert isinstance(hyperparameters, LoRA)
     assert (hyperparameters.rank, hyperparameters.learning_rate, hyperparameters.seed) == (96, 1e-6, 31)
     assert chosen["name"] == "exp4"
-    assert "--validation_prompt is passed over" in capsys.readouterr().err
+    assert hyperparameters.validation_epochs == 50
+    assert (hyperparameters.validation_prompt or "").startswith("a photo of sks woman face in NYC")
+
+
+def test_flags_that_need_no_setting_are_passed_over_and_others_name_the_way(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taken(["train", "lora", "x", "--report_to=wandb", "--dataloader_num_workers", "2"], monkeypatch)
+    said = capsys.readouterr().err
+    assert "--report_to is passed over" in said and "--dataloader_num_workers is passed over" in said
+    assert "Give --noise_offset 0.1" in fails("train lora --offset_noise", 2, capsys)
 
 
 def test_the_profile_sets_what_is_not_given_and_says_so(

@@ -28,6 +28,16 @@ def test_rank_zero_is_refused_with_what_is_usual() -> None:
         ({"instance_prompt": " "}, "instance_prompt is empty"),
         ({"use_8bit_adam": "yes"}, "use_8bit_adam must be True or False"),
         ({"adam_beta2": 1.0}, "adam_beta2 must be at least 0 and below 1, got 1"),
+        ({"noise_offset": -0.1}, "noise_offset must be at least 0 and below 1, got -0.1"),
+        ({"optimizer": "adam"}, "Unknown optimizer: 'adam'. Did you mean 'adamw'"),
+        ({"optimizer": "prodigy"}, "got 2e-06. Give 1, which is usual"),
+        ({"optimizer": "adafactor", "use_8bit_adam": True}, "name two optimizers"),
+        ({"text_encoder_lr": 1e-6}, "text_encoder_lr is set, but the text encoder isn't trained"),
+        ({"text_encoder_steps": 10}, "text_encoder_steps is set, but the text encoder isn't trained"),
+        ({"lr_warmup_steps": 10}, "'constant' has no warm-up, got lr_warmup_steps=10"),
+        ({"lr_scheduler": "linear", "lr_warmup_steps": 800}, "must be below max_train_steps, got 800 of 800"),
+        ({"lr_scheduler": "piecewise_constant"}, "belong together"),
+        ({"lr_scheduler": "piecewise_constant", "lr_step_rules": "often"}, "must be like '1:100,0.1:300"),
     ],
 )
 def test_a_bad_value_is_named_with_its_rule(values: dict[str, Any], message: str) -> None:
@@ -39,7 +49,7 @@ def test_a_bad_value_is_named_with_its_rule(values: dict[str, Any], message: str
     "chosen",
     [
         DreamBooth(with_prior_preservation=True, class_prompt="a photo of woman face", prior_loss_weight=1.2),
-        LoRA(rank=96, lora_alpha=48.0, seed=31),
+        LoRA(rank=96, lora_alpha=48.0, seed=31, use_dora=True, lora_targets="attention+ff"),
     ],
 )
 def test_hyperparameters_survive_json(chosen: DreamBooth | LoRA) -> None:

@@ -219,7 +219,7 @@ def test_an_image_that_cannot_be_read_is_named(short: Short, workplace: Path) ->
     Path("broken").mkdir()
     Path("broken/photo.png").write_bytes(b"no picture")
     with pytest.raises(ValueError, match=r"broken.photo\.png can't be read as an image"):
-        train("exp1", short("lora", instance_data_dir="broken"), progress=False)
+        train("exp1", short("lora", instance_data_dir="broken", num_held_out_images=0), progress=False)
 
 
 def test_class_images_are_shared(short: Short, workplace: Path) -> None:

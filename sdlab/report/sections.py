@@ -193,6 +193,7 @@ def _experiments(
         figures=material.figures(with_base),
         curve=thumbnails.webp(curve, quality=85) if curve else b"",
         table=material.table(experiments, reference=reference),
+        points=tuple(f"{one.name}: {said}" for one in experiments if (said := one.record.get("diagnosis"))),
     )
 
 

@@ -65,7 +65,7 @@ def summary(
     """What differs between experiments, what their training took, and what was measured.
 
     Args:
-        experiments: names or experiments; "base" has measurements only.
+        experiments: names or experiments; "base" and combinations such as "lora@0.5" have measurements only.
         root: folder of the experiments.
         measurements: experiment to the name and value of each measurement; a value is a number, or a
             mean with the ends of its interval.
@@ -75,17 +75,19 @@ def summary(
 
     Taught in: notebooks/02
     """
-    found = [entry if isinstance(entry, Experiment) else _experiment(entry, root) for entry in experiments]
-    known = [hyperparameters_of(one.name, one.root) if one else {} for one in found]
+    found = {
+        entry.name if isinstance(entry, Experiment) else entry: entry
+        if isinstance(entry, Experiment)
+        else _experiment(entry, root)
+        for entry in experiments
+    }
+    known = [hyperparameters_of(one.name, one.root) if one else {} for one in found.values()]
     differing = _differing([values for values in known if values])
     measured = measurements or {}
-    names = dict.fromkeys(name for one in found for name in measured.get(one.name if one else BASE, {}))
+    names = dict.fromkeys(name for shown in found for name in measured.get(shown, {}))
     rows = []
-    for one, values in zip(found, known, strict=True):
-        row = {
-            "experiment": one.name if one else BASE,
-            "method": METHOD_NAMES.get(values.get("method", ""), ""),
-        }
+    for (shown, one), values in zip(found.items(), known, strict=True):
+        row = {"experiment": shown, "method": METHOD_NAMES.get(values.get("method", ""), "")}
         row |= {name: _short(values.get(name)) for name in differing}
         row |= _training_figures(one) if one else {}
         mine = measured.get(row["experiment"], {})
@@ -105,7 +107,7 @@ def measurement_text(value: Any) -> str:
 
 
 def _experiment(name: str, root: str | Path) -> Experiment | None:
-    return None if name == BASE else Experiment(name, Path(root))
+    return None if name == BASE or "@" in name else Experiment(name, Path(root))
 
 
 def _differing(known: list[dict[str, Any]]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -164,16 +165,15 @@ def _memory(hyperparameters: DreamBooth | LoRA) -> Iterator[None]:
     """Turns "out of memory" into advice, and frees what the training held."""
     from sdlab.training.needs import NotEnoughMemory, advice, is_out_of_memory
 
-    said = ""
     try:
         yield
     except Exception as error:
         if not is_out_of_memory(error):
             raise
         said = str(error).splitlines()[0]
-    if said:  # outside of the handler: the error's traceback would keep the tensors alive
+        traceback.clear_frames(error.__traceback__)  # they hold the tensors
         environment.free_memory()
-        raise NotEnoughMemory(f"Memory ran out ({said}). {advice(hyperparameters)}")
+        raise NotEnoughMemory(f"Memory ran out ({said}). {advice(hyperparameters)}") from None
 
 
 def _class_files(experiment: Experiment, hyperparameters: DreamBooth | LoRA, progress: bool) -> list[Path]:

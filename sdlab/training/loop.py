@@ -18,8 +18,8 @@ from sdlab.experiment import Experiment, Hyperparameters
 from sdlab.training import checkpoint, diagnosis
 from sdlab.training.data import draw_batch, generator
 from sdlab.training.loss import dreambooth_loss, noise_losses
-from sdlab.training.measure import describe_machine, describe_result, reset_peak_memory
-from sdlab.training.needs import Needs, check
+from sdlab.training.measure import describe_machine, describe_result, peak_memory_gb, reset_peak_memory
+from sdlab.training.needs import Needs, Trial, check, now
 from sdlab.training.setup import Training, set_up
 from sdlab.training.validation import steps_between, validate
 
@@ -75,7 +75,7 @@ def run(
         say(f"stopped after step {done} of {hyperparameters.max_train_steps}; train it again to go on")
         return
     training.export(experiment)
-    found = diagnosis.diagnose(training, experiment.root)
+    found = diagnosis.diagnose(training, experiment)
     say(found.diagnosis)
     experiment.update(status="finished", **describe_result(training, experiment), **asdict(found))
     checkpoint.drop_optimizer_states(experiment.checkpoints_folder)
@@ -101,6 +101,7 @@ def train_steps(training: Training, experiment: Experiment, done: int, needs: Ne
     total = chosen.max_train_steps
     between = steps_between(chosen, len(training.sources[0]))
     meter = _Meter(training, experiment)
+    first_steps: list[float] = []  # when they ended
     bar = tqdm(
         total=total, initial=done, desc=experiment.name, unit="step", disable=not progress, mininterval=0.5
     )
@@ -111,6 +112,12 @@ def train_steps(training: Training, experiment: Experiment, done: int, needs: Ne
             meter.add(train_step(training, done))
             done += 1
             bar.update()
+            if len(first_steps) < 2 and progress:
+                first_steps.append(now(training))
+                if len(first_steps) == 2:
+                    seconds = first_steps[1] - first_steps[0]
+                    trial = Trial(needs, seconds, peak_memory_gb(), total - done)
+                    bar.write(f"{experiment.name}: {trial.text()}")
             stop = interrupted.is_set()
             save = done % chosen.checkpointing_steps == 0 or stop
             look = done % between == 0 or done == total

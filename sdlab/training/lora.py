@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from diffusers import StableDiffusionPipeline
 from diffusers.training_utils import cast_training_params
-from diffusers.utils import convert_state_dict_to_diffusers
 from peft import LoraConfig, get_peft_model_state_dict
 
 from sdlab.atomic import write_folder
@@ -62,7 +61,8 @@ def add_adapter(part: Any, hyperparameters: LoRA, name: str) -> None:
         r=rank,
         lora_alpha=rank if hyperparameters.lora_alpha is None else hyperparameters.lora_alpha,
         lora_dropout=hyperparameters.lora_dropout,
-        use_dora=hyperparameters.use_dora,
+        # transformers 5.23 saves a DoRA of the text encoder and doesn't load it
+        use_dora=hyperparameters.use_dora and name == "unet",
         init_lora_weights="gaussian",
         target_modules=[end for kind in hyperparameters.lora_targets.split("+") for end in layers[kind]],
     )
@@ -85,7 +85,8 @@ def export(pipeline: StableDiffusionPipeline, experiment: Experiment) -> None:
     weights: dict[str, Any] = {}
     for name, part in (("unet", pipeline.unet), ("text_encoder", pipeline.text_encoder)):
         if config := getattr(part, "peft_config", None):
-            weights[f"{name}_lora_layers"] = convert_state_dict_to_diffusers(get_peft_model_state_dict(part))
+            # peft's names; diffusers' older ones know attention layers alone, and a mix of both isn't read
+            weights[f"{name}_lora_layers"] = get_peft_model_state_dict(part)
             weights[f"{name}_lora_adapter_metadata"] = config["default"].to_dict()
     with write_folder(experiment.path / "lora") as folder:
         StableDiffusionPipeline.save_lora_weights(folder, **weights)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from sdlab.training.setup import Training
 
 _STATE_BYTES = {"adamw": 8, "adamw8bit": 2, "prodigy": 16, "adafactor": 1}  # per trained weight
+# How the allocator and oneDNN, which computes on the CPU, say that there is none left.
+_CPU_WORDS = ("can't allocate memory", "could not create a primitive")
 _GB = 1e9
 
 
@@ -53,20 +55,20 @@ class Trial:
         needs: Reckoned before them.
         seconds_per_step: Of the second step; the first one warms up.
         peak_memory_gb: Of the GPU's memory, else of this process's.
-        max_train_steps: Of the whole run.
+        steps: That are to come.
     """
 
     needs: Needs
     seconds_per_step: float
     peak_memory_gb: float
-    max_train_steps: int
+    steps: int
 
     def text(self) -> str:
         """The figures as one line."""
-        minutes = self.seconds_per_step * self.max_train_steps / 60
-        took = f"{minutes:.0f} min" if minutes >= 1.5 else f"{60 * minutes:.0f} s"
+        minutes = self.seconds_per_step * self.steps / 60
+        takes = f"{minutes:.0f} min" if minutes >= 1.5 else f"{60 * minutes:.0f} s"
         return (
-            f"{self.seconds_per_step:.3g} s a step, {took} for {self.max_train_steps} steps; "
+            f"{self.seconds_per_step:.3g} s a step, {takes} for {self.steps} steps; "
             f"peak memory {self.peak_memory_gb:.2g} GB; "
             f"disk {self.needs.disk_gb:.2g} GB of {self.needs.disk_free_gb:.3g} GB free"
         )
@@ -147,14 +149,24 @@ def try_steps(training: Training, folder: Path, step: Callable[[Training, int], 
     """
     found = check(training, folder)
     reset_peak_memory()
-    seconds = 0.0
-    for index in range(2):
-        start = time.perf_counter()
-        step(training, index)
-        if training.accelerator.device.type == "cuda":
-            torch.cuda.synchronize()
-        seconds = time.perf_counter() - start
-    return Trial(found, seconds, peak_memory_gb(), training.hyperparameters.max_train_steps)
+    step(training, 0)
+    start = now(training)
+    step(training, 1)
+    return Trial(found, now(training) - start, peak_memory_gb(), training.hyperparameters.max_train_steps)
+
+
+def now(training: Training) -> float:
+    """The time after all that was started is computed.
+
+    Args:
+        training: For its device.
+
+    Returns:
+        Seconds, of `time.perf_counter`.
+    """
+    if training.accelerator.device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def advice(hyperparameters: Hyperparameters) -> str:
@@ -196,7 +208,7 @@ def is_out_of_memory(error: BaseException) -> bool:
         Whether it does.
     """
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+        isinstance(error, RuntimeError) and any(words in str(error) for words in _CPU_WORDS)
     )
 
 
