@@ -65,12 +65,21 @@ def train(
     with experiment.lock():
         experiment.begin(hyperparameters, fingerprints)
         if experiment.status == "finished":
+            _free_disk(experiment)
             if progress:
                 print(f"{name}: finished before, kept")
             return experiment
         experiment.update(status="running", base=base.root_name, message="")
         _run(experiment, hyperparameters, images, progress, resume_from_checkpoint)
     return experiment
+
+
+def _free_disk(experiment: Experiment) -> None:
+    """Drops what a run deletes last, for one that was killed just before."""
+    if any(experiment.checkpoints_folder.glob("*/optimizer.pt")):
+        from sdlab.training.checkpoint import drop_optimizer_states
+
+        drop_optimizer_states(experiment.checkpoints_folder)
 
 
 def preflight(

@@ -106,7 +106,11 @@ def encode_images(
     groups = [files[start : start + _IMAGES_AT_ONCE] for start in range(0, len(files), _IMAGES_AT_ONCE)]
     parts = [_encode(vae, group, resolution) for group in groups]
     vae.to("cpu")  # not needed again before the export
-    latents = Latents(torch.cat([part.mean for part in parts]), torch.cat([part.std for part in parts]))
+    # contiguous as when read from the cache: SD 1.5's VAE may give channels_last, which safetensors refuses
+    latents = Latents(
+        torch.cat([part.mean for part in parts]).contiguous(),
+        torch.cat([part.std for part in parts]).contiguous(),
+    )
     if place is not None:
         with suppress(OSError):  # without room for the cache, training goes on without it
             write_bytes(place, save({"mean": latents.mean.cpu(), "std": latents.std.cpu()}))
