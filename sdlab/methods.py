@@ -41,7 +41,8 @@ class Hyperparameters:
         gradient_accumulation_steps: Batches whose gradients are summed for one step.
         gradient_checkpointing: Save memory by computing activations twice.
         learning_rate: Of the optimizer, after warm-up.
-        lr_scheduler: One of diffusers' names, see `LR_SCHEDULERS`.
+        lr_scheduler: `constant`, `constant_with_warmup`, `linear`, `cosine`, `cosine_with_restarts`,
+            `polynomial` or `piecewise_constant`, as in diffusers.
         lr_warmup_steps: Steps until the learning rate is reached (`constant` has no warm-up).
         lr_num_cycles: Restarts of `cosine_with_restarts`.
         lr_power: Of `polynomial`.
@@ -50,7 +51,8 @@ class Hyperparameters:
         max_train_steps: Steps in all.
         checkpointing_steps: Steps between two checkpoints.
         checkpoints_total_limit: How many checkpoints to keep; None keeps all.
-        optimizer: One of `OPTIMIZERS`; Prodigy finds the learning rate by itself (give it 1).
+        optimizer: `adamw`, `adamw8bit`, `adafactor`, or `prodigy`, which finds the learning rate itself
+            (give it 1).
         use_8bit_adam: AdamW of bitsandbytes, whose state takes a quarter of the memory: diffusers' flag for
             the optimizer `adamw8bit`.
         adam_beta1: Decay of the gradient's running mean.

@@ -1,0 +1,68 @@
+"""The homeworks' scripts: the experiments they name, and commands that sdlab understands."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sdlab.cli import parse
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs bash")
+
+
+def commands(script: str, base: str, folder: Path) -> list[list[str]]:
+    """The `sdlab` commands of a script, written down by a program in sdlab's place."""
+    recorder = folder / "sdlab"
+    recorder.write_text(
+        f'#!/usr/bin/env bash\nprintf "%q " "$@" >> {folder}/commands\necho >> {folder}/commands\n'
+    )
+    recorder.chmod(0o755)
+    subprocess.run(
+        ["bash", EXAMPLES / script],
+        check=True,
+        env={"SDLAB": str(recorder), "BASE": base, "PATH": "/usr/bin:/bin"},
+    )
+    return [shlex.split(line) for line in (folder / "commands").read_text().splitlines()]
+
+
+# coursework.md names them, and the parameters.
+def test_homework_a_names_its_seven_experiments(tmp_path: Path) -> None:
+    found = commands("homework_a.sh", "sd15", tmp_path)
+    trained = {words[2]: words for words in found if words[0] == "train"}
+    rates = {f"dreambooth_lora_k4_lr_2e_{n}": f"--learning_rate=2e-{n}" for n in (6, 5, 4, 3)}
+    ranks = {f"dreambooth_lora_k{rank}_lr_2e_4": f"--rank={rank}" for rank in (8, 2)}
+    assert list(trained) == ["dreambooth_v1", *rates, *ranks]
+    assert all(flag in trained[name] for name, flag in {**rates, **ranks}.items())
+
+
+def test_homework_b_names_its_six_experiments(tmp_path: Path) -> None:
+    found = commands("homework_b.sh", "sd15", tmp_path)
+    flags = [
+        dict(word[2:].split("=", 1) for word in words if "=" in word)
+        for words in found
+        if words[0] == "train"
+    ]
+    dreambooths = [(one["output_dir"], one["prior_loss_weight"], one["learning_rate"]) for one in flags[:3]]
+    assert dreambooths == [
+        ("experiments/exp1.1", "1.0", "2e-6"),
+        ("experiments/exp2", "1.0", "1e-6"),
+        ("experiments/exp3", "1.2", "2e-6"),
+    ]
+    assert [(one["rank"], one["learning_rate"]) for one in flags[3:]] == [
+        ("32", "1e-6"),
+        ("64", "1e-6"),
+        ("96", "1e-6"),
+    ]
+    assert flags[0]["num_class_images"] == "500" and flags[3]["max_train_steps"] == "200"
+
+
+@pytest.mark.parametrize("script", ["homework_a.sh", "homework_b.sh"])
+def test_the_commands_are_understood(script: str, tmp_path: Path) -> None:
+    for words in commands(script, "mini", tmp_path):
+        if "--pretrained_model_name_or_path=experiments/exp1.1" not in words:  # it would have to be there
+            assert parse(words) is not None
