@@ -118,6 +118,15 @@ def test_a_lora_on_top_of_dreambooth_loads_in_plain_diffusers(dreambooth: Experi
     )
 
 
+def test_the_base_may_be_an_experiment_of_the_same_name_elsewhere(
+    dreambooth: Experiment, short: Short, tmp_path: Path
+) -> None:
+    chosen = short("lora", str(dreambooth.path), max_train_steps=1)
+    experiment = train(dreambooth.name, chosen, root=tmp_path / "loras", progress=False)
+    assert resolve(experiment.path).loras == (experiment.lora_file,)
+    assert resolve(experiment.path).source == str(dreambooth.model_folder)
+
+
 def noise_prediction(pipeline: StableDiffusionPipeline) -> torch.Tensor:
     sample = torch.linspace(-1, 1, pipeline.unet.config.in_channels * 64).view(1, -1, 8, 8)
     with torch.no_grad():

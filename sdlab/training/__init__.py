@@ -58,7 +58,7 @@ def train(
     if experiment.status != "finished":
         _check(hyperparameters, images)
     fingerprints = {
-        "base_fingerprint": base_fingerprint(base.name, root),
+        "base_fingerprint": base_fingerprint(hyperparameters.pretrained_model_name_or_path, root),
         "instance_images": fingerprint(images) if images else None,
         "captions": captions_fingerprint(hyperparameters.instance_data_dir),
     }

@@ -99,9 +99,10 @@ def sentence(
         return f"{found}: expect broken images; try a learning rate of {number(rate / 10)} or fewer steps."
     if held_out and (last := list(held_out.values())[-1]) > held_out[0] * ROSE:
         lowest = min(held_out, key=lambda step: held_out[step])
+        other = "a lower learning rate" if hyperparameters.with_prior_preservation else "prior preservation"
         return (
             f"{found}, but the loss of held-out photos rose from {held_out[0]:.3g} to {last:.3g}, lowest "
-            f"after step {lowest}: the photos are learned by heart; try fewer steps or prior preservation."
+            f"after step {lowest}: the photos are learned by heart; try fewer steps or {other}."
         )
     return f"{found}: in the usual range."
 
