@@ -110,9 +110,12 @@ def _along(
     values = [(x, y) for x, y in known if y is not None]
     if len(values) < 2:
         return ""
-    best = max(values, key=lambda pair: pair[1])
+    best = measurement_text(max(y for _, y in values))
+    highest_at = [x for x, y in values if measurement_text(y) == best]
+    if len(highest_at) == len(values):
+        return f"Over the {what} of the LoRA, {name} is {best} throughout."
     steps = ", ".join(f"{measurement_text(y)} at {x}" for x, y in values)
-    return f"Over the {what} of the LoRA, {name} is {steps}: highest at {best[0]}."
+    return f"Over the {what} of the LoRA, {name} is {steps}: highest at {' and '.join(highest_at)}."
 
 
 def _cost(experiments: Sequence[Experiment]) -> str:
