@@ -12,7 +12,7 @@ CLASS_DIR="${CLASS_DIR:-data/class_images/homework_b}"
 SDLAB="${SDLAB:-sdlab}"
 
 if [ "$MODEL_NAME" = mini ]; then
-  RESOLUTION=128 CLASS_IMAGES=64 RATE=2e-4 LOWER_RATE=1e-4 LORA_RATE=5e-3 # what does the same on mini
+  RESOLUTION=128 CLASS_IMAGES=64 RATE=1e-4 LOWER_RATE=5e-5 LORA_RATE=5e-4 # what suits mini
 else
   RESOLUTION=512 CLASS_IMAGES=500 RATE=2e-6 LOWER_RATE=1e-6 LORA_RATE=1e-6
 fi

@@ -42,7 +42,7 @@ KINDS = {
     "lora": ("lora", ANYWHERE, NOT_LOOKED_AT),
     "lora_looked_at": ("lora", (*ANYWHERE, "validation/*", "validation/*"), LOOKED_AT),
 }
-THEIR_OWN = ("experiment.json", "log.jsonl")  # times, and the experiment's name
+THEIR_OWN = ("experiment.json", "log.jsonl", "README.md")  # times, and the experiment's name
 
 
 def start(name: str, chosen: DreamBooth | LoRA) -> BaseProcess:
