@@ -1,0 +1,27 @@
+"""Scores: likeness to the photos, fidelity to the prompt, diversity, prior preservation, memorisation."""
+
+from sdlab.scores.comparison import Comparison
+from sdlab.scores.intervals import Interval, apart, interval
+from sdlab.scores.mini_world import TRAITS, mini_scores, scene_of
+from sdlab.scores.recommendation import Recommendation, recommend
+from sdlab.scores.scoring import score
+from sdlab.scores.sheets import drift_table, nearest_photos
+from sdlab.scores.tally import MEASURES, Scores, Tally
+
+__all__ = [
+    "MEASURES",
+    "TRAITS",
+    "Comparison",
+    "Interval",
+    "Recommendation",
+    "Scores",
+    "Tally",
+    "apart",
+    "drift_table",
+    "interval",
+    "mini_scores",
+    "nearest_photos",
+    "recommend",
+    "scene_of",
+    "score",
+]
