@@ -37,7 +37,7 @@ class Pair:
 
 
 class Comparison:
-    """Shows pairs of images without names and counts which is chosen; a notebook shows its buttons.
+    """Shows pairs of images without names and counts which is chosen; `widget` has the buttons.
 
     Args:
         experiments: At least two names that have images of the same prompts.
@@ -186,11 +186,6 @@ class Comparison:
             button.on_click(choose)
         show()
         return VBox([text, HBox(list(pictures.values())), HBox(list(buttons.values()))])
-
-    def _ipython_display_(self) -> None:
-        from IPython.display import display
-
-        display(self.widget())
 
 
 def _pairs(experiments: list[str], results: Path, seed: int) -> list[Pair]:

@@ -108,3 +108,19 @@ def nearest(images: np.ndarray, photos: np.ndarray) -> tuple[np.ndarray, np.ndar
     """
     cosines = unit(images) @ unit(photos).T
     return cosines.argmax(axis=1), cosines.max(axis=1)
+
+
+def nearest_other(photos: np.ndarray) -> np.ndarray:
+    """How similar each photo is to the nearest other photo: as near as an image may come without a copy.
+
+    Args:
+        photos: Features, (m, d), at least two.
+
+    Returns:
+        Cosines, (m,).
+    """
+    import numpy as np
+
+    cosines = unit(photos) @ unit(photos).T
+    np.fill_diagonal(cosines, -1)
+    return np.asarray(cosines.max(axis=1))

@@ -81,6 +81,12 @@ class _Settings:
     embedders: list[Embedder]
     rare_words: tuple[str, ...]
 
+    @property
+    def finest(self) -> Embedder | None:
+        """DINO, as the paper takes it for PRES; the first where there is none."""
+        by_name = {embedder.name: embedder for embedder in reversed(self.embedders)}
+        return by_name.get("DINO", self.embedders[0] if self.embedders else None)
+
 
 def experiment_of(name: str, root: str | Path = "experiments") -> Experiment | None:
     """Finds the experiment that a name of images speaks of.
@@ -153,14 +159,17 @@ def _settings(
         base = chosen[0].pretrained_model_name_or_path if chosen else "mini"
         embedders = embedders_for(resolve(base, root).root_name)
     rare = dict.fromkeys(word for one in chosen for word in rare_words(one.instance_prompt, one.class_prompt))
-    return _Settings(files, [*embedders, *([face] if face else []), pixels()], tuple(rare))
+    return _Settings(files, [*embedders, *([face] if face else [])], tuple(rare))
 
 
 def _tally(name: str, images: list[ImageRecord], settings: _Settings) -> Tally:
     """All measures of one experiment's images."""
-    with_rare = [bool(set(settings.rare_words) & set(_words(image.prompt))) for image in images]
-    ours = [image for image, rare in zip(images, with_rare, strict=True) if rare or not settings.rare_words]
-    others = [image for image in images if image not in ours]
+
+    def of_subject(image: ImageRecord) -> bool:
+        return not settings.rare_words or bool(set(settings.rare_words) & set(_words(image.prompt)))
+
+    ours = [image for image in images if of_subject(image)]
+    others = [image for image in images if not of_subject(image)]
     rows: list[dict[str, Any]] = [
         {"file": image.path.name, "prompt_name": image.prompt_name} for image in [*ours, *others]
     ]
@@ -179,7 +188,7 @@ def _tally(name: str, images: list[ImageRecord], settings: _Settings) -> Tally:
             if (some := [row for row in rows if row["prompt_name"] == prompt])
         },
         images=tuple(_without_gaps(row) for row in rows),
-        models=tuple(record(embedder) for embedder in settings.embedders),
+        models=tuple(record(embedder) for embedder in [*settings.embedders, pixels()]),
         photos={"folder": settings.photos[0].parent.as_posix(), "number": len(settings.photos)},
         rare_words=settings.rare_words,
     )
@@ -193,53 +202,36 @@ def _of_subject(images: list[ImageRecord], settings: _Settings) -> dict[str, Any
     columns: dict[str, Any] = {}
     for embedder in settings.embedders:
         seen, real = image_features(embedder, files), image_features(embedder, settings.photos)
-        if embedder.name == "pixels":
-            index, columns["nearest photo"] = measures.nearest(seen, real)
-            columns["nearest"] = [settings.photos[i].name for i in index]
-            continue
         columns[COLUMN.get(embedder.name, embedder.name)] = measures.likeness(seen, _valid(real))
         if embedder.name == "CLIP":
             prompts = [without(image.prompt, settings.rare_words) for image in images]
             columns["CLIP-T"] = measures.fidelity(seen, text_features(embedder, prompts))
-        if embedder is settings.embedders[_finest(settings.embedders)]:
+        if embedder is settings.finest:
             groups = np.array([image.prompt_name for image in images])
             columns["diversity"] = measures.diversity(seen, groups)
-    return columns
+    index, columns["nearest photo"] = measures.nearest(
+        image_features(pixels(), files), image_features(pixels(), settings.photos)
+    )
+    return columns | {"nearest": [settings.photos[i].name for i in index]}
 
 
-def _of_class(images: list[ImageRecord], settings: _Settings) -> np.ndarray | list[float]:
+def _of_class(images: list[ImageRecord], settings: _Settings) -> Sequence[float]:
     """Likeness of images without the rare word to the photos, by the finest embedder."""
-    if not images:
-        return []
-    embedder = settings.embedders[_finest(settings.embedders)]
-    seen = image_features(embedder, [image.path for image in images])
-    return measures.likeness(seen, _valid(image_features(embedder, settings.photos)))
-
-
-def _finest(embedders: Sequence[Embedder]) -> int:
-    """DINO, as the paper takes it for PRES; the first where there is none."""
-    names = [embedder.name for embedder in embedders]
-    return names.index("DINO") if "DINO" in names else 0
+    if not images or settings.finest is None:
+        return [float("nan")] * len(images)
+    seen = image_features(settings.finest, [image.path for image in images])
+    return list(measures.likeness(seen, _valid(image_features(settings.finest, settings.photos))))
 
 
 def _photos_tally(settings: _Settings) -> Tally:
     """The photos among themselves: what a perfect image could reach."""
-    columns = {}
-    for embedder in settings.embedders:
-        real = image_features(embedder, settings.photos)
-        if embedder.name == "pixels":
-            cosines = measures.unit(real) @ measures.unit(real).T
-            columns["nearest photo"] = (cosines - 2 * _diagonal(cosines)).max(axis=1)
-        else:
-            columns[COLUMN.get(embedder.name, embedder.name)] = measures.likeness_among(_valid(real))
+    columns = {
+        COLUMN.get(one.name, one.name): measures.likeness_among(_valid(image_features(one, settings.photos)))
+        for one in settings.embedders
+    }
+    columns["nearest photo"] = measures.nearest_other(image_features(pixels(), settings.photos))
     figures = {key: interval(list(values)) for key, values in columns.items()}
     return Tally(PHOTOS, figures, {}, photos={"number": len(settings.photos)})
-
-
-def _diagonal(square: np.ndarray) -> np.ndarray:
-    import numpy as np
-
-    return np.eye(len(square))
 
 
 def _valid(features: np.ndarray) -> np.ndarray:
