@@ -99,7 +99,7 @@ def test_plots_are_written_as_png_and_pdf(workplace: Path) -> None:
     axes = along(found, "learning_rate").axes[0]
     assert axes.get_xscale() == "log" and axes.get_xlabel() == "learning rate"
     assert len(heat_map(found).axes[0].texts) == 4
-    with pytest.raises(ValueError, match="must differ in 'prior_loss_weight'"):
+    with pytest.raises(ValueError, match="must differ in 'prior_loss_weight' alone"):
         along(found, "prior_loss_weight")
 
 

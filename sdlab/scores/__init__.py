@@ -6,7 +6,7 @@ from sdlab.scores.mini_world import TRAITS, mini_scores, scene_of
 from sdlab.scores.recommendation import Recommendation, recommend
 from sdlab.scores.scoring import score
 from sdlab.scores.sheets import drift_table, nearest_photos
-from sdlab.scores.tally import MEASURES, Scores, Tally
+from sdlab.scores.tally import MEASURES, Scores, Tally, load_scores
 
 __all__ = [
     "MEASURES",
@@ -19,6 +19,7 @@ __all__ = [
     "apart",
     "drift_table",
     "interval",
+    "load_scores",
     "mini_scores",
     "nearest_photos",
     "recommend",

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sdlab.generate import ImageRecord, load_images
-from sdlab.mini import world
 from sdlab.scores.intervals import Interval, interval
 
 TRAITS = ("skin", "hair_colour", "hair_style", "glasses")
@@ -48,13 +47,15 @@ def mini_scores(
 
 def scene_of(prompt: str) -> str | None:
     """The first scene of the mini world that a prompt names, or None."""
+    from sdlab.mini import world
+
     words = prompt.lower().replace(",", " ").split()
     return next((word for word in words if word in world.ATTRIBUTES["scene"]), None)
 
 
 def _read(images: list[ImageRecord], subject: str) -> dict[str, Interval]:
     from sdlab import thumbnails
-    from sdlab.mini import reader
+    from sdlab.mini import reader, world
 
     person = world.SUBJECTS[subject].person
     found = reader.probabilities([thumbnails.opened(image.path) for image in images])

@@ -12,12 +12,14 @@ from sdlab.atomic import write_bytes
 from sdlab.scores.intervals import Interval
 from sdlab.scores.scoring import experiment_of
 from sdlab.scores.tally import PHOTOS, Scores
+from sdlab.table.captions import METHOD_NAMES, hyperparameters_of, number, written
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MARKERS = "osD^vP*Xph<>"  # tell the experiments apart in black and white
+LINES = ("-", "--", "-.", (0, (1, 1)))
 INK, QUIET = "#1d1f24", "#676d78"
 
 
@@ -114,36 +116,59 @@ def along(
         root: The folder of all experiments.
 
     Returns:
-        The plot, one panel per measure.
+        The plot, one panel per measure; a line joins experiments that differ in the hyperparameter alone.
 
     Raises:
-        ValueError: Fewer than two experiments have the hyperparameter.
+        ValueError: No two experiments differ in the hyperparameter alone.
     """
     values = _values(scores, hyperparameter, root)
-    if len(set(values.values())) < 2:
-        raise ValueError(f"At least two experiments must differ in {hyperparameter!r}, got {list(values)}.")
-    names = sorted(values, key=lambda name: values[name])
+    lines = _lines(values, hyperparameter, root)
+    if not lines:
+        raise ValueError(
+            f"At least two experiments must differ in {hyperparameter!r} alone, got {[*values]}."
+        )
     chosen = list(measures or (scores.likeness, "CLIP-T"))
     figure, *panels = _figure(3.9 * len(chosen), 3.4, panels=len(chosen))
     for axes, measure in zip(panels, chosen, strict=True):
         known = scores.of(measure)
-        shown = [name for name in names if name in known]
-        middle = [known[name][0] for name in shown]
-        errors = _errors([known[name] for name in shown])
-        axes.errorbar(
-            [values[n] for n in shown], middle, yerr=errors, color=INK, marker="o", capsize=3, linewidth=1.2
-        )
+        for index, (label, members) in enumerate(lines.items()):
+            shown = [name for name in members if name in known]
+            axes.errorbar(
+                [values[n] for n in shown], [known[n][0] for n in shown],
+                yerr=_errors([known[n] for n in shown]), label=label or None, color=INK, capsize=3,
+                linewidth=1.2, marker=MARKERS[index % len(MARKERS)], linestyle=LINES[index % len(LINES)],
+            )  # fmt: skip
         if "base" in known:
             mean, low, high = known["base"]
             axes.axhspan(low, high, color="#dddddd", zorder=0)
             axes.axhline(mean, color=QUIET, linestyle=":", label="base model")
-            axes.legend(frameon=False, fontsize=8)
         axes.set_xscale("log", base=2 if hyperparameter == "rank" else 10)
         if hyperparameter == "rank":
-            axes.set_xticks([values[n] for n in shown], [f"{values[n]:g}" for n in shown])
+            ticks = sorted({values[name] for members in lines.values() for name in members})
+            axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.set_xlabel(hyperparameter.replace("_", " "))
         axes.set_ylabel(_axis(measure, scores))
+    panels[-1].legend(frameon=False, fontsize=8)
     return figure
+
+
+def _lines(values: Mapping[str, float], hyperparameter: str, root: str | Path) -> dict[str, list[str]]:
+    """Experiments that differ in one hyperparameter alone, in its order, under what else sets them apart."""
+    others = {name: hyperparameters_of(name, root) for name in values}
+    differing = [
+        key
+        for key in dict.fromkeys(key for one in others.values() for key in one)
+        if key != hyperparameter and len({str(one.get(key)) for one in others.values()}) > 1
+    ]
+    lines: dict[str, list[str]] = {}
+    for name in sorted(values, key=lambda name: values[name]):
+        mine = [
+            METHOD_NAMES[others[name][key]] if key == "method" else written(key, others[name][key])
+            for key in differing
+            if key in others[name]
+        ]
+        lines.setdefault(", ".join(mine).replace("_", " "), []).append(name)
+    return {label: names for label, names in lines.items() if len({values[name] for name in names}) > 1}
 
 
 def heat_map(
@@ -187,8 +212,8 @@ def heat_map(
         if np.isfinite(value):
             ink = "white" if value > middle else "black"
             axes.text(column, row, f"{value:.3f}", ha="center", va="center", color=ink, fontsize=9)
-    axes.set_xticks(range(len(columns)), [f"{value:g}" for value in columns])
-    axes.set_yticks(range(len(rows)), [f"{value:g}" for value in rows])
+    axes.set_xticks(range(len(columns)), [_tick(value) for value in columns])
+    axes.set_yticks(range(len(rows)), [_tick(value) for value in rows])
     axes.set_xlabel(across.replace("_", " "))
     axes.set_ylabel(down.replace("_", " "))
     axes.grid(False)
@@ -273,6 +298,10 @@ def _values(scores: Scores, hyperparameter: str, root: str | Path) -> dict[str, 
         if isinstance(value, int | float) and not isinstance(value, bool):
             found[name] = float(value)
     return found
+
+
+def _tick(value: float) -> str:
+    return number(int(value) if value.is_integer() else value)
 
 
 def _floor(grid: Any) -> float:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sdlab.atomic import fingerprint
 from sdlab.basemodel import resolve
 from sdlab.experiment import Experiment
 from sdlab.generate import ImageRecord, load_images
@@ -15,7 +16,7 @@ from sdlab.sampling import image_files
 from sdlab.scores import measures
 from sdlab.scores.embedders import Embedder, embedders_for, pixels
 from sdlab.scores.features import image_features, record, text_features
-from sdlab.scores.intervals import Interval, interval
+from sdlab.scores.intervals import interval
 from sdlab.scores.tally import MEASURES, PHOTOS, Scores, Tally
 
 if TYPE_CHECKING:
@@ -181,16 +182,19 @@ def _tally(name: str, images: list[ImageRecord], settings: _Settings) -> Tally:
         row["PRES"] = float(value)
     return Tally(
         experiment=name,
-        figures=_figures(rows),
+        figures={key: interval(found) for key, found in _values(rows).items()},
         prompts={
-            prompt: {key: figure[0] for key, figure in _figures(some).items()}
+            prompt: {
+                key: sum(found) / len(found)
+                for key, found in _values([row for row in rows if row["prompt_name"] == prompt]).items()
+            }
             for prompt in dict.fromkeys(image.prompt_name for image in images)
-            if (some := [row for row in rows if row["prompt_name"] == prompt])
         },
         images=tuple(_without_gaps(row) for row in rows),
         models=tuple(record(embedder) for embedder in [*settings.embedders, pixels()]),
         photos={"folder": settings.photos[0].parent.as_posix(), "number": len(settings.photos)},
         rare_words=settings.rare_words,
+        content=fingerprint([image.path for image in images]),
     )
 
 
@@ -241,17 +245,14 @@ def _valid(features: np.ndarray) -> np.ndarray:
     return features[~np.isnan(features).any(axis=1)]
 
 
-def _figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Interval]:
-    """Measure to mean and interval over the images that have it."""
-    import numpy as np
-
-    names = [*MEASURES, *(key for row in rows for key in row)]
-    figures = {}
-    for name in dict.fromkeys(names):
-        values = [row[name] for row in rows if isinstance(row.get(name), float) and np.isfinite(row[name])]
-        if values:
-            figures[name] = interval(values)
-    return figures
+def _values(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """Measure to the values of the images that have it, in the order of the tables."""
+    names = dict.fromkeys([*MEASURES, *(key for row in rows for key in row)])
+    found = {
+        name: [row[name] for row in rows if isinstance(row.get(name), float) and row[name] == row[name]]
+        for name in names
+    }
+    return {name: values for name, values in found.items() if values}
 
 
 def _without_gaps(row: Mapping[str, Any]) -> dict[str, Any]:

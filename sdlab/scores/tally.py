@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sdlab.atomic import write_json
+from sdlab.atomic import fingerprint, write_json
 from sdlab.scores.intervals import Interval
 from sdlab.table.figures import Figures, measurement_text
 
@@ -24,8 +24,8 @@ MEASURES = {
 }
 """What is measured, in the order of the tables."""
 
-HIGHER_IS_BETTER = ("CLIP-I", "DINO", "face", "CLIP-T", "diversity")
-LIKENESS = ("face", "DINO", "CLIP-I")  # the first of them that was measured ranks the experiments
+HIGHER_IS_BETTER = ("face", "DINO", "CLIP-I", "CLIP-T")
+LIKENESS = HIGHER_IS_BETTER[:3]  # the first of them that was measured ranks the experiments
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Tally:
         models: Name, source, revision and preprocessing of what measured.
         photos: Folder and number of the photos.
         rare_words: What was left out of the prompts for CLIP-T.
+        content: Fingerprint of the images.
     """
 
     experiment: str
@@ -49,6 +50,7 @@ class Tally:
     models: tuple[Mapping[str, Any], ...] = ()
     photos: Mapping[str, Any] | None = None
     rare_words: tuple[str, ...] = ()
+    content: str = ""
 
     def save(self, path: str | Path) -> Path:
         """Writes the tally as JSON.
@@ -131,12 +133,24 @@ class Scores:
         Returns:
             Experiment to measure to mean and interval.
         """
-        order = dict.fromkeys((self.likeness, *HIGHER_IS_BETTER))
         return {
-            name: {key: one.figures[key] for key in order if key in one.figures}
+            name: {key: one.figures[key] for key in HIGHER_IS_BETTER if key in one.figures}
             for name, one in self.tallies.items()
             if name != PHOTOS
         }
+
+    def note(self) -> str:
+        """Says how the measures of `measurements` were made.
+
+        Returns:
+            One or two sentences; empty where nothing was measured.
+        """
+        tally = next((self.tallies[name] for name in self.experiments), None)
+        if tally is None:
+            return ""
+        said = [f"{key}: {MEASURES[key]}." for key in HIGHER_IS_BETTER if key in tally.figures]
+        models = ", ".join(f"{one['name']} is {one['source']}" for one in tally.models if "revision" in one)
+        return " ".join([*said, f"{models}. In brackets: 95 % interval over the images, by the bootstrap."])
 
     def table(self) -> Figures:
         """Gives all measures as rows of figures.
@@ -158,6 +172,28 @@ class Scores:
 
     def __repr__(self) -> str:
         return self.table().text()
+
+
+def load_scores(experiments: Iterable[str], results: str | Path = "results") -> Scores:
+    """Reads the scores that were taken before.
+
+    Args:
+        experiments: Names; those whose images were never scored, or are others by now, are left out.
+        results: The folder of the images.
+
+    Returns:
+        The scores.
+    """
+    found = {}
+    for name in experiments:
+        path = Path(results) / name / "scores.json"
+        if not path.is_file():
+            continue
+        tally = Tally.load(path)
+        files = [path.parent / row["file"] for row in tally.images]
+        if all(file.is_file() for file in files) and fingerprint(files) == tally.content:
+            found[name] = tally
+    return Scores(found)
 
 
 def _text(figure: Interval) -> str:

@@ -143,7 +143,8 @@ def train_clip(
         learning_rate: peak.
     """
     torch.manual_seed(seed)
-    classes = {name: sorted({getattr(one, name) for one in drawn.described}) for name in TOLD}
+    known = [*drawn.described, *characters.described]
+    classes = {name: sorted({getattr(one, name) for one in known}) for name in TOLD}
     model = Seeing(new_clip(tokenizer), classes).to(machine.device)
     optimizer = torch.optim.AdamW(
         model.parameters(), learning_rate, betas=(0.9, 0.98), weight_decay=0.05, fused=True
