@@ -213,5 +213,12 @@ def test_the_interval_covers_the_mean_of_its_population_about_as_often_as_it_say
 def test_what_cannot_be_scored_is_said_with_what_to_do(experiment: Path) -> None:
     with pytest.raises(ValueError, match=r"has no images in results\. Make some: sdlab generate two"):
         score(["one", "two"], embedders=[])
-    with pytest.raises(ValueError, match="give photos="):
-        score("base")
+    other = experiment / "experiments/other"
+    other.mkdir()
+    record = json.loads((experiment / "experiments/one/experiment.json").read_text())
+    record["hyperparameters"]["instance_data_dir"] = "elsewhere"
+    (other / "experiment.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"one folder of photos to be compared with, got .*, elsewhere"):
+        score(["one", "other"], embedders=[])
+    with pytest.raises(ValueError, match="got none"):
+        score("base", root="nowhere")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdlab.atomic import fingerprint
 from sdlab.basemodel import resolve
-from sdlab.experiment import Experiment
+from sdlab.experiment import Experiment, find
 from sdlab.generate import ImageRecord, load_images
 from sdlab.sampling import image_files
 from sdlab.scores import measures
@@ -146,13 +146,15 @@ def _settings(
     face: Embedder | None,
 ) -> _Settings:
     known = [one for one in (experiment_of(name, root) for name in names) if one is not None]
-    if not known and photos is None:
+    chosen = [one.hyperparameters for one in known or find(root)]  # of `base` alone: what is there
+    folders = [Path(photos)] if photos is not None else [Path(one.instance_data_dir) for one in chosen]
+    if len(set(folders)) != 1:
+        places = ", ".join(sorted({folder.as_posix() for folder in folders})) or "none"
         raise ValueError(
-            f"None of {', '.join(names)} is an experiment in {root}, so the photos aren't known. "
-            "Name an experiment too, or give photos=..., the folder with the subject's photos."
+            f"The experiments must have one folder of photos to be compared with, got {places}. Score those "
+            "of one subject together, or say which photos: photos='data/instance_images'."
         )
-    chosen = [one.hyperparameters for one in known]
-    folder = Path(photos) if photos is not None else Path(chosen[0].instance_data_dir)
+    folder = folders[0]
     files = image_files(folder)
     if len(files) < 2:
         raise ValueError(f"{folder} must hold at least 2 photos to compare with, got {len(files)}.")
