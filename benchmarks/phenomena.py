@@ -8,7 +8,7 @@ The images are read by the mini world's own reader, see `sdlab.scores.mini_score
 - scene: share of images in which the reader finds the scene that the prompt asks for;
 - class likeness: the likeness of images of the class prompt, which should stay the base model's.
 
-And by the mini CLIP, see `sdlab.score`: CLIP-I, CLIP-T, diversity, and PRES, the likeness of the class's images.
+By the mini CLIP, see `sdlab.score`: CLIP-I, CLIP-T, diversity, and PRES, the likeness of the class's images.
 
 Figures are means over training seeds, each with the half width of the 95 % interval that those seeds give
 (Student's t). What is trained and sampled already is not done again.

@@ -9,9 +9,17 @@ import pytest
 from PIL import Image
 
 from sdlab.mini import world
-from sdlab.scores import Comparison, Scores, Tally, drift_table, nearest_photos, recommend
+from sdlab.prompts import PromptSet
+from sdlab.scores import (
+    Comparison,
+    Scores,
+    Tally,
+    drift_table,
+    nearest_photos,
+    prompts_without,
+    recommend,
+)
 from sdlab.scores.plots import along, heat_map, pareto, save, tradeoff
-from sdlab.scores.sheets import prompts_without
 
 Figure = tuple[float, float, float]
 
@@ -106,7 +114,7 @@ def test_plots_are_written_as_png_and_pdf(workplace: Path) -> None:
 def test_the_drift_table_pairs_prompts_with_and_without_the_rare_word(workplace: Path) -> None:
     trained(workplace / "experiments/one")
     prompts = {"street": "portrait of sks woman, on the street"}
-    bare = prompts_without(prompts, ["sks"])
+    bare = prompts_without(PromptSet(prompts)).prompts
     assert bare == {"street_class": "portrait of woman, on the street"}
     for name in ("base", "one"):
         images(workplace / f"results/{name}", prompts | bare | {"other": "a castle"})

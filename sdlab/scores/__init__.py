@@ -5,7 +5,7 @@ from sdlab.scores.intervals import Interval, apart, interval
 from sdlab.scores.mini_world import TRAITS, mini_scores, scene_of
 from sdlab.scores.recommendation import Recommendation, recommend
 from sdlab.scores.scoring import score
-from sdlab.scores.sheets import drift_table, nearest_photos
+from sdlab.scores.sheets import drift_table, nearest_photos, prompts_without
 from sdlab.scores.tally import MEASURES, Scores, Tally, load_scores
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "load_scores",
     "mini_scores",
     "nearest_photos",
+    "prompts_without",
     "recommend",
     "scene_of",
     "score",

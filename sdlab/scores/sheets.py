@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from sdlab.generate import load_images
+from sdlab.prompts import PromptSet
 from sdlab.scores.scoring import experiment_of, rare_words, without
 from sdlab.scores.tally import Tally
 from sdlab.table.captions import Heading, captions
@@ -82,7 +83,7 @@ def drift_table(
     if not pairs:
         raise ValueError(
             "No prompt has images both with and without the rare word. Generate both: "
-            "generate(names, prompts) and generate(names, prompts_without(prompts, ['sks']))."
+            "generate(names, prompts) and generate(names, prompts_without(prompts))."
         )
     columns = [name for pair in pairs.items() for name in pair]
     said = {image.prompt_name: image.prompt for name in names for image in load_images(name, results=results)}
@@ -94,18 +95,19 @@ def drift_table(
     )
 
 
-def prompts_without(prompts: Mapping[str, str], words: Iterable[str]) -> dict[str, str]:
+def prompts_without(prompts: PromptSet, words: Iterable[str] = ("sks",)) -> PromptSet:
     """Gives prompts without the rare word, named so that they can lie beside those with it.
 
     Args:
-        prompts: Name to prompt.
-        words: Such as `["sks"]`.
+        prompts: Their subject filled in.
+        words: The rare words.
 
     Returns:
-        `<name>_class` to the prompt without the words.
+        `<name>_class` to the prompt without the words, for `generate`.
     """
     words = list(words)
-    return {f"{name}_class": without(prompt, words) for name, prompt in prompts.items()}
+    bare = {f"{name}_class": without(prompt, words) for name, prompt in prompts.prompts.items()}
+    return PromptSet(bare, prompts.negative_prompt)
 
 
 def _pairs(names: list[str], root: str | Path, results: str | Path) -> dict[str, str]:
