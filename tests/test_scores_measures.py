@@ -24,7 +24,7 @@ from transformers import (
 from sdlab import mini
 from sdlab.mini import world
 from sdlab.scores import apart, interval, score
-from sdlab.scores.embedders import Embedder
+from sdlab.scores.embedders import Embedder, embedders_for
 from sdlab.scores.scoring import rare_words, without
 
 PROMPTS = ["portrait of sks woman, on the street", "sks woman in the desert"]
@@ -155,6 +155,14 @@ def test_all_measures_agree_with_loops_over_the_models(
     of_first = [row for row in scores["one"].images if row["file"] == "p1_img1.png"]
     assert of_first[0]["DINO"] == pytest.approx(mean_to_photos([(1, 1)], 1), abs=1e-5)
     assert scores.likeness == "DINO"
+    first_prompt = mean_to_photos([(1, 1), (1, 2)], 1)
+    assert scores.by_prompt().rows == (
+        {
+            "experiment": "one",
+            "p1": f"{first_prompt:.3f}",
+            "p2": f"{2 * expected['DINO'] - first_prompt:.3f}",
+        },
+    )
     recorded = json.loads((results / "scores.json").read_text())
     assert [model["name"] for model in recorded["models"]] == ["CLIP", "DINO", "pixels"]
     assert recorded["models"][0]["preprocessing"]["crop_size"] == {"height": 32, "width": 32}
@@ -222,3 +230,12 @@ def test_what_cannot_be_scored_is_said_with_what_to_do(experiment: Path) -> None
         score(["one", "other"], embedders=[])
     with pytest.raises(ValueError, match="got none"):
         score("base", root="nowhere")
+
+
+def test_a_model_that_cannot_be_downloaded_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    absent = Embedder("CLIP", "nobody/has-this-clip")
+    with pytest.raises(OSError, match=r"nobody/has-this-clip that measures CLIP isn't on this machine"):
+        absent.images([Image.new("RGB", (8, 8))])
+    assert [one.name for one in embedders_for("sd15")] == ["CLIP", "DINO"]
+    assert [one.name for one in embedders_for("mini")] == ["CLIP"]

@@ -167,6 +167,28 @@ class Scores:
             )
         )
 
+    def by_prompt(self, measure: str | None = None) -> Figures:
+        """Gives one measure of each prompt: which ones go wrong?
+
+        Args:
+            measure: A key of `MEASURES`; None takes likeness.
+
+        Returns:
+            One row per experiment, one column per prompt that has the measure.
+        """
+        wanted = measure or self.likeness
+        return Figures(
+            tuple(
+                {"experiment": name}
+                | {
+                    prompt: f"{figures[wanted]:.3f}"
+                    for prompt, figures in self.tallies[name].prompts.items()
+                    if wanted in figures
+                }
+                for name in self.experiments
+            )
+        )
+
     def _repr_html_(self) -> str:
         return self.table().html()
 
