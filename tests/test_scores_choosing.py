@@ -79,6 +79,10 @@ def test_what_intervals_cannot_tell_apart_is_said() -> None:
     assert "likeness can't be told apart from the base model's" in same.sentence
     none = recommend(scores(base=(0.3, 0.5), one=(0.6, 0.4), two=(0.7, 0.3)))
     assert none.name == "two" and "None follows the prompts" in none.sentence
+    drifted = scores(base=(0.3, 0.5), one=(0.6, 0.5))
+    drifted["base"].figures["PRES"] = (0.3, 0.2, 0.4)  # type: ignore[index]
+    drifted["one"].figures["PRES"] = (0.6, 0.5, 0.7)  # type: ignore[index]
+    assert "become like the subject: PRES 0.600" in recommend(drifted).sentence
     with pytest.raises(ValueError, match="at least one experiment"):
         recommend(scores(base=(0.3, 0.5)))
 
@@ -106,6 +110,8 @@ def test_plots_are_written_as_png_and_pdf(workplace: Path) -> None:
         assert pdf.read_bytes().startswith(b"%PDF") and Image.open(png).width > 400
     axes = along(found, "learning_rate").axes[0]
     assert axes.get_xscale() == "log" and axes.get_xlabel() == "learning rate"
+    legend = along(found, "learning_rate").axes[1].get_legend().get_texts()
+    assert [text.get_text() for text in legend] == ["base model", "rank 2", "rank 4"]
     assert len(heat_map(found).axes[0].texts) == 4
     with pytest.raises(ValueError, match="must differ in 'prior_loss_weight' alone"):
         along(found, "prior_loss_weight")

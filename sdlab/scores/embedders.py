@@ -150,11 +150,16 @@ def _loaded(embedder: Embedder) -> _Loaded:
         images=lambda pictures: _image_features(model, processor, pictures, clip),
         texts=lambda texts: _text_features(model, tokenizer, texts),
         record={
-            "source": Path(embedder.source).name if local else embedder.source,
+            "source": _named(embedder.source) if local else embedder.source,
             "revision": embedder.key.rsplit("_", 1)[1] if local else getattr(config, "_commit_hash", None),
             "preprocessing": _preprocessing(processor),
         },
     )
+
+
+def _named(folder: str) -> str:
+    """A folder without its place on this disk."""
+    return "sdlab's mini CLIP" if folder == mini_clip().source else Path(folder).name
 
 
 def _image_features(model: Any, processor: Any, pictures: Sequence[Image.Image], clip: bool) -> np.ndarray:

@@ -12,7 +12,7 @@ from sdlab.atomic import write_bytes
 from sdlab.scores.intervals import Interval
 from sdlab.scores.scoring import experiment_of
 from sdlab.scores.tally import PHOTOS, Scores
-from sdlab.table.captions import METHOD_NAMES, hyperparameters_of, number, written
+from sdlab.table.captions import METHOD_NAMES, NOT_SHOWN, hyperparameters_of, number, written
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MARKERS = "osD^vP*Xph<>"  # tell the experiments apart in black and white
 LINES = ("-", "--", "-.", (0, (1, 1)))
+_PLACES = NOT_SHOWN - {"method"}  # where files lie makes no other line
 INK, QUIET = "#1d1f24", "#676d78"
 
 
@@ -42,10 +43,10 @@ def save(figure: Figure, path: str | Path) -> list[Path]:
 
 
 def tradeoff(scores: Scores) -> Figure:
-    """Draws likeness against prompt fidelity: one point per experiment, its checkpoints joined by a line.
+    """Draws likeness against prompt fidelity: a point per experiment, its checkpoints joined by a line.
 
-    Names such as `lora@step50` and `lora@0.7` belong to `lora`. Points that no other beats in both measures
-    (the Pareto front) are filled, and a dashed line joins them.
+    Names such as `lora@step50` and `lora@0.7` belong to `lora`; a dotted line joins the scales. Points that
+    no other beats in both measures (the Pareto front) are filled, and a dashed line joins them.
 
     Args:
         scores: Of at least one experiment with CLIP-T.
@@ -64,17 +65,17 @@ def tradeoff(scores: Scores) -> Figure:
     front = pareto({name: (x[0], y[0]) for name, (x, y) in points.items()})
     for index, (group, members) in enumerate(_groups(points).items()):
         marker = MARKERS[index % len(MARKERS)]
-        if len(members) > 1:
-            line = [points[name] for name in members]
-            axes.plot([x[0] for x, _ in line], [y[0] for _, y in line], color=QUIET, linewidth=1, zorder=1)
+        for style, line in _courses(members):
+            x, y = ([points[name][axis][0] for name in line] for axis in (0, 1))
+            axes.plot(x, y, style, color=QUIET, linewidth=1, zorder=1)
         for name in members:
             fill = INK if name in front else "white"
             _point(axes, *points[name], marker=marker, fill=fill, label=group if name == members[-1] else "")
             if len(members) > 1 and name != group:
                 axes.annotate(name.split("@")[1], (points[name][0][0], points[name][1][0]), **_BESIDE)
     if len(front) > 1:
-        line = [points[name] for name in front]
-        axes.plot([x[0] for x, _ in line], [y[0] for _, y in line], "--", color=INK, linewidth=1, zorder=0)
+        x, y = ([points[name][axis][0] for name in front] for axis in (0, 1))
+        axes.plot(x, y, "--", color=INK, linewidth=1, zorder=0)
     _ceiling(axes, scores)
     axes.set_xlabel("prompt fidelity (CLIP-T)")
     axes.set_ylabel(f"likeness ({scores.likeness})")
@@ -154,21 +155,28 @@ def along(
 
 def _lines(values: Mapping[str, float], hyperparameter: str, root: str | Path) -> dict[str, list[str]]:
     """Experiments that differ in one hyperparameter alone, in its order, under what else sets them apart."""
-    others = {name: hyperparameters_of(name, root) for name in values}
+    others = {
+        name: {k: v for k, v in hyperparameters_of(name, root).items() if k not in (hyperparameter, *_PLACES)}
+        for name in sorted(values, key=lambda name: values[name])
+    }
+    alike: dict[str, list[str]] = {}
+    for name, mine in others.items():
+        alike.setdefault(str(mine), []).append(name)
+    lines = [names for names in alike.values() if len({values[name] for name in names}) > 1]
+    firsts = [others[names[0]] for names in lines]
     differing = [
         key
-        for key in dict.fromkeys(key for one in others.values() for key in one)
-        if key != hyperparameter and len({str(one.get(key)) for one in others.values()}) > 1
+        for key in dict.fromkeys(key for first in firsts for key in first)
+        if len({str(first.get(key)) for first in firsts}) > 1
     ]
-    lines: dict[str, list[str]] = {}
-    for name in sorted(values, key=lambda name: values[name]):
-        mine = [
-            METHOD_NAMES[others[name][key]] if key == "method" else written(key, others[name][key])
-            for key in differing
-            if key in others[name]
-        ]
-        lines.setdefault(", ".join(mine).replace("_", " "), []).append(name)
-    return {label: names for label, names in lines.items() if len({values[name] for name in names}) > 1}
+    return {
+        ", ".join(_said(key, first[key]) for key in differing if key in first): names
+        for first, names in zip(firsts, lines, strict=True)
+    }
+
+
+def _said(key: str, value: Any) -> str:
+    return METHOD_NAMES[value] if key == "method" else written(key, value).replace("_", " ")
 
 
 def heat_map(
@@ -248,6 +256,13 @@ def _groups(names: Mapping[str, Any]) -> dict[str, list[str]]:
     for name in names:
         groups.setdefault(name.split("@")[0], []).append(name)
     return {group: sorted(members, key=_place) for group, members in groups.items()}
+
+
+def _courses(members: list[str]) -> list[tuple[str, list[str]]]:
+    """An experiment's checkpoints up to itself, and its scales with itself as 1: line style and names."""
+    checkpoints = [name for name in members if "@step" in name or "@" not in name]
+    scales = [name for name in members if "@step" not in name]
+    return [(style, line) for style, line in (("-", checkpoints), (":", scales)) if len(line) > 1]
 
 
 def _place(name: str) -> float:

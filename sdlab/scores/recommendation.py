@@ -96,6 +96,11 @@ def _sentence(
         if not apart(likeness[best], likeness[BASE]):
             text += ", so its likeness can't be told apart from the base model's"
     text += "."
+    class_likeness = scores.of("PRES")
+    if BASE in class_likeness and best in class_likeness:
+        ours, before = class_likeness[best], class_likeness[BASE]
+        if ours[1] > before[2]:
+            text += f" Its class has become like the subject: PRES {_words(ours)}, base {_words(before)}."
     if not faithful:
         text += " None follows the prompts as well as the base model, so all were compared."
     elif dropped := [n for n in names if n not in faithful and likeness[n][0] > likeness[best][0]]:
