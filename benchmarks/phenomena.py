@@ -8,6 +8,8 @@ The images are read by the mini world's own reader, see `sdlab.scores.mini_score
 - scene: share of images in which the reader finds the scene that the prompt asks for;
 - class likeness: the likeness of images of the class prompt, which should stay the base model's.
 
+By the mini CLIP, see `sdlab.score`: CLIP-I, CLIP-T, diversity, and PRES, the likeness of the class's images.
+
 Figures are means over training seeds, each with the half width of the 95 % interval that those seeds give
 (Student's t). What is trained and sampled already is not done again.
 """
@@ -21,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from sdlab import HOMEWORK_A, PromptSet, generate, hyperparameters, prepare, profile, train
+from sdlab import HOMEWORK_A, PromptSet, generate, hyperparameters, prepare, profile, score, train
 from sdlab.mini import world
 from sdlab.scores import mini_scores
 
@@ -53,10 +55,12 @@ def measure(name: str, work: Path, images: int) -> dict[str, float]:
     generate([name], CLASS, images_per_prompt=4 * images, base="mini", progress=False, **places)
     scores = mini_scores([name], results=places["results"], prompt_names=PROMPTS.prompts)[name]
     classes = mini_scores([name], results=places["results"], prompt_names=CLASS.prompts)[name]
+    figures = score(name, photos=work / "instance_images", **places)[name].figures
     return {
         "likeness": scores["likeness to the subject"][0],
         "scene": scores["scene as in the prompt"][0],
         "class likeness": classes["likeness to the subject"][0],
+        **{key: figures[key][0] for key in ("CLIP-I", "CLIP-T", "diversity", "PRES")},
     }
 
 
@@ -80,7 +84,7 @@ def main() -> None:
     work = options.work
     raw = world.photograph("woman", work / "raw_images")[0].parent
     dataset = prepare(raw, work / "instance_images", profile("mini").resolution)
-    figures = {"base": [measure("base", work, options.images)]}
+    figures: dict[str, list[dict[str, float]]] = {"base": []}
     for seed in range(options.seeds):
         for name, changes in experiments().items():
             full = f"{name}_seed{seed}"
@@ -91,6 +95,7 @@ def main() -> None:
             train(full, chosen, root=work / "experiments", progress=False)
             figures.setdefault(name, []).append(measure(full, work, options.images))
             print(full, {key: round(value, 3) for key, value in figures[name][-1].items()}, flush=True)
+    figures["base"].append(measure("base", work, options.images))
     (work / "phenomena.json").write_text(json.dumps(figures, indent=1))
     columns = list(figures["base"][0])
     print(f"\n| experiment | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")

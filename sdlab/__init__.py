@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sdlab.profiles import hyperparameters, profile
     from sdlab.prompts import HOMEWORK_A, HOMEWORK_B, PromptSet
     from sdlab.report import report
+    from sdlab.scores import recommend, score
     from sdlab.sweep import sweep
     from sdlab.table import table
     from sdlab.training import train
@@ -37,7 +38,9 @@ __all__ = [
     "hyperparameters",
     "prepare",
     "profile",
+    "recommend",
     "report",
+    "score",
     "sweep",
     "table",
     "train",
@@ -57,6 +60,8 @@ _MODULE_OF = {
     "class_images": "sdlab.generate",
     "generate": "sdlab.generate",
     "table": "sdlab.table",
+    "score": "sdlab.scores",
+    "recommend": "sdlab.scores",
     "sweep": "sdlab.sweep",
     "report": "sdlab.report",
     "demo": "sdlab.demo",

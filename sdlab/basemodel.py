@@ -40,6 +40,7 @@ class BaseModel:
         root_name: What it was trained from in the first place: `mini`, `sd15`, a folder …
         loras: LoRA files on top of it, in the order of their training.
         lora_scale: How much of the last one is added.
+        checkpoint: The weights of an earlier step, which take the place of the experiment's last.
         experiment: What trained it; None for what nobody trained here.
     """
 
@@ -49,6 +50,7 @@ class BaseModel:
     root_name: str
     loras: tuple[Path, ...] = ()
     lora_scale: float = 1.0
+    checkpoint: Path | None = None
     experiment: Experiment | None = None
 
 
@@ -59,6 +61,7 @@ def resolve(base: str | Path, root: str | Path = "experiments") -> BaseModel:
         base: `mini`, `sd15`, an experiment's name or folder, a diffusers folder, a single-file checkpoint,
             or a hub id `owner/name`. `LORA@SCALE` adds so much of a LoRA experiment (1 is all of it), and
             `MODEL+LORA` or `MODEL+LORA@SCALE` adds it to another model than it was trained on.
+            `EXPERIMENT@stepN` is the experiment after its checkpoint of step N.
         root: The folder of all experiments.
 
     Returns:
@@ -81,6 +84,8 @@ def resolve(base: str | Path, root: str | Path = "experiments") -> BaseModel:
         return BaseModel(name, name, "file", name)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not path.parent.exists():
         return BaseModel(name, name, "hub", "sd15" if name == SD15 else name)
+    if at_step := re.fullmatch(r"([^+@]+)@step(\d+)", name):
+        return _at_checkpoint(at_step[1], int(at_step[2]), root)
     combined = re.fullmatch(r"(?:(.+)\+)?([^+@]+)(?:@([^@]+))?", name)
     if combined and (combined[1] or combined[3]):
         return _combination(combined[1], combined[2], combined[3] or "1", root)
@@ -104,6 +109,42 @@ def _of_experiment(experiment: Experiment) -> BaseModel:
     below = resolve(record["hyperparameters"]["pretrained_model_name_or_path"], experiment.root)
     loras = (*below.loras, experiment.lora_file)
     return replace(below, name=experiment.name, loras=loras, experiment=experiment)
+
+
+def checkpoint_names(experiment: str | Path, root: str | Path = "experiments") -> list[str]:
+    """Names the checkpoints of an experiment, for `generate` and `score`.
+
+    Args:
+        experiment: Its name or folder; train with `checkpoints_total_limit=None` to have all of them.
+        root: The folder of all experiments.
+
+    Returns:
+        `EXPERIMENT@stepN` by step; without the last step, which is the experiment itself.
+
+    Raises:
+        ValueError: There is no such experiment.
+    """
+    found = Experiment.load(experiment, root)
+    steps = sorted(
+        int(folder.name.removeprefix("step_")) for folder in found.checkpoints_folder.glob("step_*")
+    )
+    return [f"{found.name}@step{step}" for step in steps if step != found.record.get("steps")]
+
+
+def _at_checkpoint(name: str, step: int, root: str | Path) -> BaseModel:
+    """`EXPERIMENT@stepN`."""
+    experiment = Experiment.load(name, root)
+    model = _of_experiment(experiment)
+    file = experiment.checkpoints_folder / f"step_{step:06d}" / "weights.safetensors"
+    if not file.is_file():
+        there = [
+            one.name.removeprefix("step_").lstrip("0") for one in sorted(file.parent.parent.glob("step_*"))
+        ]
+        raise ValueError(
+            f"{name!r} has no checkpoint of step {step}, but of {', '.join(there) or 'no step at all'}. "
+            "Train with --checkpoints_total_limit None and the --checkpointing_steps that you want to see."
+        )
+    return replace(model, name=f"{name}@step{step}", checkpoint=file)
 
 
 def _combination(model: str | None, lora: str, scale: str, root: str | Path) -> BaseModel:
@@ -155,10 +196,28 @@ def load_pipeline(
         for lora in model.loras:
             fuse(pipeline)  # all but the last become part of the weights
             pipeline.load_lora_weights(lora.parent, weight_name=lora.name)
+        if model.checkpoint:
+            _go_back(pipeline, model.checkpoint)
         if model.lora_scale != 1:
             pipeline.set_adapters(pipeline.get_active_adapters(), model.lora_scale)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def _go_back(pipeline: StableDiffusionPipeline, checkpoint: Path) -> None:
+    """Overwrites what was trained by a checkpoint's weights, which are named as in training."""
+    import torch
+    from safetensors.torch import load_file
+
+    parts = (("unet", pipeline.unet), ("text_encoder", pipeline.text_encoder))
+    weights = {  # diffusers counts the adapters that it loads, peft's in training is called default
+        re.sub(r"\.default_\d+\.", ".default.", f"{part_name}.{name}"): weight
+        for part_name, part in parts
+        for name, weight in part.named_parameters()
+    }
+    with torch.no_grad():
+        for name, value in load_file(checkpoint).items():
+            weights[name].copy_(value)
 
 
 def _from_file(model: BaseModel, options: dict[str, Any]) -> StableDiffusionPipeline:
@@ -233,7 +292,8 @@ def base_fingerprint(base: str | Path, root: str | Path = "experiments") -> str:
     else:
         folder = local_folder(model)
         parts = [fingerprint(_files(folder), relative_to=folder)]
-    parts += [fingerprint([lora]) for lora in model.loras]
+    files = [*model.loras, *([model.checkpoint] if model.checkpoint else [])]
+    parts += [fingerprint([file]) for file in files]
     return "+".join(parts) + (f"@{model.lora_scale:g}" if model.lora_scale != 1 else "")
 
 

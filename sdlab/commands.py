@@ -261,6 +261,48 @@ def table(
     print(f"{made.save(out, title=title)}: {made.size}")
 
 
+def score(
+    experiments: Positional[tuple[str, ...]] = (),
+    photos: Path | None = None,
+    json: bool = False,
+    plot: Path | None = None,
+    root: Path = Path("experiments"),
+    results: Path = Path("results"),
+) -> None:
+    """Likeness, prompt fidelity, diversity, drift and copies of experiments' images, and which is best.
+
+    Args:
+        experiments: Names; also LORA@0.7 and LORA@step100 if they have images. Without any: base and all
+            that are finished and have images.
+        photos: Folder of the subject's photos; None takes those of the training.
+        json: Print JSON instead of a table.
+        plot: File for the plot of likeness against prompt fidelity, as PNG and PDF.
+        root: Folder of the experiments.
+        results: Folder of the images; each experiment gets a scores.json there.
+    """
+    from dataclasses import asdict
+    from json import dumps
+
+    from sdlab.scores import recommend
+    from sdlab.scores import score as run
+
+    names = list(experiments) or [n for n in finished(root) if (results / n / "images.json").is_file()]
+    scores = run(names, photos=photos, root=root, results=results)
+    choice = recommend(scores) if any(name != "base" for name in scores.of(scores.likeness)) else None
+    if plot is not None:
+        from sdlab.scores.plots import save, tradeoff
+
+        written = save(tradeoff(scores), plot)
+    if json:
+        values = {name: asdict(tally) for name, tally in scores.tallies.items()}
+        print(dumps({"scores": values, "recommendation": asdict(choice) if choice else None}, indent=2))
+        return
+    print(scores)
+    print(f"\n{choice}\nrule: {choice.rule}" if choice else "")
+    if plot is not None:
+        print(f"plot: {', '.join(map(str, written))}")
+
+
 def report(
     experiments: Positional[tuple[str, ...]] = (),
     prompts: str | None = None,
@@ -385,6 +427,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "class-images": class_images,
     "generate": generate,
     "table": table,
+    "score": score,
     "report": report,
     "convert": convert,
     "export lora": export_lora,

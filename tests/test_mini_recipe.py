@@ -61,6 +61,16 @@ def test_more_minutes_continue_a_training(smoke: Path) -> None:
     assert steps()[before] > 0  # an untouched folder would begin again at step 0
 
 
+def test_the_exported_clip_loads_and_says_how_well_it_judges(smoke: Path) -> None:
+    from transformers import CLIPModel
+
+    folder = smoke / "weights" / "clip"
+    assert CLIPModel.from_pretrained(folder).config.projection_dim == 128
+    measured = json.loads((folder / "clip.json").read_text())
+    assert 0 <= measured["characters_auc"] <= 1
+    assert set(measured["zero_shot"]) == set(world.ATTRIBUTES)
+
+
 def test_standardising_leaves_the_decoded_image() -> None:
     import torch
 

@@ -16,6 +16,7 @@ from sdlab.photos.dataset import RECORD_FILE
 from sdlab.prompts import PromptSet
 from sdlab.report.conclusion import highest
 from sdlab.report.sections import Material, Section, all_sections
+from sdlab.scores import load_scores
 from sdlab.table import prompts_of
 from sdlab.templates import markdown_text, render
 
@@ -52,6 +53,7 @@ def report(
         title: the report's title.
         measurements: experiment (or "base") to the name and value of each measurement, higher is better; a
             value is a number, or a mean with the ends of its interval. The conclusion speaks of these only.
+            None takes the scores that lie beside the images, as far as `sdlab score` left some.
         note: how the measurements were made, one or two sentences.
         best: "dreambooth" and "lora" to the experiments that are compared with each other, and "why".
 
@@ -64,6 +66,9 @@ def report(
     Taught in: notebooks/02
     """
     chosen = _experiments(experiments, Path(root))
+    if measurements is None:  # what `sdlab score` left beside the images
+        scores = load_scores(["base", *(one.name for one in chosen)], results)
+        measurements, note = scores.measurements(), note or scores.note()
     found = prompts or prompts_of([one.name for one in chosen], results=results)
     out = Path(out)
     kept = _edited_conclusion(out / "README.md")
@@ -72,8 +77,8 @@ def report(
         prompts=found,
         results=Path(results),
         dataset=Dataset.load(dataset) if (Path(dataset) / RECORD_FILE).is_file() else None,
-        measurements=measurements or {},
-        best=best or _best(chosen, measurements or {}),
+        measurements=measurements,
+        best=best or _best(chosen, measurements),
         images_per_cell=images_per_cell,
         note=note,
     )

@@ -10,12 +10,14 @@ Stages, each resumable, each with its folder under `cache_dir/mini/`:
     text        the text encoder reads captions
     unet        the UNet learns to denoise latents, given captions
     reader      the classifier that judges pictures
-    export      the diffusers folder and the reader's weights
+    clip        a small CLIP, for scores
+    export      the diffusers folder, the reader's and the CLIP's weights
     evaluate    PSNR, and how often the model draws what a caption says
 
 How the embedded weights were made, on two shared cores, in two days: `vae` 58 minutes (32 on both cores),
 `text` 12, `unet` 70 on an earlier text encoder (9,500 steps of 32 pictures), then 84 with the present one
-(7,790 steps of 64), `reader` 51 and 7 more on the present pictures, no `decoder`. The `vae` learned from
+(7,790 steps of 64), `reader` 51 and 7 more on the present pictures, `clip` 42 on half of
+the pictures (2,350 steps of 64, with a quarter to half of one core), no `decoder`. The `vae` learned from
 pictures with harder edges and smaller heads in whole figures. So a run of the recipe from the start gives
 similar weights, not the same.
 """

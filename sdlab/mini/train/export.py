@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import save_file
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPImageProcessor, CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from sdlab.mini.reader import Reader
 
@@ -76,6 +76,32 @@ def export_reader(path: Path, reader: Reader, accuracies: dict[str, float]) -> N
     save_file(half, beside)
     beside.replace(path)
     path.with_name("reader.json").write_text(json.dumps({"held_out_accuracy": accuracies}, indent=2) + "\n")
+
+
+def export_clip(folder: Path, clip: CLIPModel, tokenizer: CLIPTokenizer, measured: dict[str, object]) -> None:
+    """Save a CLIP that plain `CLIPModel.from_pretrained(folder)` loads, and beside it how well it judges.
+
+    Args:
+        folder: becomes the model's folder; what was there is replaced in one rename.
+        clip: trained.
+        tokenizer: its tokenizer.
+        measured: on held-out pictures.
+    """
+    beside = folder.with_name(folder.name + ".part")
+    shutil.rmtree(beside, ignore_errors=True)
+    clip.half().save_pretrained(beside, safe_serialization=True)
+    tokenizer.save_pretrained(beside)
+    side = clip.config.vision_config.image_size
+    processor = CLIPImageProcessor(
+        size={"shortest_edge": side},
+        crop_size={"height": side, "width": side},
+        image_mean=[0.5] * 3,
+        image_std=[0.5] * 3,
+    )
+    processor.save_pretrained(beside)
+    _load_in_full_precision(beside / "config.json")
+    (beside / "clip.json").write_text(json.dumps(measured, indent=2) + "\n")
+    _replace(folder, beside)
 
 
 def _load_in_full_precision(config: Path) -> None:

@@ -20,12 +20,33 @@ HELD_OUT = 10_000_000
 COMBINATIONS = 20_000_000
 """Seeds from here on show the subjects' combinations: only the reader sees them."""
 
+CHARACTERS = 30_000_000
+"""Seeds from here on show one character `OF_EACH` times, then the next: likeness is learned from them."""
+
+OF_EACH = 4
 SIZE = 128
+PERSON = (
+    *("gender", "skin", "face", "eyes", "hair_colour", "hair_style"),
+    *("glasses", "glasses_colour", "beard", "freckles", "earrings"),
+)
 
 
 def described(seed: int) -> world.Picture:
-    """The picture of a seed: of the training world; from `COMBINATIONS` on, one that the subjects own."""
+    """The picture of a seed: of the training world, of the subjects' combinations, or of a character."""
+    if seed >= CHARACTERS:
+        return _of_character(seed)
     return world.sample_held_out(seed) if seed >= COMBINATIONS else world.sample(seed)
+
+
+def _of_character(seed: int) -> world.Picture:
+    """One person in another place, clothes, pose and light; every tenth has a subject's combination."""
+    character = (seed - CHARACTERS) // OF_EACH
+    person = (world.sample_held_out if character % 10 == 0 else world.sample)(CHARACTERS + character)
+    moment, shift = world.sample(seed), 0
+    while moment.gender != person.gender:  # the clothes depend on it
+        shift += 1
+        moment = world.sample(seed + shift * CHARACTERS)
+    return world.varied(moment, seed=seed, **{name: getattr(person, name) for name in PERSON})
 
 
 def draw_pictures(folder: Path, count: int, *, first_seed: int = 0, processes: int | None = None) -> None:

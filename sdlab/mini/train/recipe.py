@@ -12,12 +12,25 @@ import torch
 from diffusers import AutoencoderKL
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from . import autoencoder, diffusion, evaluation, export, pictures, reading, text
+from . import autoencoder, diffusion, evaluation, export, pictures, reading, seeing, text
 from .machine import Machine, machine
-from .pictures import COMBINATIONS, HELD_OUT
+from .pictures import CHARACTERS, COMBINATIONS, HELD_OUT, OF_EACH
+
+OTHER_CHARACTERS = CHARACTERS + 1_000_000
+"""Seeds of the characters that the CLIP is measured on."""
 
 Stage = Literal[
-    "tokenizer", "pictures", "vae", "latents", "decoder", "text", "unet", "reader", "export", "evaluate"
+    "tokenizer",
+    "pictures",
+    "vae",
+    "latents",
+    "decoder",
+    "text",
+    "unet",
+    "reader",
+    "clip",
+    "export",
+    "evaluate",
 ]
 STAGES: tuple[Stage, ...] = (
     "tokenizer",
@@ -28,6 +41,7 @@ STAGES: tuple[Stage, ...] = (
     "text",
     "unet",
     "reader",
+    "clip",
     "export",
     "evaluate",
 )
@@ -40,7 +54,7 @@ class Recipe:
     stages: tuple[Stage, ...] = STAGES
     """The stages to run, in their order."""
     out: Path = Path("cache_dir/mini/weights")
-    """Where the pipeline (`sd/`) and the reader (`reader/`) are exported to."""
+    """Where the pipeline (`sd/`), the reader (`reader/`) and the CLIP (`clip/`) are exported to."""
     work: Path = Path("cache_dir/mini")
     """Pictures, latents, checkpoints and logs."""
     pictures: int = 40_000
@@ -51,11 +65,14 @@ class Recipe:
     """Images that the evaluation generates."""
     decoded: int = 2000
     """Pictures through the autoencoder for the reader, and as many with the subjects' combinations."""
+    characters: int = 2000
+    """Characters of whom the CLIP sees four pictures each; a twentieth more are kept for measuring."""
     vae_minutes: float = 60
     decoder_minutes: float = 30
     text_minutes: float = 15
     unet_minutes: float = 120
     reader_minutes: float = 20
+    clip_minutes: float = 60
     device: str = "auto"
     """A torch device, or "auto" for a GPU where there is one."""
     seed: int = 0
@@ -76,11 +93,13 @@ def train(recipe: Recipe) -> None:
             held_out=8,
             samples=4,
             decoded=8,
+            characters=20,
             vae_minutes=0.02,
             decoder_minutes=0.02,
             text_minutes=0.02,
             unet_minutes=0.02,
             reader_minutes=0.02,
+            clip_minutes=0.02,
         )
     here = machine(recipe.device)
     run = {
@@ -92,6 +111,7 @@ def train(recipe: Recipe) -> None:
         "text": _text,
         "unet": _unet,
         "reader": _reader,
+        "clip": _clip,
         "export": _export,
         "evaluate": _evaluate,
     }
@@ -112,6 +132,8 @@ def _pictures(recipe: Recipe, here: Machine) -> None:
         folder = recipe.work / "pictures"
         pictures.draw_pictures(folder, recipe.held_out, first_seed=HELD_OUT)
         pictures.draw_pictures(folder, recipe.decoded, first_seed=COMBINATIONS)
+        pictures.draw_pictures(folder, OF_EACH * recipe.characters, first_seed=CHARACTERS)
+        pictures.draw_pictures(folder, _other_characters(recipe), first_seed=OTHER_CHARACTERS)
         pictures.draw_pictures(folder, recipe.pictures)
 
 
@@ -207,8 +229,26 @@ def _reader(recipe: Recipe, here: Machine) -> None:
     )
 
 
+def _clip(recipe: Recipe, here: Machine) -> None:
+    seeing.train_clip(
+        recipe.work / "clip",
+        _trained_tokenizer(recipe),
+        _shown(recipe, recipe.pictures),
+        _shown(recipe, OF_EACH * recipe.characters, CHARACTERS),
+        _shown(recipe, _other_characters(recipe), OTHER_CHARACTERS),
+        here,
+        minutes=recipe.clip_minutes,
+        seed=recipe.seed,
+    )
+
+
+def _other_characters(recipe: Recipe) -> int:
+    """How many pictures of characters are never trained on."""
+    return OF_EACH * max(2, recipe.characters // 20)
+
+
 def _export(recipe: Recipe, here: Machine) -> None:
-    """Export what there is: the pipeline once there is a UNet, the reader once there is one."""
+    """Export what there is: the pipeline once there is a UNet, the reader, the CLIP."""
     if not here.leads:
         return
     if (recipe.work / "unet" / "checkpoint.pt").exists():
@@ -229,6 +269,24 @@ def _export(recipe: Recipe, here: Machine) -> None:
         held_out = _source(recipe, recipe.held_out, HELD_OUT)
         accuracies = reading.accuracy(reader.eval(), held_out, here)
         export.export_reader(recipe.out / "reader" / "reader.safetensors", reader, accuracies)
+    if (recipe.work / "clip" / "checkpoint.pt").exists():
+        _export_clip(recipe, here)
+
+
+def _export_clip(recipe: Recipe, here: Machine) -> None:
+    """The CLIP with its measured worth: attributes told apart, and characters."""
+    tokenizer = _trained_tokenizer(recipe)
+    clip = seeing.new_clip(tokenizer).eval()
+    prefix = "clip."
+    average = _average(recipe, "clip").items()
+    clip.load_state_dict({k.removeprefix(prefix): v for k, v in average if k.startswith(prefix)})
+    others = _shown(recipe, _other_characters(recipe), OTHER_CHARACTERS)
+    measured = {
+        "characters_auc": seeing.same_character(clip, others, here),
+        "characters_pictures": len(others),
+        "zero_shot": seeing.zero_shot(clip, tokenizer, _shown(recipe, recipe.held_out, HELD_OUT), here),
+    }
+    export.export_clip(recipe.out / "clip", clip, tokenizer, measured)
 
 
 def _evaluate(recipe: Recipe, here: Machine) -> None:
@@ -247,6 +305,12 @@ def _source(recipe: Recipe, count: int, first_seed: int = 0) -> reading.Source:
     drawn = pictures.load_pictures(recipe.work / "pictures", count, first_seed=first_seed)
     described = (pictures.described(seed) for seed in range(first_seed, first_seed + count))
     return reading.Source(drawn, reading.truth_of(described))
+
+
+def _shown(recipe: Recipe, count: int, first_seed: int = 0) -> seeing.Shown:
+    """Drawn pictures of consecutive seeds with their descriptions."""
+    drawn = pictures.load_pictures(recipe.work / "pictures", count, first_seed=first_seed)
+    return seeing.Shown(drawn, [pictures.described(seed) for seed in range(first_seed, first_seed + count)])
 
 
 def _drawn(recipe: Recipe) -> np.ndarray:

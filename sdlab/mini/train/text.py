@@ -77,15 +77,20 @@ def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
             pad_token_id=tokenizer.pad_token_id,
         )
     )
-    angles = torch.arange(LENGTH)[:, None] * torch.logspace(0, -2, WIDTH // 2)
-    sinusoids = torch.cat([angles.sin(), angles.cos()], dim=1)
-    with torch.no_grad():
-        for name, weight in text_encoder.named_parameters():
-            if name.endswith("position_embedding.weight"):
-                weight.copy_(0.2 * sinusoids)
-            elif name.endswith("token_embedding.weight"):
-                weight.normal_(0, 0.2)
+    begin_with_sinusoids(text_encoder)
     return text_encoder
+
+
+@torch.no_grad()
+def begin_with_sinusoids(text_encoder: nn.Module) -> None:
+    """Set a CLIP text encoder's position embeddings to sinusoids, and its token embeddings to their size."""
+    for name, weight in text_encoder.named_parameters():
+        if name.endswith("position_embedding.weight"):
+            length, width = weight.shape
+            angles = torch.arange(length)[:, None] * torch.logspace(0, -2, width // 2)
+            weight.copy_(0.2 * torch.cat([angles.sin(), angles.cos()], dim=1))
+        elif name.endswith("token_embedding.weight"):
+            weight.normal_(0, 0.2)
 
 
 def tokens(tokenizer: CLIPTokenizer, captions: list[str], *, full_length: bool = True) -> Tensor:

@@ -6,9 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sdlab.generate import ImageRecord, load_images
-from sdlab.mini import world
-
-Interval = tuple[float, float, float]
+from sdlab.scores.intervals import Interval, interval
 
 TRAITS = ("skin", "hair_colour", "hair_style", "glasses")
 
@@ -49,19 +47,21 @@ def mini_scores(
 
 def scene_of(prompt: str) -> str | None:
     """The first scene of the mini world that a prompt names, or None."""
+    from sdlab.mini import world
+
     words = prompt.lower().replace(",", " ").split()
     return next((word for word in words if word in world.ATTRIBUTES["scene"]), None)
 
 
 def _read(images: list[ImageRecord], subject: str) -> dict[str, Interval]:
     from sdlab import thumbnails
-    from sdlab.mini import reader
+    from sdlab.mini import reader, world
 
     person = world.SUBJECTS[subject].person
     found = reader.probabilities([thumbnails.opened(image.path) for image in images])
     traits = [found[t][:, world.ATTRIBUTES[t].index(getattr(person, t))] for t in TRAITS]
     scores = {
-        "likeness to the subject": _interval(
+        "likeness to the subject": interval(
             [float(sum(one)) / len(traits) for one in zip(*traits, strict=True)]
         )
     }
@@ -69,18 +69,5 @@ def _read(images: list[ImageRecord], subject: str) -> dict[str, Interval]:
     seen = [world.ATTRIBUTES["scene"][index] for index in found["scene"].argmax(axis=1)]
     right = [float(one == other) for one, other in zip(asked, seen, strict=True) if one is not None]
     if right:
-        scores["scene as in the prompt"] = _interval(right)
+        scores["scene as in the prompt"] = interval(right)
     return scores
-
-
-def _interval(values: list[float]) -> Interval:
-    """Mean and its 95 % interval by the bootstrap, which asks nothing of the values' distribution.
-
-    Source: Efron 1979, "Bootstrap methods"; percentile interval of 2,000 resamples, seed 0.
-    """
-    import numpy as np
-
-    sample = np.asarray(values, dtype=float)
-    picks = np.random.default_rng(0).integers(0, len(sample), (2000, len(sample)))
-    low, high = np.percentile(sample[picks].mean(axis=1), (2.5, 97.5))
-    return float(sample.mean()), float(low), float(high)

@@ -1,0 +1,29 @@
+"""Scores: likeness to the photos, fidelity to the prompt, diversity, prior preservation, memorisation."""
+
+from sdlab.scores.comparison import Comparison
+from sdlab.scores.intervals import Interval, apart, interval
+from sdlab.scores.mini_world import TRAITS, mini_scores, scene_of
+from sdlab.scores.recommendation import Recommendation, recommend
+from sdlab.scores.scoring import score
+from sdlab.scores.sheets import drift_table, nearest_photos, prompts_without
+from sdlab.scores.tally import MEASURES, Scores, Tally, load_scores
+
+__all__ = [
+    "MEASURES",
+    "TRAITS",
+    "Comparison",
+    "Interval",
+    "Recommendation",
+    "Scores",
+    "Tally",
+    "apart",
+    "drift_table",
+    "interval",
+    "load_scores",
+    "mini_scores",
+    "nearest_photos",
+    "prompts_without",
+    "recommend",
+    "scene_of",
+    "score",
+]

@@ -1,0 +1,241 @@
+"""The measures agree with plain loops over transformers' own models, and with what is known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPTokenizer,
+    CLIPVisionConfig,
+    ViTConfig,
+    ViTImageProcessor,
+    ViTModel,
+)
+
+from sdlab import mini
+from sdlab.mini import world
+from sdlab.scores import apart, interval, score
+from sdlab.scores.embedders import Embedder, embedders_for
+from sdlab.scores.scoring import rare_words, without
+
+PROMPTS = ["portrait of sks woman, on the street", "sks woman in the desert"]
+WITHOUT = ["portrait of woman, on the street", "woman in the desert"]
+
+
+def cosine(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float(one @ other / (one.norm() * other.norm()))
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CLIP with random weights, in transformers' layout."""
+    folder = tmp_path_factory.mktemp("clip")
+    tokenizer = CLIPTokenizer.from_pretrained(mini.path() / "tokenizer")
+    torch.manual_seed(0)
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=1,
+        num_attention_heads=2, eos_token_id=tokenizer.eos_token_id, bos_token_id=tokenizer.bos_token_id,
+        initializer_factor=5.0,
+    )  # fmt: skip
+    vision = CLIPVisionConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, image_size=32,
+        patch_size=8, initializer_factor=5.0,
+    )  # fmt: skip
+    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    size = {"height": 32, "width": 32}
+    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=size).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dino_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ViT with random weights, in DINO's layout."""
+    folder = tmp_path_factory.mktemp("dino")
+    torch.manual_seed(1)
+    config = ViTConfig(
+        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, image_size=32,
+        patch_size=8, initializer_range=0.3,
+    )  # fmt: skip
+    ViTModel(config, add_pooling_layer=False).save_pretrained(folder)
+    ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def experiment(workplace: Path) -> Path:
+    """Records of an experiment, four photos and six images: two each of two prompts and one without `sks`."""
+    photos = workplace / "photos"
+    photos.mkdir()
+    for number, picture in enumerate(world.SUBJECTS["woman"].photos()[:4]):
+        world.draw(picture, 48).save(photos / f"{number}.png")
+    folder = workplace / "experiments" / "one"
+    folder.mkdir(parents=True)
+    hyperparameters = {
+        "method": "lora", "instance_data_dir": str(photos), "instance_prompt": "a photo of sks woman face",
+        "class_prompt": "a photo of woman face",
+    }  # fmt: skip
+    record = {"name": "one", "method": "lora", "status": "finished", "hyperparameters": hyperparameters}
+    (folder / "experiment.json").write_text(json.dumps(record))
+    results = workplace / "results" / "one"
+    results.mkdir(parents=True)
+    rows = []
+    prompts = [(f"p{n}", text) for n, text in enumerate([*PROMPTS, "a photo of woman face"], 1)]
+    for name, prompt in prompts:
+        for number in (1, 2):
+            file = f"{name}_img{number}.png"
+            world.draw(world.sample(len(rows)), 64).save(results / file)
+            rows.append(
+                {
+                    "file": file, "experiment": "one", "prompt_name": name, "number": number,
+                    "prompt": prompt, "negative_prompt": "", "seed": number, "num_inference_steps": 1,
+                    "guidance_scale": 1.0, "sampler": "own", "resolution": 64, "model": "drawn",
+                }
+            )  # fmt: skip
+    (results / "images.json").write_text(json.dumps({"images": rows}))
+    return workplace
+
+
+def test_all_measures_agree_with_loops_over_the_models(
+    experiment: Path, clip_folder: Path, dino_folder: Path
+) -> None:
+    clip = CLIPModel.from_pretrained(clip_folder).eval()
+    tokenizer = CLIPTokenizer.from_pretrained(clip_folder)
+    clip_processor = CLIPImageProcessor.from_pretrained(clip_folder)
+    dino = ViTModel.from_pretrained(dino_folder, add_pooling_layer=False).eval()
+    dino_processor = ViTImageProcessor.from_pretrained(dino_folder)
+
+    @torch.no_grad()
+    def seen(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
+        image = Image.open(path).convert("RGB")
+        values = clip_processor(image, return_tensors="pt").pixel_values
+        hidden = clip.vision_model(pixel_values=values).pooler_output
+        other = dino_processor(image, return_tensors="pt").pixel_values
+        return (
+            clip.visual_projection(hidden)[0].double(),
+            dino(pixel_values=other).last_hidden_state[0, 0].double(),
+        )
+
+    @torch.no_grad()
+    def read(text: str) -> torch.Tensor:
+        ids = tokenizer(text, return_tensors="pt").input_ids
+        return clip.text_projection(clip.text_model(input_ids=ids).pooler_output)[0].double()
+
+    photos = [seen(path) for path in sorted((experiment / "photos").glob("*.png"))]
+    results = experiment / "results/one"
+    images = {(p, n): seen(results / f"p{p}_img{n}.png") for p in (1, 2, 3) for n in (1, 2)}
+    ours = [key for key in images if key[0] != 3]
+
+    def mean_to_photos(keys: list[tuple[int, int]], model: int) -> float:
+        return float(np.mean([cosine(images[k][model], photo[model]) for k in keys for photo in photos]))
+
+    expected = {
+        "CLIP-I": mean_to_photos(ours, 0),
+        "DINO": mean_to_photos(ours, 1),
+        "PRES": mean_to_photos([(3, 1), (3, 2)], 1),
+        "CLIP-T": np.mean([cosine(images[p, n][0], read(WITHOUT[p - 1])) for p, n in ours]),
+        "diversity": np.mean([1 - cosine(images[p, 1][1], images[p, 2][1]) for p in (1, 2)]),
+    }
+    embedders = [Embedder("CLIP", str(clip_folder)), Embedder("DINO", str(dino_folder))]
+    scores = score("one", embedders=embedders)
+    for name, value in expected.items():
+        assert scores["one"].figures[name][0] == pytest.approx(value, abs=1e-5), name
+    among = np.mean([cosine(a[1], b[1]) for a in photos for b in photos if a is not b])
+    assert scores["photos"].figures["DINO"][0] == pytest.approx(among, abs=1e-5)
+    assert scores["one"].rare_words == ("sks",)
+    of_first = [row for row in scores["one"].images if row["file"] == "p1_img1.png"]
+    assert of_first[0]["DINO"] == pytest.approx(mean_to_photos([(1, 1)], 1), abs=1e-5)
+    assert scores.likeness == "DINO"
+    first_prompt = mean_to_photos([(1, 1), (1, 2)], 1)
+    assert scores.by_prompt().rows == (
+        {
+            "experiment": "one",
+            "p1": f"{first_prompt:.3f}",
+            "p2": f"{2 * expected['DINO'] - first_prompt:.3f}",
+        },
+    )
+    recorded = json.loads((results / "scores.json").read_text())
+    assert [model["name"] for model in recorded["models"]] == ["CLIP", "DINO", "pixels"]
+    assert recorded["models"][0]["preprocessing"]["crop_size"] == {"height": 32, "width": 32}
+
+
+def test_an_image_is_embedded_again_only_if_its_content_changes(experiment: Path) -> None:
+    asked: list[int] = []
+
+    def embed(pictures: list[Image.Image]) -> np.ndarray:
+        asked.append(len(pictures))
+        return np.array([np.asarray(p.resize((2, 2)), float).ravel() for p in pictures])
+
+    own = Embedder("own", "1", embed)  # type: ignore[arg-type]
+    first = score("one", embedders=[own])
+    assert sum(asked) == 4 + 6  # photos, images
+    assert score("one", embedders=[own]).tallies == first.tallies and sum(asked) == 10
+    world.draw(world.sample(99), 64).save(experiment / "results/one/p1_img1.png")
+    assert score("one", embedders=[own])["one"].figures != first["one"].figures
+    assert sum(asked) == 11
+
+
+def test_a_copied_photo_is_found_with_its_name(experiment: Path, clip_folder: Path) -> None:
+    photo = Image.open(experiment / "photos/2.png").resize((64, 64))
+    photo.save(experiment / "results/one/p2_img1.png")
+    rows = {row["file"]: row for row in score("one", embedders=[])["one"].images}
+    assert rows["p2_img1.png"]["nearest"] == "2.png" and rows["p2_img1.png"]["nearest photo"] > 0.99
+    assert rows["p1_img1.png"]["nearest photo"] < 0.9
+
+
+def test_faces_are_compared_where_there_is_one(experiment: Path) -> None:
+    def embed(pictures: list[Image.Image]) -> np.ndarray:
+        """Red and green of the middle; no face in the picture that is 48 pixels wide and darkest."""
+        middle = np.array([np.asarray(p)[20:30, 20:30, :2].mean(axis=(0, 1)) for p in pictures])
+        return np.where(middle[:, :1] < np.median(middle[:, 0]), np.nan, middle)
+
+    scores = score("one", embedders=[], face=Embedder("face", "test", embed))  # type: ignore[arg-type]
+    judged = [row for row in scores["one"].images if "face" in row]
+    assert 0 < len(judged) < 4 and all(0 < row["face"] <= 1 + 1e-9 for row in judged)
+    assert scores.likeness == "face"
+
+
+def test_rare_words_are_what_the_class_prompt_lacks() -> None:
+    assert rare_words("a photo of sks woman face", "a photo of woman face") == ("sks",)
+    assert rare_words("a photo of sks woman", None) == ()
+    assert [without(prompt, ["sks"]) for prompt in PROMPTS] == WITHOUT
+    assert without("Sks woman with asks", ["sks"]) == "woman with asks"
+
+
+def test_the_interval_covers_the_mean_of_its_population_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(1)
+    hits = [low <= 0.3 <= high for _, low, high in (interval(rng.normal(0.3, 0.1, 20)) for _ in range(200))]
+    assert 0.88 < np.mean(hits) < 0.99  # 95 % in the limit; the percentile interval of 20 is a little short
+    assert apart((0.5, 0.4, 0.6), (0.8, 0.7, 0.9)) and not apart((0.5, 0.4, 0.6), (0.65, 0.55, 0.7))
+
+
+def test_what_cannot_be_scored_is_said_with_what_to_do(experiment: Path) -> None:
+    with pytest.raises(ValueError, match=r"has no images in results\. Make some: sdlab generate two"):
+        score(["one", "two"], embedders=[])
+    other = experiment / "experiments/other"
+    other.mkdir()
+    record = json.loads((experiment / "experiments/one/experiment.json").read_text())
+    record["hyperparameters"]["instance_data_dir"] = "elsewhere"
+    (other / "experiment.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"one folder of photos to be compared with, got .*, elsewhere"):
+        score(["one", "other"], embedders=[])
+    with pytest.raises(ValueError, match="got none"):
+        score("base", root="nowhere")
+
+
+def test_a_model_that_cannot_be_downloaded_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    absent = Embedder("CLIP", "nobody/has-this-clip")
+    with pytest.raises(OSError, match=r"nobody/has-this-clip that measures CLIP isn't on this machine"):
+        absent.images([Image.new("RGB", (8, 8))])
+    assert [one.name for one in embedders_for("sd15")] == ["CLIP", "DINO"]
+    assert [one.name for one in embedders_for("mini")] == ["CLIP"]
