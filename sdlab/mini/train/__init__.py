@@ -10,7 +10,10 @@ Stages, each resumable, each with its folder under `cache_dir/mini/`:
     text        the text encoder reads captions
     unet        the UNet learns to denoise latents, given captions
     reader      the classifier that judges pictures
-    export      the diffusers folder and the reader's weights
+    maps        canny, depth and pose of the pictures, known because they are drawn
+    control     a ControlNet for each of the three
+    annotators  a depth and a pose estimator for pictures of the world
+    export      the diffusers folder, the reader's weights, ControlNets and annotators
     evaluate    PSNR, and how often the model draws what a caption says
 
 How the embedded weights were made, on two shared cores, in two days: `vae` 58 minutes (32 on both cores),

@@ -7,9 +7,16 @@ import shutil
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    ControlNetModel,
+    PNDMScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
 from safetensors.torch import save_file
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer, PreTrainedModel
+from transformers.image_processing_utils import BaseImageProcessor as ImageProcessor
 
 from sdlab.mini.reader import Reader
 
@@ -76,6 +83,25 @@ def export_reader(path: Path, reader: Reader, accuracies: dict[str, float]) -> N
     save_file(half, beside)
     beside.replace(path)
     path.with_name("reader.json").write_text(json.dumps({"held_out_accuracy": accuracies}, indent=2) + "\n")
+
+
+def export_model(
+    folder: Path, model: ControlNetModel | PreTrainedModel, processor: ImageProcessor | None = None
+) -> None:
+    """Save a ControlNet or an annotator that plain `from_pretrained(folder)` loads.
+
+    Args:
+        folder: becomes the model's folder; what was there is replaced in one rename.
+        model: trained.
+        processor: brings pictures to the form that the model takes.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = folder.with_name(folder.name + ".part")
+    shutil.rmtree(beside, ignore_errors=True)
+    model.half().save_pretrained(beside, safe_serialization=True)
+    if processor is not None:
+        processor.save_pretrained(beside)
+    _replace(folder, beside)
 
 
 def _load_in_full_precision(config: Path) -> None:

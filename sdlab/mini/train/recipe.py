@@ -9,15 +9,40 @@ from typing import Literal
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from . import autoencoder, diffusion, evaluation, export, pictures, reading, text
+from sdlab.maps import KINDS
+
+from . import (
+    annotators,
+    autoencoder,
+    control,
+    control_maps,
+    diffusion,
+    evaluation,
+    export,
+    pictures,
+    reading,
+    text,
+)
 from .machine import Machine, machine
 from .pictures import COMBINATIONS, HELD_OUT
 
 Stage = Literal[
-    "tokenizer", "pictures", "vae", "latents", "decoder", "text", "unet", "reader", "export", "evaluate"
+    "tokenizer",
+    "pictures",
+    "vae",
+    "latents",
+    "decoder",
+    "text",
+    "unet",
+    "reader",
+    "maps",
+    "control",
+    "annotators",
+    "export",
+    "evaluate",
 ]
 STAGES: tuple[Stage, ...] = (
     "tokenizer",
@@ -28,6 +53,9 @@ STAGES: tuple[Stage, ...] = (
     "text",
     "unet",
     "reader",
+    "maps",
+    "control",
+    "annotators",
     "export",
     "evaluate",
 )
@@ -51,11 +79,17 @@ class Recipe:
     """Images that the evaluation generates."""
     decoded: int = 2000
     """Pictures through the autoencoder for the reader, and as many with the subjects' combinations."""
+    mapped: int = 20_000
+    """Training pictures with control maps."""
     vae_minutes: float = 60
     decoder_minutes: float = 30
     text_minutes: float = 15
     unet_minutes: float = 120
     reader_minutes: float = 20
+    control_minutes: float = 20
+    """For each of canny, depth and pose."""
+    annotator_minutes: float = 10
+    """For each of depth and pose."""
     device: str = "auto"
     """A torch device, or "auto" for a GPU where there is one."""
     seed: int = 0
@@ -76,11 +110,14 @@ def train(recipe: Recipe) -> None:
             held_out=8,
             samples=4,
             decoded=8,
+            mapped=24,
             vae_minutes=0.02,
             decoder_minutes=0.02,
             text_minutes=0.02,
             unet_minutes=0.02,
             reader_minutes=0.02,
+            control_minutes=0.02,
+            annotator_minutes=0.02,
         )
     here = machine(recipe.device)
     run = {
@@ -92,6 +129,9 @@ def train(recipe: Recipe) -> None:
         "text": _text,
         "unet": _unet,
         "reader": _reader,
+        "maps": _maps,
+        "control": _control,
+        "annotators": _annotators,
         "export": _export,
         "evaluate": _evaluate,
     }
@@ -207,20 +247,57 @@ def _reader(recipe: Recipe, here: Machine) -> None:
     )
 
 
+def _maps(recipe: Recipe, here: Machine) -> None:
+    if here.leads:
+        folder = recipe.work / "maps"
+        control_maps.draw_maps(folder, recipe.held_out, first_seed=HELD_OUT)
+        control_maps.draw_maps(folder, recipe.mapped)
+
+
+def _control(recipe: Recipe, here: Machine) -> None:
+    tokenizer = _trained_tokenizer(recipe)
+    unet = _trained_unet(recipe)
+    for kind in KINDS:
+        control.train_control(
+            recipe.work / "control" / kind,
+            kind,
+            control_maps.load_maps(recipe.work / "maps", recipe.mapped),
+            _standard_latents(recipe, "latents")[: recipe.mapped],
+            control_maps.load_maps(recipe.work / "maps", min(256, recipe.held_out), first_seed=HELD_OUT),
+            _standard_latents(recipe, "held_out")[:256],
+            unet,
+            tokenizer,
+            _trained_text_encoder(recipe, tokenizer),
+            here,
+            minutes=recipe.control_minutes,
+            seed=recipe.seed,
+        )
+
+
+def _annotators(recipe: Recipe, here: Machine) -> None:
+    count = min(recipe.mapped, 8000)
+    drawn = pictures.load_pictures(recipe.work / "pictures", count)
+    vae = _final_vae(recipe, here)
+    decoded = reading.decode_pictures(recipe.work / "decoded_drawn.npy", vae, drawn[: recipe.decoded], here)
+    maps = control_maps.load_maps(recipe.work / "maps", count)
+    seen = annotators.seen_pictures(drawn, decoded, maps.usable)
+    for kind, train_one in (("depth", annotators.train_depth), ("pose", annotators.train_pose)):
+        folder = recipe.work / "annotators" / kind
+        train_one(folder, maps, seen, here, minutes=recipe.annotator_minutes, seed=recipe.seed)
+
+
 def _export(recipe: Recipe, here: Machine) -> None:
     """Export what there is: the pipeline once there is a UNet, the reader once there is one."""
     if not here.leads:
         return
     if (recipe.work / "unet" / "checkpoint.pt").exists():
         tokenizer = _trained_tokenizer(recipe)
-        unet = diffusion.new_unet()
-        unet.load_state_dict(_average(recipe, "unet"))
         export.export_pipeline(
             recipe.out / "sd",
             _final_vae(recipe, here),
             _trained_text_encoder(recipe, tokenizer),
             tokenizer,
-            unet,
+            _trained_unet(recipe),
             scaling_factor=1 / float(_standard_latents(recipe, "latents").astype(np.float32).std()),
         )
     if (recipe.work / "reader" / "checkpoint.pt").exists():
@@ -229,6 +306,16 @@ def _export(recipe: Recipe, here: Machine) -> None:
         held_out = _source(recipe, recipe.held_out, HELD_OUT)
         accuracies = reading.accuracy(reader.eval(), held_out, here)
         export.export_reader(recipe.out / "reader" / "reader.safetensors", reader, accuracies)
+    for kind in KINDS:
+        if (recipe.work / "control" / kind / "checkpoint.pt").exists():
+            controlnet = control.new_controlnet()
+            controlnet.load_state_dict(_average(recipe, f"control/{kind}"))
+            export.export_model(recipe.out / "control" / kind, controlnet)
+    for name, new_model in annotators.NEW_MODELS.items():
+        if (recipe.work / "annotators" / name / "checkpoint.pt").exists():
+            model = new_model()
+            model.load_state_dict(_average(recipe, f"annotators/{name}"))
+            export.export_model(recipe.out / "annotators" / name, model, annotators.processor(name))
 
 
 def _evaluate(recipe: Recipe, here: Machine) -> None:
@@ -298,6 +385,12 @@ def _standard_latents(recipe: Recipe, name: str) -> np.ndarray:
     latents = np.load(recipe.work / "latents" / f"{name}.npy")
     mean, std = (statistics[key][None, :, None, None] for key in ("mean", "std"))
     return ((latents - mean) / std).astype(np.float16)
+
+
+def _trained_unet(recipe: Recipe) -> UNet2DConditionModel:
+    unet = diffusion.new_unet()
+    unet.load_state_dict(_average(recipe, "unet"))
+    return unet
 
 
 def _trained_tokenizer(recipe: Recipe) -> CLIPTokenizer:
