@@ -119,7 +119,11 @@ def ready_pipeline(
 
 
 def sample(
-    pipeline: StableDiffusionPipeline, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling
+    pipeline: StableDiffusionPipeline,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    sampling: Sampling,
+    **options: Any,
 ) -> list[Image.Image]:
     """Samples one batch.
 
@@ -128,6 +132,7 @@ def sample(
         prompts: One per image.
         seeds: One per image; an image depends on its own seed alone, not on the others in the batch.
         sampling: How.
+        **options: What else the pipeline takes, such as a ControlNet's maps.
 
     Returns:
         One image per prompt.
@@ -142,6 +147,7 @@ def sample(
         guidance_scale=sampling.guidance_scale,
         height=sampling.resolution,
         width=sampling.resolution,
+        **options,
     ).images
     return list(images)
 
