@@ -146,9 +146,8 @@ def generate(
         sampling = choose_sampling(model, root=root, **choices)
         maps = _maps(controls, sampling.resolution, resolve(model, root).root_name, [job[2] for job in jobs])
         experiment = name if name == "base" else Path(model).name
-        planned = _plan(
-            model, sampling, prompts, images_per_prompt, seed, experiment, Path(results), maps, root
-        )
+        folder = Path(results) / _folder(experiment, maps)
+        planned = _plan(model, sampling, prompts, images_per_prompt, seed, experiment, folder, maps, root)
         jobs.append((model, sampling, maps, planned))
     for model, sampling, maps, records in jobs:
         size = batch_size or profile(model, root=root).images_per_batch
@@ -214,12 +213,11 @@ def _plan(
     count: int,
     seed: int,
     experiment: str,
-    results: Path,
+    folder: Path,
     maps: list[ControlMap],
     root: str | Path,
 ) -> list[ImageRecord]:
     weights = base_fingerprint(model, root)
-    folder = results / "_".join([experiment, "+".join(one.control.label for one in maps)]).rstrip("_")
     return [
         ImageRecord(
             path=folder / f"{name}_img{number}.png",
@@ -245,6 +243,11 @@ def _maps(
         if all(one.root_name == root_name and one.image.size == (side, side) for one in maps):
             return maps
     return [control_map(control, side, root_name) for control in controls]
+
+
+def _folder(experiment: str, maps: list[ControlMap]) -> str:
+    """The name of an experiment's images: `lora`, `lora_canny_hat`, `lora_canny_hat+pose_arms_scale0.5`."""
+    return f"{experiment}_{'+'.join(one.control.label for one in maps)}" if maps else experiment
 
 
 def _files_of(maps: list[ControlMap]) -> list[dict[str, str]]:

@@ -39,7 +39,6 @@ BOTH_ARMS = {  # pose -> what the arm on the left and on the right of the pictur
     "hands on hips": ("hips", "hips"),
     "holding": ("arms down", "holding"),
     "arms stretched": ("stretched", "stretched"),  # of control images alone, no picture is sampled with it
-    "pointing": ("stretched", "hips"),
 }
 WHITE: Colour = (244, 244, 240)
 
