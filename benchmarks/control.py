@@ -34,12 +34,13 @@ from scipy.ndimage import distance_transform_edt
 from scipy.stats import spearmanr
 
 from sdlab import HOMEWORK_A, Control, generate, mini
-from sdlab.control import control_map, control_options, with_controlnets
+from sdlab.control import NothingFound, control_map, control_options, with_controlnets
 from sdlab.control.annotators import estimate_depth, estimate_pose
 from sdlab.control.making import ControlMap
 from sdlab.maps import KINDS, canny_map
 from sdlab.mini import reader, world
 from sdlab.mini.train.evaluation import asked_pictures, wilson
+from sdlab.mini.train.evaluation import sheet as side_by_side
 from sdlab.mini.world.captions import described
 from sdlab.sampling import choose_sampling, ready_pipeline, sample
 from sdlab.scores import mini_scores
@@ -84,36 +85,61 @@ def agreement(kind: str, made: ControlMap, image: Image.Image) -> float:
     return pose_agreement(people[0], image)
 
 
-def measure(
-    kind: str, pictures: list[world.Picture], other: bool, scale: float, work: Path
-) -> dict[str, Any]:
-    """Agreement and scenes of images that held-out pictures control."""
+def control_maps(
+    pictures: list[world.Picture], other: bool, work: Path
+) -> tuple[list[world.Picture], dict[str, list[ControlMap]]]:
+    """The maps of each kind, made by the annotators; pictures without one are left out."""
     folder = work / ("studio" if other else "held_out")
     folder.mkdir(parents=True, exist_ok=True)
+    side = choose_sampling("mini").resolution
+    kept: list[world.Picture] = []
+    maps: dict[str, list[ControlMap]] = {kind: [] for kind in KINDS}
+    for picture in pictures:
+        file = folder / f"{picture.seed}.png"
+        world.draw(replace(picture, scene="studio") if other else picture).save(file)
+        try:
+            mine = [control_map(Control(kind, file), side) for kind in KINDS]
+        except NothingFound as reason:
+            print(f"left out: {reason}")
+            continue
+        kept.append(picture)
+        for one in mine:
+            maps[one.control.kind].append(one)
+    return kept, maps
+
+
+def images_of(
+    pictures: list[world.Picture], maps: list[ControlMap] | None, scale: float
+) -> list[Image.Image]:
+    """An image for each picture's description, with its map or without control."""
     sampling = choose_sampling("mini", sampler="unipc")
     pipeline = ready_pipeline("mini", sampling)
-    kept, scenes = [], []
+    if maps:
+        pipeline = with_controlnets(pipeline, maps[:1])
+    images = []
     for start in range(0, len(pictures), TOGETHER):
-        batch = pictures[start : start + TOGETHER]
-        maps = []
-        for picture in batch:
-            path = folder / f"{picture.seed}.png"
-            world.draw(replace(picture, scene="studio") if other else picture).save(path)
-            maps.append(control_map(Control(kind, path, scale=scale), sampling.resolution))
-        prompts = [described(picture) for picture in batch]
-        seeds = [start + i for i in range(len(batch))]
-        if scale:
-            options = control_options(maps[:1], 1) | {"image": [one.image for one in maps]}
-            images = sample(with_controlnets(pipeline, maps[:1]), prompts, seeds, sampling, **options)
-        else:
-            images = sample(pipeline, prompts, seeds, sampling)
-        kept += [agreement(kind, one, image) for one, image in zip(maps, images, strict=True)]
-        found = reader.read(images)["scene"]
-        scenes += [world.ATTRIBUTES["scene"][i] == p.scene for i, p in zip(found, batch, strict=True)]
-    low, high = wilson(sum(scenes), len(scenes))
-    spread = 1.96 * np.std(kept, ddof=1) / np.sqrt(len(kept))
-    return {"agreement": float(np.mean(kept)), "half_width": float(spread), "scene": float(np.mean(scenes)),
-            "scene_low": low, "scene_high": high, "samples": len(kept)}  # fmt: skip
+        prompts = [described(picture) for picture in pictures[start : start + TOGETHER]]
+        seeds = list(range(start, start + len(prompts)))
+        options: dict[str, Any] = {}
+        if maps:
+            batch = maps[start : start + TOGETHER]
+            options = control_options(batch[:1], 1) | {"image": [one.image for one in batch]}
+            options["controlnet_conditioning_scale"] = scale
+        images += sample(pipeline, prompts, seeds, sampling, **options)
+    return images
+
+
+def measured(
+    kind: str, pictures: list[world.Picture], maps: list[ControlMap], images: list[Image.Image]
+) -> dict[str, float]:
+    """Agreement of images with their maps, and scenes as in their prompts."""
+    kept = [agreement(kind, one, image) for one, image in zip(maps, images, strict=True)]
+    found = reader.read(images)["scene"]
+    right = [world.ATTRIBUTES["scene"][i] == p.scene for i, p in zip(found, pictures, strict=True)]
+    low, high = wilson(sum(right), len(right))
+    half = 1.96 * float(np.std(kept, ddof=1)) / len(kept) ** 0.5
+    scenes = {"scene": float(np.mean(right)), "scene_low": low, "scene_high": high}
+    return {"agreement": float(np.mean(kept)), "half_width": half, **scenes}
 
 
 def annotators(pictures: list[world.Picture]) -> dict[str, float]:
@@ -139,11 +165,13 @@ def likeness(names: list[str], root: Path, work: Path, scales: list[float]) -> d
         for scale in scales:
             made = []
             for image in images:
-                control = Control(kind, image, scale=scale) if scale else ()
-                made += generate(
-                    names, prompts, control=control, images_per_prompt=1, sampler="unipc", base="mini",
-                    progress=False, **places,
-                )  # fmt: skip
+                try:
+                    made += generate(
+                        names, prompts, control=Control(kind, image, scale=scale), images_per_prompt=1,
+                        sampler="unipc", base="mini", progress=False, **places,
+                    )  # fmt: skip
+                except NothingFound as reason:
+                    print(f"left out: {reason}")
             for name in names:
                 folders = dict.fromkeys(one.path.parent.name for one in made if one.experiment == name)
                 scores = mini_scores(folders, results=places["results"], prompt_names=prompts.prompts)
@@ -169,17 +197,23 @@ def main() -> None:
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     pictures = asked_pictures(options.samples)
-    figures: dict[str, Any] = {"annotators": annotators(pictures)}
+    figures: dict[str, Any] = {"samples": options.samples, "annotators": annotators(pictures)}
     print("annotators on drawn pictures:", figures["annotators"], flush=True)
     print("\n| kind | prompt | scale | agreement | scene |\n|---|---|---|---|---|")
-    for kind in options.kinds:
-        for other in (False, True):
+    for other, setting in ((False, "same scene"), (True, "other scene")):
+        kept, maps = control_maps(pictures, other, options.work)
+        free = images_of(kept, None, 0)
+        for kind in options.kinds:
             for scale in options.scales:
-                found = measure(kind, pictures, other, scale, options.work)
-                setting = "other scene" if other else "same scene"
+                images = images_of(kept, maps[kind], scale) if scale else free
+                found = measured(kind, kept, maps[kind], images)
                 figures[f"{kind}, {setting}, {scale:g}"] = found
                 agreed = f"{found['agreement']:.2f} ± {found['half_width']:.2f}"
                 print(f"| {kind} | {setting} | {scale:g} | {agreed} | {found['scene']:.0%} |", flush=True)
+                if scale == 1:
+                    shown = zip(maps[kind][:16], images[:16], strict=True)
+                    parts = [part for one, image in shown for part in (one.reference, one.image, image)]
+                    side_by_side(parts, 12).save(options.work / f"{kind}_{setting.replace(' ', '_')}.png")
     if options.experiments:
         figures["likeness"] = likeness(options.experiments, options.root, options.work, options.scales)
         columns = next(iter(figures["likeness"].values()))

@@ -14,7 +14,7 @@ from scipy.ndimage import distance_transform_edt
 
 from sdlab import Control, PromptSet, generate
 from sdlab.atomic import file_sha256
-from sdlab.control import control_map, load_controlnet, with_controlnets
+from sdlab.control import control_map, with_controlnets
 from sdlab.experiment import DreamBooth, LoRA
 from sdlab.generate import ImageRecord, load_images
 from sdlab.maps import KINDS, canny_map
@@ -155,7 +155,8 @@ def test_a_controlnet_of_another_base_is_refused(tmp_path: Path, picture: Path, 
         run(place, ["base"], Control("canny", picture, model=str(tmp_path / "other")))
 
 
-def test_the_ui_of_a_missing_controlnet_names_it_and_the_way_out(place: Path, picture: Path) -> None:
+@pytest.mark.slow  # the hub is asked five times
+def test_a_missing_controlnet_is_named_with_the_way_out(place: Path, picture: Path) -> None:
     with pytest.raises(OSError, match=r"'nobody/nothing' isn't on this machine .* base 'mini'"):
         run(place, ["base"], Control("canny", picture, model="nobody/nothing"))
 
@@ -166,11 +167,7 @@ def test_the_embedded_weights_are_standard_and_small() -> None:
 
     for kind in KINDS:
         network = ControlNetModel.from_pretrained(controlnet_path(kind))
-        assert network.dtype == torch.float32
-        assert (
-            load_controlnet(str(controlnet_path(kind)), torch.float32, torch.device("cpu")).config
-            == network.config
-        )
+        assert network.dtype == torch.float32 and network.config.in_channels == 8
 
     def size(folder: Path) -> float:
         return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6

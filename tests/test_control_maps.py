@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from pillow_heif import register_heif_opener
 
 from sdlab import Control, mini
 from sdlab.control import NothingFound, control_map
@@ -31,6 +32,7 @@ def person(size: int = 256) -> Image.Image:
 
 def odd_pictures(folder: Path) -> list[Path]:
     """The portrait in the modes and sizes that users bring."""
+    register_heif_opener()
     rgb = person()
     alpha = rgb.convert("RGBA")
     alpha.putalpha(Image.new("L", rgb.size, 200))
@@ -48,6 +50,8 @@ def odd_pictures(folder: Path) -> list[Path]:
         "deep.png": deep,
         "deep.tiff": deep,
         "float.tiff": rgb.convert("F"),
+        "ycbcr.jpg": rgb.convert("YCbCr"),
+        "premultiplied.tiff": rgb.convert("RGBX"),
         "plain.bmp": rgb,
         "plain.webp": rgb,
         "plain.heic": rgb,
@@ -71,7 +75,7 @@ def odd_pictures(folder: Path) -> list[Path]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_odd_pictures_become_maps_of_the_images_size(tmp_path: Path, kind: str) -> None:
     files = odd_pictures(tmp_path)
-    assert len(files) == 23
+    assert len(files) == 25
     made, refused = [], []
     for file in files:
         for fit in ("crop", "fit"):
