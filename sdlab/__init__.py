@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sdlab.control import Control
     from sdlab.demo import demo
     from sdlab.experiment import DreamBooth, Experiment, LoRA
     from sdlab.generate import class_images, generate
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 __all__ = [
     "HOMEWORK_A",
     "HOMEWORK_B",
+    "Control",
     "DreamBooth",
     "Experiment",
     "LoRA",
@@ -57,6 +59,7 @@ _MODULE_OF = {
     "LoRA": "sdlab.experiment",
     "prepare": "sdlab.photos",
     "train": "sdlab.training",
+    "Control": "sdlab.control",
     "class_images": "sdlab.generate",
     "generate": "sdlab.generate",
     "table": "sdlab.table",

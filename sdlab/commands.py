@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, UseAppendAction, arg
 
 from sdlab.methods import METHODS, DreamBooth, LoRA
 from sdlab.prompts import HOMEWORK_A, HOMEWORK_B, PromptSet
@@ -219,6 +219,104 @@ def generate(
     print(f"{len(images)} images of {', '.join(names)} in {results}")
 
 
+def control(
+    image: Path,
+    kind: Annotated[tuple[Literal["canny", "depth", "pose"], ...], UseAppendAction],
+    experiments: tuple[str, ...] = (),
+    scale: tuple[float, ...] = (1.0,),
+    together: bool = False,
+    start: float = 0.0,
+    end: float = 1.0,
+    low_threshold: float = 100,
+    high_threshold: float = 200,
+    fit: Literal["crop", "fit"] = "crop",
+    is_map: bool = False,
+    annotator: str | None = None,
+    model: str | None = None,
+    columns: Literal["control", "scale", "experiment", "prompt"] = "prompt",
+    out: Path | None = None,
+    prompts: str = "homework_a",
+    subject: str = "sks woman",
+    images_per_prompt: int = 1,
+    seed: int = 0,
+    num_inference_steps: int | None = None,
+    guidance_scale: float | None = None,
+    sampler: str = "unipc",
+    base: str | None = None,
+    root: Path = Path("experiments"),
+    results: Path = Path("results"),
+) -> None:
+    """Images controlled by a picture's edges, depth or pose, and a table of them for each experiment.
+
+    Args:
+        image: The control image.
+        kind: canny, depth or pose; several times for several.
+        experiments: Names; base is the base model itself. Without any: base and all that are finished.
+        scale: Strength of the control; several values make images for each.
+        together: All kinds control the same images, instead of images for each kind.
+        start: Share of the steps before control begins.
+        end: Share of the steps after which control ends.
+        low_threshold: Canny: gradient from which an edge goes on.
+        high_threshold: Canny: gradient at which an edge begins.
+        fit: crop cuts the middle square out of the control image; fit shows all of it, black beside it.
+        is_map: The image is a control map already.
+        annotator: Hub id or folder of a depth or pose model, or controlnet_aux; None takes the base model's.
+        model: Hub id or folder of the ControlNet; None takes the base model's.
+        columns: What stands in the table's columns; kinds stand in its rows, or experiments.
+        out: The table: .png, .webp, .jpg, .html or .md; None takes results/control_<columns>.png.
+        prompts: homework_a, homework_b, or a JSON file of names to prompts.
+        subject: What takes the place of {subject} in the prompts.
+        images_per_prompt: Images for each prompt, kind and scale.
+        seed: Of each prompt's first image.
+        num_inference_steps: None takes the profile's.
+        guidance_scale: None takes the profile's.
+        sampler: dpm++, unipc, euler, ddim, or own (the model's).
+        base: What base stands for; None takes the base of the experiments.
+        root: Folder of the experiments.
+        results: Folder for the images.
+    """
+    from sdlab.control import Control, NothingFound
+    from sdlab.generate import generate as run
+    from sdlab.table import control_table
+
+    chosen: dict[str, Any] = {
+        "start": start,
+        "end": end,
+        "low_threshold": low_threshold,
+        "high_threshold": high_threshold,
+        "fit": fit,
+        "is_map": is_map,
+        "annotator": annotator,
+        "model": model,
+    }
+    each = [[Control(one, image, value, **chosen) for one in kind] for value in scale]
+    sets = each if together else [[control] for controls in each for control in controls]
+    names = list(experiments) or finished(root)
+    images = []
+    for controls in sets:
+        try:
+            images += run(
+                names,
+                prompt_set(prompts, subject),
+                control=controls,
+                images_per_prompt=images_per_prompt,
+                seed=seed,
+                num_inference_steps=num_inference_steps,
+                guidance_scale=guidance_scale,
+                sampler=sampler,
+                base=base,
+                root=root,
+                results=results,
+            )
+        except NothingFound as reason:
+            if len(kind) == 1 or together:
+                raise
+            print(f"{controls[0].kind} is left out. {reason}")
+    rows: Literal["control", "experiment"] = "experiment" if columns == "control" else "control"
+    made = control_table(images, rows=rows, columns=columns, root=root)
+    print(f"{made.save(out or results / f'control_{columns}.png')}: {made.size}")
+
+
 def table(
     experiments: Positional[tuple[str, ...]] = (),
     prompts: str | None = None,
@@ -426,6 +524,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "prepare": prepare,
     "class-images": class_images,
     "generate": generate,
+    "control": control,
     "table": table,
     "score": score,
     "report": report,

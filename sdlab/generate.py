@@ -12,6 +12,7 @@ from filelock import FileLock
 
 from sdlab.atomic import write_json
 from sdlab.basemodel import base_fingerprint, resolve
+from sdlab.control import Control, ControlMap, control_map, control_options, with_controlnets
 from sdlab.experiment import Experiment
 from sdlab.profiles import profile
 from sdlab.prompts import PromptSet
@@ -50,6 +51,8 @@ class ImageRecord:
         sampler: A key of `sampling.SAMPLERS`.
         resolution: Side in pixels.
         model: Fingerprint of the weights.
+        control: What each control added, see `ControlMap.record`, with the names of its map and its control
+            image in the same folder; empty without control.
     """
 
     path: Path = field(compare=False)
@@ -64,6 +67,7 @@ class ImageRecord:
     sampler: str
     resolution: int
     model: str
+    control: list[dict[str, Any]] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Gives the record as images.json holds it.
@@ -72,6 +76,8 @@ class ImageRecord:
             The fields, with `file` (the name alone, so that the folder can move) for `path`.
         """
         values = asdict(self)
+        if not self.control:
+            del values["control"]  # as in records from before there was control
         return {"file": values.pop("path").name, **values}
 
 
@@ -79,6 +85,7 @@ def generate(
     experiments: str | Experiment | Sequence[str | Experiment],
     prompts: PromptSet,
     *,
+    control: Control | Sequence[Control] = (),
     images_per_prompt: int = 4,
     seed: int = 0,
     num_inference_steps: int | None = None,
@@ -99,6 +106,8 @@ def generate(
         experiments: Names of finished experiments; `base` is the base model itself, `LORA@0.7` so much of a
             LoRA, `DREAMBOOTH+LORA@0.7` the same on another model.
         prompts: The prompt set, its subject filled in.
+        control: What controls the images, one or several at once; such images go to
+            `<results>/<experiment>_<kind>_<control image>/`, with the control map.
         images_per_prompt: Images for each prompt, at least 1.
         seed: Of each prompt's first image.
         num_inference_steps: None takes the profile's.
@@ -116,10 +125,12 @@ def generate(
 
     Raises:
         ValueError: An unknown or unfinished experiment, an unfilled `{subject}`, or a bad value.
+        NothingFound: A control image without edges or without a person.
 
     Source:
         Taught in: notebooks/02.
     """
+    controls = [control] if isinstance(control, Control) else list(control)
     several = [experiments] if isinstance(experiments, str | Experiment) else experiments
     names = [_name(one) for one in several]
     _check(prompts, images_per_prompt, seed)
@@ -130,16 +141,19 @@ def generate(
         "sampler": sampler,
         "negative_prompt": prompts.negative_prompt,
     }
-    jobs = []
+    jobs: list[tuple[str | Path, Sampling, list[ControlMap], list[ImageRecord]]] = []
     for name in dict.fromkeys(names):  # everything is checked before the first image is made
         model = _base_of(names, base, root) if name == "base" else _model(name, root)
         sampling = choose_sampling(model, root=root, **choices)
-        folder = Path(results) / (name if name == "base" else Path(model).name)
-        jobs.append((model, sampling, _plan(model, sampling, prompts, images_per_prompt, seed, folder, root)))
-    for model, sampling, records in jobs:
+        maps = _maps(controls, sampling.resolution, resolve(model, root).root_name, [job[2] for job in jobs])
+        experiment = name if name == "base" else Path(model).name
+        folder = Path(results) / _folder(experiment, maps)
+        planned = _plan(model, sampling, prompts, images_per_prompt, seed, experiment, folder, maps, root)
+        jobs.append((model, sampling, maps, planned))
+    for model, sampling, maps, records in jobs:
         size = batch_size or profile(model, root=root).images_per_batch
-        _make(model, sampling, records, size, root, progress)
-    return [record for _, _, records in jobs for record in records]
+        _make(model, sampling, maps, records, size, root, progress)
+    return [record for *_, records in jobs for record in records]
 
 
 def load_images(experiment: str, *, results: str | Path = "results") -> list[ImageRecord]:
@@ -210,19 +224,22 @@ def _plan(
     prompts: PromptSet,
     count: int,
     seed: int,
+    experiment: str,
     folder: Path,
+    maps: list[ControlMap],
     root: str | Path,
 ) -> list[ImageRecord]:
     weights = base_fingerprint(model, root)
     return [
         ImageRecord(
             path=folder / f"{name}_img{number}.png",
-            experiment=folder.name,
+            experiment=experiment,
             prompt_name=name,
             number=number,
             prompt=prompt,
             seed=seed + number - 1,
             model=weights,
+            control=[one.record | files for one, files in zip(maps, _files_of(maps), strict=True)],
             **asdict(sampling),
         )
         for name, prompt in prompts.prompts.items()
@@ -230,37 +247,69 @@ def _plan(
     ]
 
 
+def _maps(
+    controls: list[Control], side: int, root_name: str, made: list[list[ControlMap]]
+) -> list[ControlMap]:
+    """The control maps for a model; shared with a model before it on the same base and resolution."""
+    for maps in made:
+        if all(one.root_name == root_name and one.image.size == (side, side) for one in maps):
+            return maps
+    return [control_map(control, side, root_name) for control in controls]
+
+
+def _folder(experiment: str, maps: list[ControlMap]) -> str:
+    """The name of an experiment's images: `lora`, `lora_canny_hat`, `lora_canny_hat+pose_arms_scale0.5`."""
+    return f"{experiment}_{'+'.join(one.control.label for one in maps)}" if maps else experiment
+
+
+def _files_of(maps: list[ControlMap]) -> list[dict[str, str]]:
+    """Where a control's map and reference lie beside the images."""
+    numbers = range(1, len(maps) + 1)
+    return [
+        {"map": f"control_{number}.png", "reference": f"control_{number}_image.png"} for number in numbers
+    ]
+
+
 def _make(
     model: str | Path,
     sampling: Sampling,
+    maps: list[ControlMap],
     records: list[ImageRecord],
     size: int,
     root: str | Path,
     progress: bool,
 ) -> None:
     """Samples the images that aren't there as described, and writes images.json."""
-    folder, name = records[0].path.parent, records[0].experiment
+    folder = records[0].path.parent
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
         missing = [record for record in records if read_record(record.path) != record.as_dict()]
         if progress:
-            print(f"images of {name}: {len(records) - len(missing)} of {len(records)} are there")
+            print(f"images of {folder.name}: {len(records) - len(missing)} of {len(records)} are there")
+        for one, files in zip(maps, _files_of(maps), strict=True):
+            write_image(folder / files["map"], one.image, one.record)
+            write_image(folder / files["reference"], one.reference, {})
         if missing:
             pipeline = ready_pipeline(model, sampling, root=root)
-            _sample_missing(pipeline, sampling, missing, size, progress)
+            pipeline = with_controlnets(pipeline, maps) if maps else pipeline
+            _sample_missing(pipeline, sampling, maps, missing, size, progress)
         _write_list(records)
 
 
 def _sample_missing(
     pipeline: StableDiffusionPipeline,
     sampling: Sampling,
+    maps: list[ControlMap],
     missing: list[ImageRecord],
     size: int,
     progress: bool,
 ) -> None:
     warn_of_cut_prompts(pipeline, [*(record.prompt for record in missing), sampling.negative_prompt])
-    for batch in batches(missing, size, f"images of {missing[0].experiment}", progress):
-        images = sample(pipeline, [one.prompt for one in batch], [one.seed for one in batch], sampling)
+    for batch in batches(missing, size, f"images of {missing[0].path.parent.name}", progress):
+        steered = control_options(maps, len(batch)) if maps else {}
+        images = sample(
+            pipeline, [one.prompt for one in batch], [one.seed for one in batch], sampling, **steered
+        )
         for record, image in zip(batch, images, strict=True):
             write_image(record.path, image, record.as_dict())
 

@@ -137,7 +137,11 @@ def with_sampler(pipeline: StableDiffusionPipeline, sampler: str) -> StableDiffu
 
 
 def sample(
-    pipeline: StableDiffusionPipeline, prompts: Sequence[str], seeds: Sequence[int], sampling: Sampling
+    pipeline: StableDiffusionPipeline,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    sampling: Sampling,
+    **options: Any,
 ) -> list[Image.Image]:
     """Samples one batch.
 
@@ -146,6 +150,7 @@ def sample(
         prompts: One per image.
         seeds: One per image; an image depends on its own seed alone, not on the others in the batch.
         sampling: How.
+        **options: What else the pipeline takes, such as a ControlNet's maps.
 
     Returns:
         One image per prompt.
@@ -160,6 +165,7 @@ def sample(
         guidance_scale=sampling.guidance_scale,
         height=sampling.resolution,
         width=sampling.resolution,
+        **options,
     ).images
     return list(images)
 

@@ -14,3 +14,27 @@ def path() -> Path:
     Taught in: notebooks/02.
     """
     return Path(__file__).parent / "weights" / "sd"
+
+
+def controlnet_path(kind: str) -> Path:
+    """The folder of the mini model's ControlNet.
+
+    Args:
+        kind: `canny`, `depth` or `pose`.
+
+    Returns:
+        A folder that `diffusers.ControlNetModel.from_pretrained` loads.
+    """
+    return Path(__file__).parent / "weights" / "control" / kind
+
+
+def annotator_path(kind: str) -> Path:
+    """The folder of the model that estimates depth or pose in pictures of the mini world.
+
+    Args:
+        kind: `depth` or `pose`.
+
+    Returns:
+        A folder that transformers loads: a Depth Anything, or a ViTPose.
+    """
+    return Path(__file__).parent / "weights" / "annotators" / kind

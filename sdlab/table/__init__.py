@@ -3,6 +3,7 @@
 from sdlab.table.building import prompts_of, table
 from sdlab.table.captions import Heading, captions, hyperparameters_of, written
 from sdlab.table.contents import Cell, Table
+from sdlab.table.control import control_table
 from sdlab.table.figures import Figures, duration, summary
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "Heading",
     "Table",
     "captions",
+    "control_table",
     "duration",
     "hyperparameters_of",
     "prompts_of",

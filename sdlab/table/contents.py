@@ -23,12 +23,16 @@ MAX_BYTES = 900_000
 
 @dataclass(frozen=True)
 class Cell:
-    """Up to four pictures of one experiment and one prompt, or what to run to get them."""
+    """Up to four pictures of one experiment and one prompt, or what to run to get them.
+
+    One that is `whole` has as many pictures as it should, whatever the other cells have.
+    """
 
     name: str
     alt: str
     images: tuple[Path, ...] = ()
     hint: str = ""
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -165,11 +169,12 @@ class Table:
         if not cell.images:
             return None
         images = [thumbnails.opened(path) for path in cell.images]
-        if len(images) < self.images_per_cell:
+        count = next(n for n in (1, 2, 4) if n >= len(images)) if cell.whole else self.images_per_cell
+        if len(images) < count:
             from PIL import Image
 
             empty = Image.new("RGB", images[0].size, "#dddddd")
-            images += [empty] * (self.images_per_cell - len(images))
+            images += [empty] * (count - len(images))
         return thumbnails.square(images, side)
 
     @property

@@ -11,7 +11,10 @@ Stages, each resumable, each with its folder under `cache_dir/mini/`:
     unet        the UNet learns to denoise latents, given captions
     reader      the classifier that judges pictures
     clip        a small CLIP, for scores
-    export      the diffusers folder, the reader's and the CLIP's weights
+    maps        canny, depth and pose of the pictures, known because they are drawn
+    control     a ControlNet for each of the three
+    annotators  a depth and a pose estimator for pictures of the world
+    export      the diffusers folder, the weights of reader, CLIP, ControlNets and annotators
     evaluate    PSNR, and how often the model draws what a caption says
 
 How the embedded weights were made, on two shared cores, in two days: `vae` 58 minutes (32 on both cores),

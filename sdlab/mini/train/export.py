@@ -7,9 +7,16 @@ import shutil
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    ControlNetModel,
+    PNDMScheduler,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
 from safetensors.torch import save_file
-from transformers import CLIPImageProcessor, CLIPModel, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPImageProcessor, CLIPModel, CLIPTextModel, CLIPTokenizer, PreTrainedModel
+from transformers.image_processing_utils import BaseImageProcessor as ImageProcessor
 
 from sdlab.mini.reader import Reader
 
@@ -101,6 +108,25 @@ def export_clip(folder: Path, clip: CLIPModel, tokenizer: CLIPTokenizer, measure
     processor.save_pretrained(beside)
     _load_in_full_precision(beside / "config.json")
     (beside / "clip.json").write_text(json.dumps(measured, indent=2) + "\n")
+    _replace(folder, beside)
+
+
+def export_model(
+    folder: Path, model: ControlNetModel | PreTrainedModel, processor: ImageProcessor | None = None
+) -> None:
+    """Save a ControlNet or an annotator that plain `from_pretrained(folder)` loads.
+
+    Args:
+        folder: becomes the model's folder; what was there is replaced in one rename.
+        model: trained.
+        processor: brings pictures to the form that the model takes.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = folder.with_name(folder.name + ".part")
+    shutil.rmtree(beside, ignore_errors=True)
+    model.half().save_pretrained(beside, safe_serialization=True)
+    if processor is not None:
+        processor.save_pretrained(beside)
     _replace(folder, beside)
 
 

@@ -9,10 +9,24 @@ from typing import Literal
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from . import autoencoder, diffusion, evaluation, export, pictures, reading, seeing, text
+from sdlab.maps import KINDS
+
+from . import (
+    annotators,
+    autoencoder,
+    control,
+    control_maps,
+    diffusion,
+    evaluation,
+    export,
+    pictures,
+    reading,
+    seeing,
+    text,
+)
 from .machine import Machine, machine
 from .pictures import CHARACTERS, COMBINATIONS, HELD_OUT, OF_EACH
 
@@ -29,6 +43,9 @@ Stage = Literal[
     "unet",
     "reader",
     "clip",
+    "maps",
+    "control",
+    "annotators",
     "export",
     "evaluate",
 ]
@@ -42,6 +59,9 @@ STAGES: tuple[Stage, ...] = (
     "unet",
     "reader",
     "clip",
+    "maps",
+    "control",
+    "annotators",
     "export",
     "evaluate",
 )
@@ -67,12 +87,18 @@ class Recipe:
     """Pictures through the autoencoder for the reader, and as many with the subjects' combinations."""
     characters: int = 2000
     """Characters of whom the CLIP sees four pictures each; a twentieth more are kept for measuring."""
+    mapped: int = 20_000
+    """Training pictures with control maps."""
     vae_minutes: float = 60
     decoder_minutes: float = 30
     text_minutes: float = 15
     unet_minutes: float = 120
     reader_minutes: float = 20
     clip_minutes: float = 60
+    control_minutes: float = 20
+    """For each of canny, depth and pose."""
+    annotator_minutes: float = 10
+    """For each of depth and pose."""
     device: str = "auto"
     """A torch device, or "auto" for a GPU where there is one."""
     seed: int = 0
@@ -94,12 +120,15 @@ def train(recipe: Recipe) -> None:
             samples=4,
             decoded=8,
             characters=20,
+            mapped=24,
             vae_minutes=0.02,
             decoder_minutes=0.02,
             text_minutes=0.02,
             unet_minutes=0.02,
             reader_minutes=0.02,
             clip_minutes=0.02,
+            control_minutes=0.02,
+            annotator_minutes=0.02,
         )
     here = machine(recipe.device)
     run = {
@@ -112,6 +141,9 @@ def train(recipe: Recipe) -> None:
         "unet": _unet,
         "reader": _reader,
         "clip": _clip,
+        "maps": _maps,
+        "control": _control,
+        "annotators": _annotators,
         "export": _export,
         "evaluate": _evaluate,
     }
@@ -247,20 +279,57 @@ def _other_characters(recipe: Recipe) -> int:
     return OF_EACH * max(2, recipe.characters // 20)
 
 
+def _maps(recipe: Recipe, here: Machine) -> None:
+    if here.leads:
+        folder = recipe.work / "maps"
+        control_maps.draw_maps(folder, recipe.held_out, first_seed=HELD_OUT)
+        control_maps.draw_maps(folder, recipe.mapped)
+
+
+def _control(recipe: Recipe, here: Machine) -> None:
+    tokenizer = _trained_tokenizer(recipe)
+    unet = _trained_unet(recipe)
+    for kind in KINDS:
+        control.train_control(
+            recipe.work / "control" / kind,
+            kind,
+            control_maps.load_maps(recipe.work / "maps", recipe.mapped),
+            _standard_latents(recipe, "latents")[: recipe.mapped],
+            control_maps.load_maps(recipe.work / "maps", min(256, recipe.held_out), first_seed=HELD_OUT),
+            _standard_latents(recipe, "held_out")[:256],
+            unet,
+            tokenizer,
+            _trained_text_encoder(recipe, tokenizer),
+            here,
+            minutes=recipe.control_minutes,
+            seed=recipe.seed,
+        )
+
+
+def _annotators(recipe: Recipe, here: Machine) -> None:
+    count = min(recipe.mapped, 8000)
+    drawn = pictures.load_pictures(recipe.work / "pictures", count)
+    vae = _final_vae(recipe, here)
+    decoded = reading.decode_pictures(recipe.work / "decoded_drawn.npy", vae, drawn[: recipe.decoded], here)
+    maps = control_maps.load_maps(recipe.work / "maps", count)
+    seen = annotators.seen_pictures(drawn, decoded, maps.usable)
+    for kind, train_one in (("depth", annotators.train_depth), ("pose", annotators.train_pose)):
+        folder = recipe.work / "annotators" / kind
+        train_one(folder, maps, seen, here, minutes=recipe.annotator_minutes, seed=recipe.seed)
+
+
 def _export(recipe: Recipe, here: Machine) -> None:
     """Export what there is: the pipeline once there is a UNet, the reader, the CLIP."""
     if not here.leads:
         return
     if (recipe.work / "unet" / "checkpoint.pt").exists():
         tokenizer = _trained_tokenizer(recipe)
-        unet = diffusion.new_unet()
-        unet.load_state_dict(_average(recipe, "unet"))
         export.export_pipeline(
             recipe.out / "sd",
             _final_vae(recipe, here),
             _trained_text_encoder(recipe, tokenizer),
             tokenizer,
-            unet,
+            _trained_unet(recipe),
             scaling_factor=1 / float(_standard_latents(recipe, "latents").astype(np.float32).std()),
         )
     if (recipe.work / "reader" / "checkpoint.pt").exists():
@@ -287,6 +356,16 @@ def _export_clip(recipe: Recipe, here: Machine) -> None:
         "zero_shot": seeing.zero_shot(clip, tokenizer, _shown(recipe, recipe.held_out, HELD_OUT), here),
     }
     export.export_clip(recipe.out / "clip", clip, tokenizer, measured)
+    for kind in KINDS:
+        if (recipe.work / "control" / kind / "checkpoint.pt").exists():
+            controlnet = control.new_controlnet()
+            controlnet.load_state_dict(_average(recipe, f"control/{kind}"))
+            export.export_model(recipe.out / "control" / kind, controlnet)
+    for name, new_model in annotators.NEW_MODELS.items():
+        if (recipe.work / "annotators" / name / "checkpoint.pt").exists():
+            model = new_model()
+            model.load_state_dict(_average(recipe, f"annotators/{name}"))
+            export.export_model(recipe.out / "annotators" / name, model, annotators.processor(name))
 
 
 def _evaluate(recipe: Recipe, here: Machine) -> None:
@@ -362,6 +441,12 @@ def _standard_latents(recipe: Recipe, name: str) -> np.ndarray:
     latents = np.load(recipe.work / "latents" / f"{name}.npy")
     mean, std = (statistics[key][None, :, None, None] for key in ("mean", "std"))
     return ((latents - mean) / std).astype(np.float16)
+
+
+def _trained_unet(recipe: Recipe) -> UNet2DConditionModel:
+    unet = diffusion.new_unet()
+    unet.load_state_dict(_average(recipe, "unet"))
+    return unet
 
 
 def _trained_tokenizer(recipe: Recipe) -> CLIPTokenizer:

@@ -30,6 +30,7 @@ ARMS = {
     "raised": ((0.48, -0.38), (0.1, -0.62)),
     "hips": ((0.44, 0.5), (-0.46, 0.4)),
     "holding": ((0.2, 0.6), (-0.12, -0.48)),
+    "stretched": ((0.6, -0.04), (0.58, -0.1)),
 }
 BOTH_ARMS = {  # pose -> what the arm on the left and on the right of the picture do
     "arms down": ("arms down", "arms down"),
@@ -37,6 +38,7 @@ BOTH_ARMS = {  # pose -> what the arm on the left and on the right of the pictur
     "arms raised": ("raised", "raised"),
     "hands on hips": ("hips", "hips"),
     "holding": ("arms down", "holding"),
+    "arms stretched": ("stretched", "stretched"),  # of control images alone, no picture is sampled with it
 }
 WHITE: Colour = (244, 244, 240)
 
