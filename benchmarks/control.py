@@ -16,8 +16,8 @@ Figures:
 - pose: share of the control map's joints that the image has within 6 % of its side;
 - scene: share of images in which the mini world's reader finds the prompt's scene.
 
-With `--experiments` it measures the subject's likeness (see `sdlab.scores.TRAITS`) through control at several
-scales: the course's three control images × homework A's prompts.
+With `--experiments` it measures the subject's likeness (see `sdlab.scores.TRAITS`) through control at scales
+0.5 and 1: the course's three control images × homework A's prompts.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ from sdlab.table import control_table
 NEAR_EDGE = 2  # pixels
 NEAR_JOINT = 0.06  # of the side
 TOGETHER = 10
+LIKENESS_SCALES = (0.5, 1.0)
 
 
 def canny_agreement(control: Image.Image, image: Image.Image) -> float:
@@ -155,31 +156,29 @@ def annotators(pictures: list[world.Picture]) -> dict[str, float]:
     return {"depth": float(np.mean(depths)), "pose": float(np.mean(joints)), "pictures": len(pictures)}
 
 
-def likeness(names: list[str], root: Path, work: Path, scales: list[float]) -> dict[str, dict[str, float]]:
-    """The subject's likeness through control, mean over the control images and homework A's prompts."""
+def likeness(names: list[str], root: Path, work: Path) -> dict[str, dict[str, float]]:
+    """The subject's likeness without and with control, mean over control images and prompts."""
     prompts = HOMEWORK_A.fill("sks woman")
-    places = {"root": root, "results": work / "results"}
-    images = sorted(Path("data/control_images").glob("*.png"))
-    figures: dict[str, dict[str, float]] = {}
+    options: dict[str, Any] = {"images_per_prompt": 1, "sampler": "unipc", "base": "mini", "progress": False}
+    options |= {"root": root, "results": work / "results"}
+    made = {"without": generate(names, prompts, **options)}
     for kind in KINDS:
-        for scale in scales:
-            made = []
-            for image in images:
+        for scale in LIKENESS_SCALES:
+            column = made.setdefault(f"{kind} {scale:g}", [])
+            for image in sorted(Path("data/control_images").glob("*.png")):
                 try:
-                    made += generate(
-                        names, prompts, control=Control(kind, image, scale=scale), images_per_prompt=1,
-                        sampler="unipc", base="mini", progress=False, **places,
-                    )  # fmt: skip
+                    column += generate(names, prompts, control=Control(kind, image, scale=scale), **options)
                 except NothingFound as reason:
                     print(f"left out: {reason}")
-            for name in names:
-                folders = dict.fromkeys(one.path.parent.name for one in made if one.experiment == name)
-                scores = mini_scores(folders, results=places["results"], prompt_names=prompts.prompts)
-                values = [one["likeness to the subject"][0] for one in scores.values()]
-                figures.setdefault(name, {})[f"{kind} {scale:g}"] = float(np.mean(values))
-            if scale == 1:
-                table = control_table(made, rows="control", columns="experiment", root=root)
-                table.save(work / f"experiments_{kind}.png")
+        table = control_table(made[f"{kind} 1"], rows="control", columns="experiment", root=root)
+        table.save(work / f"experiments_{kind}.png")
+    figures: dict[str, dict[str, float]] = {name: {} for name in names}
+    for column, images in made.items():
+        for name in names:
+            folders = dict.fromkeys(one.path.parent.name for one in images if one.experiment == name)
+            scores = mini_scores(folders, results=work / "results", prompt_names=prompts.prompts)
+            values = [one["likeness to the subject"][0] for one in scores.values()]
+            figures[name][column] = float(np.mean(values))
     return figures
 
 
@@ -215,7 +214,7 @@ def main() -> None:
                     parts = [part for one, image in shown for part in (one.reference, one.image, image)]
                     side_by_side(parts, 12).save(options.work / f"{kind}_{setting.replace(' ', '_')}.png")
     if options.experiments:
-        figures["likeness"] = likeness(options.experiments, options.root, options.work, options.scales)
+        figures["likeness"] = likeness(options.experiments, options.root, options.work)
         columns = next(iter(figures["likeness"].values()))
         print(f"\n| likeness | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
         for name, row in figures["likeness"].items():

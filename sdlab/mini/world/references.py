@@ -1,4 +1,4 @@
-"""Control images for the course, drawn: a pose that no training picture has, a silhouette, a group.
+"""Control images for the course, drawn: raised arms, a pose that is in no training picture, others.
 
 python -m sdlab.mini.world.references      # writes data/control_images/
 """
@@ -24,6 +24,12 @@ def stretched_arms(size: int = SIDE) -> Image.Image:
     """A man in a plain studio with both arms stretched out sideways."""
     picture = Picture("man", "tan", hair_colour="black", hair_style="short", clothes="sweater")
     return draw(varied(picture, clothes_colour="orange", pose="arms stretched", framing="full height"), size)
+
+
+def raised_arms(size: int = SIDE) -> Image.Image:
+    """A woman in a plain studio with both arms raised."""
+    picture = Picture("woman", "fair", hair_colour="black", hair_style="bob", clothes="sweater")
+    return draw(varied(picture, clothes_colour="red", pose="arms raised", framing="half body"), size)
 
 
 def silhouette(size: int = SIDE) -> Image.Image:
@@ -60,8 +66,8 @@ def write(folder: Path = Path("data/control_images")) -> list[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = []
-    for name, drawn in (("stretched_arms", stretched_arms), ("silhouette", silhouette), ("group", group)):
-        files.append(folder / f"{name}.png")
+    for drawn in (raised_arms, stretched_arms, silhouette, group):
+        files.append(folder / f"{drawn.__name__}.png")
         drawn().quantize(128, dither=Image.Dither.NONE).save(files[-1], optimize=True)
     return files
 
