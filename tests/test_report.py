@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import math
 import re
 from html.parser import HTMLParser
@@ -134,7 +135,12 @@ def test_nothing_private_is_handed_in(course: Path) -> None:
     folder = report(prompts=PROMPTS).parent
     for path in folder.rglob("*"):
         if path.is_file():
-            content = path.read_bytes()
+            # a picture in the page is base64, in which any four letters turn up by chance: look at its bytes
+            content = re.sub(
+                rb"data:[a-z/+]+;base64,([A-Za-z0-9+/=]+)",
+                lambda found: base64.b64decode(found[1]),
+                path.read_bytes(),
+            )
             assert str(course).encode() not in content and str(Path.home()).encode() + b"/" not in content
             assert b"taken at home" not in content and b"Exif" not in content
 
