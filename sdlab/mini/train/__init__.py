@@ -22,7 +22,8 @@ How the embedded weights were made, on two shared cores, in two days: `vae` 58 m
 (7,790 steps of 64), `reader` 51 and 7 more on the present pictures, `clip` 42 on half of
 the pictures (2,350 steps of 64, with a quarter to half of one core), no `decoder`. The `vae` learned from
 pictures with harder edges and smaller heads in whole figures. So a run of the recipe from the start gives
-similar weights, not the same. On about half a shared core: `control` 38 minutes for canny (1,620 steps of 32, the
-first 450 at half the learning rate), 22 for depth (760), 22 for pose (1,040, the first 740 at half the learning
-rate); `annotators` 29 for pose (1,860, the first 420 without the loss of distances), 5 for depth (210).
+similar weights, not the same. On about half a shared core: `control` 38 minutes for canny (1,620 steps
+of 32, the first 450 at half the learning rate), 22 for depth (760), 22 for pose (1,040, the first 740 at
+half the learning rate); `annotators` 29 for pose (1,860, the first 420 without the loss of distances), 5
+for depth (210).
 """
