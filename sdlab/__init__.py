@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sdlab.control import Control
     from sdlab.demo import demo
+    from sdlab.exercises import check
     from sdlab.experiment import DreamBooth, Experiment, LoRA
     from sdlab.generate import class_images, generate
+    from sdlab.homework import homework
+    from sdlab.keeping import keep
     from sdlab.photos import prepare
     from sdlab.profiles import hyperparameters, profile
     from sdlab.prompts import HOMEWORK_A, HOMEWORK_B, PromptSet
@@ -34,10 +37,13 @@ __all__ = [
     "Experiment",
     "LoRA",
     "PromptSet",
+    "check",
     "class_images",
     "demo",
     "generate",
+    "homework",
     "hyperparameters",
+    "keep",
     "prepare",
     "profile",
     "recommend",
@@ -68,6 +74,9 @@ _MODULE_OF = {
     "sweep": "sdlab.sweep",
     "report": "sdlab.report",
     "demo": "sdlab.demo",
+    "homework": "sdlab.homework",
+    "keep": "sdlab.keeping",
+    "check": "sdlab.exercises",
 }
 
 

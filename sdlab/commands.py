@@ -512,11 +512,37 @@ def export_model(
     print(f"{run(model, out, format=format, half=half, root=root)}: the whole model")
 
 
-def environment() -> None:
-    """What this machine is, what was chosen on it, and why."""
-    from sdlab.environment import describe
+def keep(place: Positional[Path], root: Path = Path("experiments"), results: Path = Path("results")) -> None:
+    """Bring back what a folder holds and this machine doesn't, then copy there what is new here.
 
-    print(describe())
+    Args:
+        place: A folder that outlives the machine, such as /content/drive/MyDrive/sdlab.
+        root: Folder of the experiments.
+        results: Folder of the images.
+    """
+    from sdlab.keeping import keep as run
+
+    run(place, root=root, results=results)
+
+
+def environment(json: bool = False) -> None:
+    """What this machine is, what was chosen on it and why, and what of the course it can do.
+
+    Args:
+        json: Print JSON instead of text.
+    """
+    from dataclasses import asdict
+    from json import dumps
+
+    from sdlab import environment as this
+
+    if not json:
+        print(this.check())
+        return
+    machine = this.this_machine()
+    found = {"machine": asdict(machine), "versions": this.versions(), "to_do": this.findings(machine)}
+    found |= {"works": this.capabilities(machine), "can_run": this.can_run(machine)}
+    print(dumps(found, indent=1))
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -531,6 +557,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "convert": convert,
     "export lora": export_lora,
     "export model": export_model,
+    "keep": keep,
     "environment": environment,
 }
 TRAINING: dict[str, Callable[..., None]] = {

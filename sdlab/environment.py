@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import os
 import platform
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -168,22 +170,23 @@ def versions() -> dict[str, str | None]:
 
 
 def can_run(machine: Machine) -> dict[str, tuple[bool, str]]:
-    """What of the course a machine can do.
+    """What of the course a machine can do, by profile.
 
     Args:
         machine: From `this_machine()`.
 
     Returns:
-        The name of the work to whether it fits, and what it needs.
+        The profile and the work to whether it fits, and what it needs.
 
-    Source: memory for DreamBooth: diffusers, examples/dreambooth/README.md; images and LoRA are estimates.
+    Source: float32 DreamBooth: diffusers, examples/dreambooth/README.md. The others are reckoned from SD 1.5's
+        982 million weights (docs/training.md), not measured on a GPU.
     """
     needs = {  # GPU memory and disk, in GB
         "mini: the whole course": (0, 1),
-        "sd15: images": (6, 10),
-        "sd15: LoRA": (8, 10),
-        "sd15: DreamBooth, UNet only": (16, 30),
-        "sd15: DreamBooth, UNet and text encoder": (24, 30),
+        "sd15-8gb: images, ControlNet": (6, 10),
+        "sd15-8gb: LoRA": (8, 10),
+        "sd15-16gb: DreamBooth with text encoder": (16, 30),
+        "sd15: the same in float32": (24, 30),
     }
     found = {}
     for work, (gpu, disk) in needs.items():
@@ -194,6 +197,108 @@ def can_run(machine: Machine) -> dict[str, tuple[bool, str]]:
             f"any processor, {disk} GB of disk" if not gpu else f"{gpu} GB GPU, {disk} GB of disk",
         )
     return found
+
+
+def capabilities(machine: Machine) -> dict[str, tuple[bool, str]]:
+    """Whether half precision and 8-bit Adam work here.
+
+    Args:
+        machine: From `this_machine()`.
+
+    Returns:
+        `float16`, `bfloat16` and `8-bit Adam` to whether it works, and what to do where it doesn't.
+    """
+    cuda = machine.device == "cuda"
+    slow = f"slow on {machine.device}: leave mixed_precision at 'no'"
+    native = "native" if machine.dtype == "bfloat16" else "only emulated on this GPU: take fp16"
+    return {
+        "float16": (cuda, "mixed_precision='fp16'" if cuda else slow),
+        "bfloat16": (cuda and machine.dtype == "bfloat16", native if cuda else slow),
+        "8-bit Adam": _eight_bit_adam(machine.device),
+    }
+
+
+def findings(machine: Machine) -> list[str]:
+    """What is wrong with this machine or its installation, each with the fix.
+
+    Args:
+        machine: From `this_machine()`.
+
+    Returns:
+        A sentence each; empty where all is well for the course on `mini`.
+    """
+    found = [
+        f"{package} is not installed: pip install {package}"
+        for package, version in versions().items()
+        if version is None and package != "bitsandbytes"
+    ]
+    if machine.device == "cpu" and shutil.which("nvidia-smi") and "ACCELERATE_USE_CPU" not in os.environ:
+        found.append(
+            "There is an NVIDIA driver, but torch uses no GPU: run nvidia-smi; if it lists one, install the build "
+            "of torch with CUDA that pytorch.org/get-started names for this driver."
+        )
+    if machine.memory_free < 3 * _GB:
+        found.append(f"{machine.memory_free / _GB:.1f} GB of memory are free, mini needs 3: close programs.")
+    if machine.disk_free < _GB:
+        found.append(f"{machine.disk_free / _GB:.1f} GB of disk are free, the course needs 1: make room.")
+    return found
+
+
+def check() -> str:
+    """Everything that `check_env.py` says: first the five lines that the homework asks for.
+
+    Returns:
+        The text.
+
+    Raises:
+        ImportError: torch or accelerate is missing.
+
+    Taught in: notebooks/00
+    """
+    lines = _five_lines()
+    machine = this_machine()
+    installed = [f"{package} {version}" for package, version in versions().items() if version]
+    lines += ["", f"Python {platform.python_version()} at {sys.executable}", ", ".join(installed)]
+    lines += ["", describe(machine), ""]
+    for work, (fits, why) in capabilities(machine).items():
+        lines.append(f"{work:<42}{'yes' if fits else 'no':<5}({why})")
+    lines.append("")
+    for work, (fits, needs) in can_run(machine).items():
+        lines.append(f"{work:<42}{'yes' if fits else 'no':<5}(needs: {needs})")
+    if wrong := findings(machine):
+        lines += ["", "To do:", *(f"- {finding}" for finding in wrong)]
+    return "\n".join(lines)
+
+
+def _five_lines() -> list[str]:
+    """The homework's own check, in its order."""
+    import torch
+    from accelerate import Accelerator
+
+    Accelerator()
+    return [
+        f"PyTorch version: {torch.__version__}",
+        f"CUDA available: {torch.cuda.is_available()}",
+        f"CUDA version: {torch.version.cuda}",
+        f"cuDNN version: {torch.backends.cudnn.version()}",
+        "Accelerator initialized successfully!",
+    ]
+
+
+def _eight_bit_adam(device: str) -> tuple[bool, str]:
+    """Takes one step with it: an installation that doesn't fit the GPU only fails there."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # of parts that aren't used here
+    try:
+        import torch
+        from bitsandbytes.optim import Adam8bit
+
+        weights = torch.nn.Parameter(torch.zeros(4096, device=device))
+        weights.grad = torch.ones_like(weights)
+        Adam8bit([weights]).step()
+    except (ImportError, OSError, RuntimeError, NotImplementedError, AttributeError) as error:
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return False, f"torch's AdamW takes its place: {said[:80]}"
+    return True, f"one step of bitsandbytes on {device}"
 
 
 def describe(machine: Machine | None = None) -> str:

@@ -47,6 +47,22 @@ def test_check_env_says_what_was_chosen_and_what_can_run() -> None:
     assert "mini: the whole course" in done.stdout
 
 
+def test_check_env_says_whether_half_precision_and_8_bit_adam_work() -> None:
+    machine = environment.this_machine()
+    found = environment.capabilities(machine)
+    assert list(found) == ["float16", "bfloat16", "8-bit Adam"]
+    if machine.device == "cpu":
+        assert not found["float16"][0] and "mixed_precision" in found["float16"][1]
+    assert found["8-bit Adam"][0] == ("bitsandbytes" in sys.modules)
+
+
+def test_what_is_wrong_comes_with_the_fix() -> None:
+    machine = replace(environment.this_machine(), memory_free=10**9, disk_free=10**8)
+    found = environment.findings(machine)
+    assert any("1.0 GB of memory are free, mini needs 3: close programs." in one for one in found)
+    assert any("0.1 GB of disk are free" in one for one in found)
+
+
 def test_check_env_without_torch_says_what_to_do() -> None:
     # -S -E -s leaves the standard library alone: as on a computer where nothing has been installed yet
     done = check_env(getattr(sys, "_base_executable", sys.executable), "-S", "-E", "-s")
@@ -77,7 +93,15 @@ def test_a_gpu_without_native_bfloat16_computes_in_float16() -> None:
     [
         (0, ["mini: the whole course"]),
         # A T4 reports 15.8 GB (15,836 million bytes).
-        (15.8, ["mini: the whole course", "sd15: images", "sd15: LoRA", "sd15: DreamBooth, UNet only"]),
+        (
+            15.8,
+            [
+                "mini: the whole course",
+                "sd15-8gb: images, ControlNet",
+                "sd15-8gb: LoRA",
+                "sd15-16gb: DreamBooth with text encoder",
+            ],
+        ),
     ],
 )
 def test_what_can_run_follows_the_gpu_memory(gpu_gb: float, works: list[str]) -> None:
