@@ -178,8 +178,8 @@ def can_run(machine: Machine) -> dict[str, tuple[bool, str]]:
     Returns:
         The profile and the work to whether it fits, and what it needs.
 
-    Source: float32 DreamBooth: diffusers, examples/dreambooth/README.md. The others are reckoned from SD 1.5's
-        982 million weights (docs/training.md), not measured on a GPU.
+    Source: float32 DreamBooth: diffusers, examples/dreambooth/README.md. The others are reckoned from
+        SD 1.5's 982 million weights, not measured on a GPU.
     """
     needs = {  # GPU memory and disk, in GB
         "mini: the whole course": (0, 1),
@@ -234,8 +234,8 @@ def findings(machine: Machine) -> list[str]:
     ]
     if machine.device == "cpu" and shutil.which("nvidia-smi") and "ACCELERATE_USE_CPU" not in os.environ:
         found.append(
-            "There is an NVIDIA driver, but torch uses no GPU: run nvidia-smi; if it lists one, install the build "
-            "of torch with CUDA that pytorch.org/get-started names for this driver."
+            "There is an NVIDIA driver, but torch uses no GPU: run nvidia-smi; if it lists one, install the "
+            "build of torch with CUDA that pytorch.org/get-started names for this driver."
         )
     if machine.memory_free < 3 * _GB:
         found.append(f"{machine.memory_free / _GB:.1f} GB of memory are free, mini needs 3: close programs.")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sdlab.methods import DreamBooth, LoRA
+from sdlab.methods import Hyperparameters
 from sdlab.profiles import hyperparameters, profile
 from sdlab.prompts import HOMEWORK_A, HOMEWORK_B, PromptSet
 
@@ -29,8 +29,8 @@ class Homework:
     """
 
     prompts: PromptSet
-    dreambooths: dict[str, DreamBooth]
-    loras: dict[str, LoRA]
+    dreambooths: dict[str, Hyperparameters]
+    loras: dict[str, Hyperparameters]
     best_dreambooth: str
     best_lora: str
 
@@ -62,11 +62,12 @@ def homework(which: str, base: str | Path = "mini", *, subject: str = "sks woman
 
 def _a(base: str | Path, subject: str) -> Homework:
     rates = dict(zip(RATES_A, profile(base).lora_learning_rates, strict=True))
-    common = hyperparameters("lora", base)
     best = RATES_A[2]
     wanted = [(4, rate) for rate in RATES_A] + [(8, best), (2, best)]
     loras = {
-        f"dreambooth_lora_k{rank}_lr_{rate}": replace(common, rank=rank, learning_rate=rates[rate])
+        f"dreambooth_lora_k{rank}_lr_{rate}": hyperparameters(
+            "lora", base, rank=rank, learning_rate=rates[rate]
+        )
         for rank, rate in wanted
     }
     return Homework(
@@ -90,27 +91,31 @@ def _b(base: str | Path, subject: str) -> Homework:
         "train_text_encoder": True,
         "seed": 31,
     }
-    dreambooth = hyperparameters(
-        "dreambooth", base, max_train_steps=800, checkpointing_steps=800,
-        num_class_images=differing["num_class_images"], **common,
-    )  # fmt: skip
-    lora = hyperparameters(
-        "lora", base, learning_rate=differing["lora_rate"], max_train_steps=200, checkpointing_steps=20,
-        validation_prompt=f"a photo of {subject} face in NYC, rain, dark, night, full moon, 4K",
-        validation_epochs=50, **common,
-    )  # fmt: skip
+    dreambooth = common | {
+        "num_class_images": differing["num_class_images"],
+        "max_train_steps": 800,
+        "checkpointing_steps": 800,
+    }
+    lora = common | {
+        "pretrained_model_name_or_path": "exp1.1",
+        "learning_rate": differing["lora_rate"],
+        "max_train_steps": 200,
+        "checkpointing_steps": 20,
+        "validation_prompt": f"a photo of {subject} face in NYC, rain, dark, night, full moon, 4K",
+        "validation_epochs": 50,
+    }
     rate, lower = differing["learning_rate"], differing["lower_rate"]
+    weighted = {"exp1.1": (1.0, rate), "exp2": (1.0, lower), "exp3": (1.2, rate)}
+    ranks = {"lora_exp1.1": 32, "lora_exp2": 64, "lora_exp4": 96}
     return Homework(
         prompts=HOMEWORK_B.fill(subject),
         dreambooths={
-            "exp1.1": replace(dreambooth, learning_rate=rate, prior_loss_weight=1.0),
-            "exp2": replace(dreambooth, learning_rate=lower, prior_loss_weight=1.0),
-            "exp3": replace(dreambooth, learning_rate=rate, prior_loss_weight=1.2),
+            name: hyperparameters(
+                "dreambooth", base, **dreambooth, prior_loss_weight=weight, learning_rate=rate
+            )
+            for name, (weight, rate) in weighted.items()
         },
-        loras={
-            f"lora_{name}": replace(lora, pretrained_model_name_or_path="exp1.1", rank=rank)
-            for name, rank in (("exp1.1", 32), ("exp2", 64), ("exp4", 96))
-        },
+        loras={name: hyperparameters("lora", base, **lora, rank=rank) for name, rank in ranks.items()},
         best_dreambooth="exp1.1",
         best_lora="lora_exp4",
     )

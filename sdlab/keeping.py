@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,9 +50,11 @@ def keep(
 def _mount(place: Path) -> None:
     if place.is_relative_to(DRIVE) and not DRIVE.is_mount():
         try:
-            from google.colab import drive  # only there
+            drive = importlib.import_module("google.colab.drive")  # only there
         except ImportError as error:
-            raise ValueError(f"{place} is on Google Drive, which only Colab has. Name another folder.") from error
+            raise ValueError(
+                f"{place} is on Google Drive, which only Colab has. Name another folder."
+            ) from error
         drive.mount(str(DRIVE))
 
 

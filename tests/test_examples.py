@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sdlab.cli import parse
+from sdlab.homework import homework
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs bash")
@@ -66,3 +67,20 @@ def test_the_commands_are_understood(script: str, tmp_path: Path) -> None:
     for words in commands(script, "mini", tmp_path):
         if "--pretrained_model_name_or_path=experiments/exp1.1" not in words:  # it would have to be there
             assert parse(words) is not None
+
+
+def test_homework_b_is_what_its_own_flags_say(tmp_path: Path) -> None:
+    # coursework.md's table; the script has the homework's flags as they were handed in
+    known = homework("B", "sd15")
+    flags = {}
+    for words in commands("homework_b.sh", "sd15", tmp_path)[:6]:
+        given = dict(word[2:].split("=", 1) for word in words if "=" in word)
+        flags["lora_" * (words[1] == "lora") + Path(given["output_dir"]).name] = given
+    assert [*known.dreambooths, *known.loras] == list(flags)
+    for name, chosen in {**known.dreambooths, **known.loras}.items():
+        for flag in ("resolution", "learning_rate", "max_train_steps", "checkpointing_steps", "lr_scheduler"):
+            assert type(getattr(chosen, flag))(flags[name][flag]) == getattr(chosen, flag), (name, flag)
+        assert chosen.use_8bit_adam and chosen.train_text_encoder and chosen.seed == 31
+    assert [one.prior_loss_weight for one in known.dreambooths.values()] == [1.0, 1.0, 1.2]
+    assert [one.rank for one in known.loras.values()] == [32, 64, 96]
+    assert {one.pretrained_model_name_or_path for one in known.loras.values()} == {"exp1.1"}

@@ -1,0 +1,111 @@
+"""The homeworks by name, the check cells, and finished work that outlives the machine."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+import sdlab
+from sdlab.cli import parse
+from sdlab.experiment import DreamBooth, Experiment, LoRA
+
+
+def test_homework_a_sweeps_the_rate_and_then_the_rank() -> None:
+    homework = sdlab.homework("a", "sd15")
+    assert list(homework.dreambooths) == ["dreambooth_v1"]
+    assert {name: (one.rank, one.learning_rate) for name, one in homework.loras.items()} == {
+        "dreambooth_lora_k4_lr_2e_6": (4, 2e-6),
+        "dreambooth_lora_k4_lr_2e_5": (4, 2e-5),
+        "dreambooth_lora_k4_lr_2e_4": (4, 2e-4),
+        "dreambooth_lora_k4_lr_2e_3": (4, 2e-3),
+        "dreambooth_lora_k8_lr_2e_4": (8, 2e-4),
+        "dreambooth_lora_k2_lr_2e_4": (2, 2e-4),
+    }
+    assert homework.best_lora in homework.loras and homework.best_dreambooth in homework.dreambooths
+    assert list(homework.prompts.prompts) == ["street", "desert", "forest", "kitchen", "moon"]
+
+
+def test_there_is_no_homework_c() -> None:
+    with pytest.raises(ValueError, match="homework A and homework B, got 'C'"):
+        sdlab.homework("C")
+
+
+@pytest.mark.parametrize(
+    ("answer", "right", "said"),
+    [
+        (None, 4, "Not answered yet"),
+        (4, 4, "4: that holds."),
+        (2.05e-4, 2e-4, "that holds."),
+        ("Exp1.1 ", "exp1.1", "that holds."),
+        ("exp2", ("exp1.1", "exp3"), "that doesn't hold. Look at the table."),
+        (True, False, "that doesn't hold."),
+    ],
+)
+def test_a_check_cell_says_whether_the_answer_holds(
+    answer: object, right: object, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sdlab.check(answer, right, "Look at the table.")
+    assert said in capsys.readouterr().out
+
+
+def experiment(name: str, root: Path, status: str, chosen: DreamBooth | LoRA) -> Experiment:
+    made = Experiment(name, root)
+    made.begin(chosen, {})
+    made.lora_file.write_bytes(b"weights")
+    (made.checkpoints_folder / "step_000100").mkdir(parents=True)
+    (made.checkpoints_folder / "step_000100" / "state").write_bytes(b"large")
+    made.update(status=status)
+    return made
+
+
+def test_finished_work_comes_back_on_a_new_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drive, first, second = (tmp_path / name for name in ("drive", "first", "second"))
+    for machine in (first, second):
+        machine.mkdir()
+    monkeypatch.chdir(first)
+    experiment("lora_done", Path("experiments"), "finished", LoRA())
+    experiment("lora_half", Path("experiments"), "stopped", LoRA())
+    Path("results/lora_done").mkdir(parents=True)
+    Path("results/lora_done/street_img1.png").write_bytes(b"image")
+    sdlab.keep(drive)
+    assert "0 files brought back, 3 copied there" in capsys.readouterr().out
+
+    monkeypatch.chdir(second)
+    Path("results/lora_done").mkdir(parents=True)
+    Path("results/lora_done/street_img1.png").write_bytes(b"of this machine")
+    sdlab.keep(drive)
+    back = Experiment("lora_done")
+    assert back.status == "finished" and back.lora_file.read_bytes() == b"weights"
+    assert not back.checkpoints_folder.exists() and not Experiment("lora_half").path.exists()
+    # nothing of this machine's is overwritten
+    assert Path("results/lora_done/street_img1.png").read_bytes() == b"of this machine"
+
+
+def test_a_copy_that_broke_off_is_taken_up_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    experiment("lora_done", Path("experiments"), "finished", LoRA())
+    torn = Path("drive/experiments/lora_done")
+    torn.mkdir(parents=True)
+    (torn / "pytorch_lora_weights.safetensors").write_bytes(b"wei")  # its record would have come last
+    sdlab.keep("drive")
+    assert (torn / "pytorch_lora_weights.safetensors").read_bytes() == b"weights"
+    assert Experiment("lora_done", Path("drive/experiments")).status == "finished"
+
+
+def test_keep_without_a_place_does_nothing_and_drive_is_only_on_colab(tmp_path: Path) -> None:
+    sdlab.keep(None)
+    with pytest.raises(ValueError, match="Google Drive, which only Colab has"):
+        sdlab.keep("/content/drive/MyDrive/sdlab")
+
+
+def test_keep_is_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    experiment("lora_done", Path("experiments"), "finished", LoRA())
+    run = parse(shlex.split("keep drive"))
+    assert run is not None
+    run()
+    assert Path("drive/experiments/lora_done/experiment.json").is_file()
