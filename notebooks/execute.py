@@ -1,11 +1,15 @@
-"""Run a notebook from top to bottom in an empty folder and keep its outputs in it.
+"""Run notebooks from top to bottom, in order, in one folder, and keep their outputs in them.
 
-python notebooks/execute.py notebooks/02_dreambooth.ipynb
+    python notebooks/execute.py                               # all six in an empty folder, as a student does
+    python notebooks/execute.py notebooks/04_controlnet.ipynb # one of them alone
+
+Prints how long each took, and what came by stderr that isn't a progress bar.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import tempfile
 import time
 from pathlib import Path
@@ -14,44 +18,71 @@ import nbformat
 from nbclient import NotebookClient
 
 MAX_BYTES = 500_000
+WIDGETS = "application/vnd.jupyter.widget-view+json"
+PROGRESS = re.compile(r"\d+%\||it/s|s/it|^\s*$")
 
 
-def execute(path: Path) -> None:
-    """Execute in place; progress bars, warnings of the kernel and widget state are left out.
+def execute(path: Path, folder: Path) -> float:
+    """Execute in place; progress bars and widget state are left out.
 
     Args:
         path: the notebook.
+        folder: where it runs.
+
+    Returns:
+        Seconds.
     """
     notebook = nbformat.read(path, 4)
     start = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        NotebookClient(notebook, timeout=1200, resources={"metadata": {"path": folder}}).execute()
+    NotebookClient(notebook, timeout=1800, resources={"metadata": {"path": str(folder)}}).execute()
+    seconds = time.perf_counter() - start
     for cell in notebook.cells:
         cell.metadata = {}
         if cell.cell_type == "code":
+            for line in strange(cell.outputs):
+                print(f"{path.name}: stderr: {line}")
             cell.outputs = [output for output in cell.outputs if worth_keeping(output)]
     notebook.metadata.pop("widgets", None)
     nbformat.write(notebook, path)
-    print(f"{path}: {time.perf_counter() - start:.0f} s, {path.stat().st_size / 1000:.0f} kB")
+    print(f"{path}: {seconds:.0f} s, {path.stat().st_size / 1000:.0f} kB", flush=True)
     if path.stat().st_size > MAX_BYTES:
         raise SystemExit(f"{path} is larger than {MAX_BYTES / 1000:.0f} kB. Show fewer or smaller pictures.")
+    return seconds
+
+
+def strange(outputs: list[nbformat.NotebookNode]) -> list[str]:
+    """What came by stderr and is no progress bar."""
+    text = "".join(output.text for output in outputs if output.get("name") == "stderr")
+    return [line for line in re.split(r"[\r\n]", text) if not PROGRESS.search(line)]
 
 
 def worth_keeping(output: nbformat.NotebookNode) -> bool:
-    """Whether a reader gains from an output: not from progress bars, which come by stderr or as widgets."""
+    """Whether a reader gains from an output: not from progress bars, and not from a widget alone."""
     if output.output_type == "stream":
         return output.name == "stdout" and bool(output.text.strip())
-    if "application/vnd.jupyter.widget-view+json" in output.get("data", {}):
-        return False
-    if "image/jpeg" in output.get("data", {}):  # Pillow sends both; the smaller one is enough
-        output.data.pop("image/png", None)
+    data = output.get("data", {})
+    if data.pop(WIDGETS, None) is not None:  # its state isn't kept: what stands beside it is what is seen
+        return bool(data.keys() - {"text/plain"})
+    if "image/jpeg" in data:  # Pillow sends both; the smaller one is enough
+        data.pop("image/png", None)
     return True
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run the command line."""
+    here = Path(__file__).parent
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("notebooks", type=Path, nargs="+")
-    for notebook in parser.parse_args().notebooks:
-        execute(notebook)
+    parser.add_argument("notebooks", type=Path, nargs="*", default=sorted(here.glob("*.ipynb")))
+    parser.add_argument("--folder", type=Path, help="where they run, and what is there is found; else empty")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as empty:
+        folder = options.folder or Path(empty)
+        folder.mkdir(parents=True, exist_ok=True)
+        seconds = sum(execute(path, folder) for path in options.notebooks)
+    print(f"{len(options.notebooks)} notebooks: {seconds / 60:.1f} minutes")
+
+
+if __name__ == "__main__":
+    main()

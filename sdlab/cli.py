@@ -7,7 +7,7 @@ import inspect
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,13 @@ from sdlab import commands
 OVERVIEW = """\
 sdlab teaches Stable Diffusion one person from about twenty photos, and compares the ways to do it.
 
-usage: sdlab COMMAND [OPTIONS]        sdlab COMMAND --help lists the options
+usage: sdlab COMMAND [OPTIONS]        sdlab COMMAND --help lists the options; METHOD is dreambooth or lora
 
   the whole homework on the embedded mini model, in minutes, without a GPU:
 {demo}
   the stages, each going on from what the one before left on disk:
 {stages}
-  about this machine:
+  about this machine, and what outlives it:
 {others}
 """
 # diffusers' flags that a pasted command may hold and that need no setting here.
@@ -216,19 +216,18 @@ def _value_of(flag: str, words: list[str]) -> str | None:
 
 
 def _overview() -> str:
-    def lines(*names: str) -> str:
-        described = {**commands.COMMANDS, **commands.TRAINING}
-        rows = [(name, (described[name].__doc__ or "").strip().splitlines()[0]) for name in names]
-        return "".join(f"    sdlab {name:<18} {text}\n" for name, text in rows)
+    """The commands by what they are for; those that take a method stand in one line."""
+    described = {name.split()[0] + " METHOD": function for name, function in commands.TRAINING.items()}
+    described |= commands.COMMANDS
+    ahead = ("demo", "prepare", "class-images")
+    about = ("environment", "keep")
 
-    rest = [
-        name for name in commands.COMMANDS if name not in ("demo", "environment", "prepare", "class-images")
-    ]
-    return OVERVIEW.format(
-        demo=lines("demo"),
-        stages=lines("prepare", "class-images", *commands.TRAINING, *rest),
-        others=lines("environment"),
-    ).rstrip()
+    def lines(names: Iterable[str]) -> str:
+        rows = [(name, (described[name].__doc__ or "").strip().splitlines()[0]) for name in names]
+        return "".join(f"    sdlab {name:<17} {text}\n" for name, text in rows)
+
+    stages = [*ahead[1:], *(name for name in described if name not in ahead + about)]
+    return OVERVIEW.format(demo=lines(ahead[:1]), stages=lines(stages), others=lines(about)).rstrip()
 
 
 def _fail(message: str, code: int) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import fields
+from json import dumps
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -97,7 +100,7 @@ def train(
     resume_from_checkpoint: str = "latest",
     root: Path = Path("experiments"),
 ) -> None:
-    """Train one experiment; one that was killed goes on, a finished one is kept.
+    """One experiment; one that was killed goes on, a finished one is kept.
 
     Args:
         hyperparameters: The flags of diffusers' scripts.
@@ -134,9 +137,10 @@ def sweep(
     prior_loss_weights: tuple[float, ...] = (),
     prefix: str | None = None,
     profile: str = "auto",
+    json: bool = False,
     root: Path = Path("experiments"),
 ) -> None:
-    """Train an experiment for every combination of some values.
+    """An experiment for every combination of some values.
 
     Args:
         hyperparameters: What all of them have in common.
@@ -145,6 +149,7 @@ def sweep(
         prior_loss_weights: Values of --prior_loss_weight to try.
         prefix: Beginning of the names; None takes the method: lora_rank4_lr2e-4.
         profile: Where defaults come from: mini, sd15, sd15-16gb, sd15-8gb; auto takes what fits the machine.
+        json: Print the experiments' records as JSON; what happens meanwhile goes to stderr.
         root: Folder of the experiments.
     """
     from sdlab.sweep import sweep as run
@@ -154,23 +159,32 @@ def sweep(
     grid: dict[str, Any] = {name: list(given) for name, given in values.items() if given}
     if not grid:
         raise ValueError("a sweep needs values: --learning_rates 2e-5 2e-4, or --ranks 2 4 8.")
-    done = run(hyperparameters, prefix=prefix, root=root, **grid)
-    print(summary(done, root=root).text())
+    with talk_to_stderr(json):
+        done = run(hyperparameters, prefix=prefix, root=root, **grid)
+    print(as_json({one.name: one.record for one in done}) if json else summary(done, root=root).text())
 
 
 def preflight(
-    hyperparameters: DreamBooth | LoRA, profile: str = "auto", root: Path = Path("experiments")
+    hyperparameters: DreamBooth | LoRA,
+    profile: str = "auto",
+    json: bool = False,
+    root: Path = Path("experiments"),
 ) -> None:
-    """Try two steps of a training and throw them away: the time, memory and disk it will take.
+    """The time, memory and disk a training will take, from two steps of it.
 
     Args:
         hyperparameters: The flags of diffusers' scripts.
         profile: Where defaults come from: mini, sd15, sd15-16gb, sd15-8gb; auto takes what fits the machine.
+        json: Print the figures as JSON; what happens meanwhile goes to stderr.
         root: Folder of the experiments.
     """
+    from dataclasses import asdict
+
     from sdlab.training import preflight as run
 
-    print(run(hyperparameters, root=root).text())
+    with talk_to_stderr(json):
+        trial = run(hyperparameters, root=root)
+    print(as_json(asdict(trial)) if json else trial.text())
 
 
 def generate(
@@ -183,6 +197,7 @@ def generate(
     guidance_scale: float | None = None,
     sampler: str = "dpm++",
     base: str | None = None,
+    json: bool = False,
     root: Path = Path("experiments"),
     results: Path = Path("results"),
 ) -> None:
@@ -198,25 +213,28 @@ def generate(
         guidance_scale: None takes the profile's.
         sampler: dpm++, unipc, euler, ddim, or own (the model's).
         base: What base stands for; None takes the base of the experiments.
+        json: Print the images' records as JSON; what happens meanwhile goes to stderr.
         root: Folder of the experiments.
         results: Folder for the images.
     """
     from sdlab.generate import generate as run
 
     names = list(experiments) or finished(root)
-    images = run(
-        names,
-        prompt_set(prompts, subject),
-        images_per_prompt=images_per_prompt,
-        seed=seed,
-        num_inference_steps=num_inference_steps,
-        guidance_scale=guidance_scale,
-        sampler=sampler,
-        base=base,
-        root=root,
-        results=results,
-    )
-    print(f"{len(images)} images of {', '.join(names)} in {results}")
+    with talk_to_stderr(json):
+        images = run(
+            names,
+            prompt_set(prompts, subject),
+            images_per_prompt=images_per_prompt,
+            seed=seed,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            sampler=sampler,
+            base=base,
+            root=root,
+            results=results,
+        )
+    said = f"{len(images)} images of {', '.join(names)} in {results}"
+    print(as_json([{"path": str(one.path), **one.as_dict()} for one in images]) if json else said)
 
 
 def control(
@@ -246,7 +264,7 @@ def control(
     root: Path = Path("experiments"),
     results: Path = Path("results"),
 ) -> None:
-    """Images controlled by a picture's edges, depth or pose, and a table of them for each experiment.
+    """Images that keep to a picture's edges, depth or pose, and a table of them.
 
     Args:
         image: The control image.
@@ -367,7 +385,7 @@ def score(
     root: Path = Path("experiments"),
     results: Path = Path("results"),
 ) -> None:
-    """Likeness, prompt fidelity, diversity, drift and copies of experiments' images, and which is best.
+    """Likeness, prompt fidelity, diversity, drift and copies; which is best.
 
     Args:
         experiments: Names; also LORA@0.7 and LORA@step100 if they have images. Without any: base and all
@@ -379,7 +397,6 @@ def score(
         results: Folder of the images; each experiment gets a scores.json there.
     """
     from dataclasses import asdict
-    from json import dumps
 
     from sdlab.scores import recommend
     from sdlab.scores import score as run
@@ -393,7 +410,7 @@ def score(
         written = save(tradeoff(scores), plot)
     if json:
         values = {name: asdict(tally) for name, tally in scores.tallies.items()}
-        print(dumps({"scores": values, "recommendation": asdict(choice) if choice else None}, indent=2))
+        print(as_json({"scores": values, "recommendation": asdict(choice) if choice else None}))
         return
     print(scores)
     print(f"\n{choice}\nrule: {choice.rule}" if choice else "")
@@ -453,7 +470,7 @@ def convert(
     tokenizer: Path | None = None,
     config: Path | None = None,
 ) -> None:
-    """A single-file checkpoint, as Civitai offers it -> a base model in the diffusers layout.
+    """A checkpoint from Civitai -> a base model in the diffusers layout.
 
     Args:
         file: A .safetensors or .ckpt file of Stable Diffusion 1.5.
@@ -473,7 +490,7 @@ def export_lora(
     half: bool = False,
     root: Path = Path("experiments"),
 ) -> None:
-    """A LoRA -> one file for A1111, Forge, ComfyUI (kohya) or diffusers, and its model card.
+    """A LoRA -> one file for A1111, Forge, ComfyUI or diffusers, with its card.
 
     Args:
         experiment: Name of a finished LoRA experiment.
@@ -496,7 +513,7 @@ def export_model(
     half: bool = False,
     root: Path = Path("experiments"),
 ) -> None:
-    """A whole model -> one file for A1111, Forge, ComfyUI, or a diffusers folder; a LoRA is merged into it.
+    """A model -> one file for A1111, Forge, ComfyUI; a LoRA is merged into it.
 
     Args:
         model: Name of a finished experiment, or a base model.
@@ -513,7 +530,7 @@ def export_model(
 
 
 def keep(place: Positional[Path], root: Path = Path("experiments"), results: Path = Path("results")) -> None:
-    """Bring back what a folder holds and this machine doesn't, then copy there what is new here.
+    """Finished work to a folder that outlives the machine, and back.
 
     Args:
         place: A folder that outlives the machine, such as /content/drive/MyDrive/sdlab.
@@ -526,13 +543,12 @@ def keep(place: Positional[Path], root: Path = Path("experiments"), results: Pat
 
 
 def environment(json: bool = False) -> None:
-    """What this machine is, what was chosen on it and why, and what of the course it can do.
+    """What this machine is, what was chosen and why, what of the course fits.
 
     Args:
         json: Print JSON instead of text.
     """
     from dataclasses import asdict
-    from json import dumps
 
     from sdlab import environment as this
 
@@ -542,7 +558,7 @@ def environment(json: bool = False) -> None:
     machine = this.this_machine()
     found = {"machine": asdict(machine), "versions": this.versions(), "to_do": this.findings(machine)}
     found |= {"works": this.capabilities(machine), "can_run": this.can_run(machine)}
-    print(dumps(found, indent=1))
+    print(as_json(found))
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -568,6 +584,18 @@ TRAINING: dict[str, Callable[..., None]] = {
     "preflight dreambooth": preflight,
     "preflight lora": preflight,
 }
+
+
+@contextmanager
+def talk_to_stderr(json: bool) -> Iterator[None]:
+    """Leaves stdout to the JSON alone, so that a script can read it."""
+    with redirect_stdout(sys.stderr) if json else nullcontext():
+        yield
+
+
+def as_json(value: Any) -> str:
+    """What `--json` prints."""
+    return dumps(value, indent=1, default=str)
 
 
 def prompt_set(prompts: str, subject: str) -> PromptSet:
@@ -619,4 +647,4 @@ def say_what_the_profile_sets(chosen: DreamBooth | LoRA, given: set[str]) -> Non
     differing = {k: v for k, v in differing.items() if k not in ("pretrained_model_name_or_path", *idle)}
     if differing:
         words = ", ".join(f"{name}={value}" for name, value in differing.items())
-        print(f"not given, so set for {chosen.pretrained_model_name_or_path}: {words}")
+        print(f"not given, so set for {chosen.pretrained_model_name_or_path}: {words}", file=sys.stderr)

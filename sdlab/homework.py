@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sdlab.methods import Hyperparameters
+from sdlab.methods import DreamBooth, LoRA
 from sdlab.profiles import hyperparameters, profile
 from sdlab.prompts import HOMEWORK_A, HOMEWORK_B, PromptSet
 
@@ -29,8 +29,8 @@ class Homework:
     """
 
     prompts: PromptSet
-    dreambooths: dict[str, Hyperparameters]
-    loras: dict[str, Hyperparameters]
+    dreambooths: dict[str, DreamBooth | LoRA]
+    loras: dict[str, DreamBooth | LoRA]
     best_dreambooth: str
     best_lora: str
 

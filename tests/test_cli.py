@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -28,8 +29,9 @@ def fails(words: str, code: int, capsys: pytest.CaptureFixture[str]) -> str:
 def test_help_names_every_stage(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--help"])
     said = capsys.readouterr().out
-    for name in [*commands.COMMANDS, *commands.TRAINING]:
+    for name in [*commands.COMMANDS, *(f"{name.split()[0]} METHOD" for name in commands.TRAINING)]:
         assert f"sdlab {name}" in said
+    assert max(map(len, said.splitlines())) <= 108
 
 
 @pytest.mark.parametrize("name", [*commands.COMMANDS, *commands.TRAINING])
@@ -163,7 +165,7 @@ def test_the_profile_sets_what_is_not_given_and_says_so(
     assert isinstance(hyperparameters, DreamBooth)
     assert (hyperparameters.resolution, hyperparameters.max_train_steps) == (128, 7)
     assert not hyperparameters.with_prior_preservation
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert "resolution=128" in said and "max_train_steps" not in said
 
 
@@ -191,3 +193,19 @@ def test_it_starts_fast() -> None:
     # without torch, whose import alone takes seconds
     code = "import sys, sdlab.cli; sdlab.cli.main(['--help']); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_json_stands_alone_on_stdout(
+    instance_images: Path, workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = f"--instance_data_dir {instance_images} --resolution 64 --train_batch_size 1 --max_train_steps 2"
+    main(["preflight", "lora", "--json", *flags.split()])
+    assert json.loads(capsys.readouterr().out)["seconds_per_step"] > 0
+    main(["sweep", "lora", "--ranks", "1", "2", "--json", *flags.split(), "--checkpointing_steps", "2"])
+    swept = json.loads(capsys.readouterr().out)
+    assert [one["status"] for one in swept.values()] == ["finished", "finished"]
+    main("generate base --images_per_prompt 1 --num_inference_steps 1 --json".split())
+    made = json.loads(capsys.readouterr().out)
+    assert len(made) == 5 and all(Path(one["path"]).is_file() for one in made)
+    main(["environment", "--json"])
+    assert "mini: the whole course" in json.loads(capsys.readouterr().out)["can_run"]

@@ -1,20 +1,24 @@
-"""The notebooks run from top to bottom on the mini model, and are as short as we promise."""
+"""The notebooks run from top to bottom on the mini model, alone, and are as short as we promise."""
 
 from __future__ import annotations
 
+import shutil
 import statistics
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
 import pytest
 
-NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+FOLDER = Path(__file__).parent.parent / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 # Fewer steps and images than the course takes; everything else is as it is.
 FAST = """
 import dataclasses
 from sdlab.profiles import PROFILES
 less = {"dreambooth_steps": 4, "lora_steps": 4, "num_class_images": 2, "num_inference_steps": 2}
-PROFILES["mini"] = dataclasses.replace(PROFILES["mini"], **less)
+PROFILES["mini"] = dataclasses.replace(PROFILES["mini"], **less, validation_steps=2)
 """
 
 
@@ -22,20 +26,55 @@ def cells(path: Path, kind: str) -> list[str]:
     return [cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == kind]
 
 
+def test_the_course_has_six_notebooks() -> None:
+    names = ["environment", "dataset", "dreambooth", "lora_sweeps", "controlnet", "report"]
+    assert [path.stem for path in NOTEBOOKS] == [f"{n:02d}_{name}" for n, name in enumerate(names)]
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_cells_are_short_and_explained(path: Path) -> None:
     lengths = [len(source.splitlines()) for source in cells(path, "code")]
     assert statistics.median(lengths) <= 6 and max(lengths) <= 15
     prose = " ".join(cells(path, "markdown"))
-    for word in ("**Goal.**", "**Needs.**", "**Takes**", "## Summary", "## Exercises"):
+    for word in ("Open in Colab", "**Goal.**", "**Needs.**", "**Takes**", "## Summary", "## Exercises"):
         assert word in prose
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_outputs_are_committed_and_small(path: Path) -> None:
+    notebook = nbformat.read(path, 4)
     assert path.stat().st_size <= 500_000
-    assert "widgets" not in nbformat.read(path, 4).metadata
+    assert "widgets" not in notebook.metadata
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert len(outputs) >= 5
+    assert not [
+        output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"
+    ]
+
+
+def test_all_begin_with_the_same_cell_and_have_one_for_parameters() -> None:
+    first = {cells(path, "code")[0] for path in NOTEBOOKS}
+    assert len(first) == 1 and "google.colab" in first.pop()
+    for path in NOTEBOOKS:
+        parameters = cells(path, "code")[1].splitlines()
+        assert parameters[0].startswith('BASE = "mini"')
+        assert all("=" in line and "#" in line for line in parameters)
+
+
+def test_publish_writes_the_repository_into_every_notebook(tmp_path: Path) -> None:
+    shutil.copytree(FOLDER, tmp_path / "notebooks")
+    script = tmp_path / "notebooks/publish.py"
+    subprocess.run([sys.executable, script, "someone/some-course"], check=True, capture_output=True)
+    for path in sorted(script.parent.glob("*.ipynb")):
+        text = path.read_text(encoding="utf-8")
+        assert "OWNER" not in text and nbformat.reads(text, 4)
+        assert f"colab.research.google.com/github/someone/some-course/blob/main/notebooks/{path.name}" in text
+        assert "git clone --quiet --depth 1 https://github.com/someone/some-course sdlab" in text
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
-def test_notebooks_run_from_an_empty_folder(path: Path, workplace: Path) -> None:
+def test_notebooks_run_alone_from_an_empty_folder(path: Path, workplace: Path) -> None:
     from nbclient import NotebookClient
 
     notebook = nbformat.read(path, 4)
@@ -44,5 +83,9 @@ def test_notebooks_run_from_an_empty_folder(path: Path, workplace: Path) -> None
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert not [output for output in outputs if output.output_type == "error"]
     html = [output.data["text/html"] for output in outputs if "text/html" in output.get("data", {})]
-    assert sum("sdlab-table" in text for text in html) >= 2
+    assert sum("sdlab" in text for text in html) >= 1
     assert all(len(text) < 1_000_000 for text in html)
+    said = "".join(output.text for output in outputs if output.get("name") == "stderr")
+    assert "/sdlab/" not in said, "a warning that points into our own code"
+    answers = "".join(output.text for output in outputs if output.get("name") == "stdout")
+    assert "Not answered yet" in answers
