@@ -204,7 +204,7 @@ def test_json_stands_alone_on_stdout(
     main(["sweep", "lora", "--ranks", "1", "2", "--json", *flags.split(), "--checkpointing_steps", "2"])
     swept = json.loads(capsys.readouterr().out)
     assert [one["status"] for one in swept.values()] == ["finished", "finished"]
-    main("generate base --images_per_prompt 1 --num_inference_steps 1 --json".split())
+    main(["generate", "base", "--images_per_prompt", "1", "--num_inference_steps", "1", "--json"])
     made = json.loads(capsys.readouterr().out)
     assert len(made) == 5 and all(Path(one["path"]).is_file() for one in made)
     main(["environment", "--json"])
