@@ -12,7 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from tqdm.auto import tqdm
 
 from sdlab.atomic import write_bytes
 from sdlab.experiment import Experiment, Hyperparameters
@@ -22,11 +21,11 @@ from sdlab.training.data import draw_batch, generator
 from sdlab.training.loss import dreambooth_loss, noise_losses
 from sdlab.training.measure import describe_machine, describe_result, peak_memory_gb, reset_peak_memory
 from sdlab.training.needs import Needs, Trial, check, now
+from sdlab.training.progress import show
 from sdlab.training.setup import Training, set_up
 from sdlab.training.validation import steps_between, validate
 
 _LOG_EVERY = 10  # steps; reading a loss waits for the GPU, so it isn't done in each step
-_SHOWN = ("loss", "validation_loss")  # behind the progress bar
 
 
 class Diverged(RuntimeError):
@@ -93,10 +92,10 @@ def train_steps(training: Training, experiment: Experiment, done: int, needs: Ne
         experiment: Gets the log, the validation images and the checkpoints.
         done: Steps done before.
         needs: What was reckoned before.
-        progress: Show a progress bar.
+        progress: Show the progress.
 
     Returns:
-        Steps done: all, or fewer after an interrupt.
+        Steps done: all, or fewer after an interrupt or the panel's stop button.
 
     Raises:
         Diverged: The loss is no longer a number.
@@ -106,30 +105,26 @@ def train_steps(training: Training, experiment: Experiment, done: int, needs: Ne
     between = steps_between(chosen, len(training.sources[0]))
     meter = _Meter(training, experiment)
     first_steps: list[float] = []  # when they ended
-    bar = tqdm(
-        total=total, initial=done, desc=experiment.name, unit="step", disable=not progress, mininterval=0.5
-    )
-    with bar, _interrupts() as interrupted:
+    with _interrupts() as interrupted, show(experiment, chosen, done, interrupted, progress) as shown:
         if done == 0 and (before := validate(training, experiment, 0)):
-            meter.write_row(0, before)
+            shown.row(meter.write_row(0, before))
         while done < total:
             meter.add(train_step(training, done))
             done += 1
-            bar.update()
+            shown.step(done)
             if len(first_steps) < 2 and progress:
                 first_steps.append(now(training))
                 if len(first_steps) == 2:
                     seconds = first_steps[1] - first_steps[0]
                     trial = Trial(needs, seconds, peak_memory_gb(), total - done)
-                    bar.write(f"{experiment.name}: {trial.text()}")
+                    shown.say(trial.text())
             stop = interrupted.is_set()
             save = done % chosen.checkpointing_steps == 0 or stop
             look = done % between == 0 or done == total
             if done % _LOG_EVERY == 0 or look or save:
                 measured = meter.means(done)
                 measured |= validate(training, experiment, done) if look else {}
-                meter.write_row(done, measured)
-                bar.set_postfix({name: f"{measured[name]:.4f}" for name in _SHOWN if name in measured})
+                shown.row(meter.write_row(done, measured))
             if save:
                 save_checkpoint(training, experiment, done)
             if stop:
@@ -269,11 +264,12 @@ class _Meter:
             raise Diverged(_advice(measured["loss"], done, self._training.hyperparameters))
         return measured
 
-    def write_row(self, done: int, measured: dict[str, float]) -> None:
-        """Writes what was measured to the log, with the learning rate and the time."""
+    def write_row(self, done: int, measured: dict[str, float]) -> dict[str, float]:
+        """Writes what was measured to the log, with the learning rate and the time; gives the row."""
         row = {"step": done, **measured, "learning_rate": self._learning_rate()}
         row |= {"seconds": round(time.perf_counter() - self._began, 3)}
         self._experiment.add_to_log(row)
+        return row
 
     def _learning_rate(self) -> float:
         """The schedule's; Prodigy's own estimate multiplies it."""
