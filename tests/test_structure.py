@@ -23,12 +23,14 @@ PACKAGE = ROOT / "sdlab"
 
 # Along the flow of the work: each module imports only from those before it. New modules take their place.
 ORDER = [
+    "words",
     "maps",
     "mini",
     "atomic",
     "templates",
     "thumbnails",
     "lettering",
+    "paper",
     "prompts",
     "methods",
     "environment",
