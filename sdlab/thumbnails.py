@@ -48,8 +48,10 @@ def fitted(image: Image.Image, side: int) -> Image.Image:
     from PIL import Image
 
     scale = side / max(image.size)
+    if scale == 1 and image.mode == "RGB":
+        return image
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    return image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    return image.convert("RGB").resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
 
 
 def webp(image: Image.Image, quality: int = 80) -> bytes:

@@ -23,6 +23,7 @@ PACKAGE = ROOT / "sdlab"
 
 # Along the flow of the work: each module imports only from those before it. New modules take their place.
 ORDER = [
+    "words",
     "maps",
     "mini",
     "atomic",
@@ -30,6 +31,7 @@ ORDER = [
     "notebook",
     "thumbnails",
     "lettering",
+    "paper",
     "prompts",
     "methods",
     "environment",

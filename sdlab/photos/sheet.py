@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -181,7 +182,7 @@ def _lines(
     return [
         (line, colour, bold)
         for text, colour, bold in texts
-        for line in broken(drawing, text, font(13, bold=bold), width)
+        for line in broken(partial(drawing.textlength, font=font(13, bold=bold)), text, width)
     ]
 
 

@@ -11,6 +11,9 @@ from sdlab.generate import load_images
 from sdlab.prompts import PromptSet
 from sdlab.table.captions import Heading, captions
 from sdlab.table.contents import Cell, Table
+from sdlab.words import Words
+
+Side = Literal["experiments", "prompts"]
 
 
 def table(
@@ -20,43 +23,50 @@ def table(
     results: str | Path = "results",
     root: str | Path = "experiments",
     images_per_cell: int = 4,
-    rows: Literal["experiments", "prompts"] = "experiments",
+    rows: Side | None = None,
+    columns: Side | None = None,
     reference: str | Path | Sequence[str | Path] | None = None,
+    language: str = "en",
 ) -> Table:
     """Put the images of experiments side by side, one prompt beside the other.
 
     Args:
-        experiments: names or experiments; "base" is the base model itself.
+        experiments: names or experiments, in their order; "base" is the base model itself.
         prompts: the prompt set that the images were generated with.
         results: folder that `generate` wrote to.
         root: folder of the experiments, for the hyperparameters under the names.
         images_per_cell: 1, 2 or 4; four make a 2×2 picture as in homework A.
-        rows: what stands in the rows; the other stands in the columns.
-        reference: a photo of the subject, several, or a folder of them, as the first row or column.
+        rows: what stands in the rows, experiments unless `columns` says so; the other stands in the columns.
+        columns: the same for the columns: "experiments" puts base, photos and experiments beside each other.
+        reference: a photo of the subject, several, or a folder of them, as the first of the experiments.
+        language: of captions and hints, "en" or "ru".
 
     Returns:
         The table. A cell without images says what to run.
 
     Raises:
-        ValueError: no experiment, or another number of images per cell.
+        ValueError: no experiment, rows and columns the same, or another number of images per cell.
 
     Taught in: notebooks/02
     """
     names = [entry if isinstance(entry, str) else entry.name for entry in experiments]
-    _check(names, images_per_cell, rows)
-    headings = captions(names, root)
-    cells = [_cells(name, prompts, Path(results), images_per_cell) for name in names]
+    _check(names, images_per_cell, rows, columns)
+    say = Words(language)
+    headings = captions(names, root, language)
+    cells = [_cells(name, prompts, Path(results), images_per_cell, say) for name in names]
     photos = _reference_photos(reference)
     if photos:
-        headings = [Heading("photos", ("of the subject",)), *headings]
-        cells = [_photo_cells(photos, len(prompts.prompts), images_per_cell), *cells]
+        headings = [Heading(say("photos"), (say("of_the_subject"),)), *headings]
+        cells = [_photo_cells(photos, len(prompts.prompts), images_per_cell, say), *cells]
     whole = Table(
         rows=tuple(headings),
         columns=tuple(Heading(name, text=text) for name, text in prompts.prompts.items()),
         cells=tuple(cells),
         images_per_cell=images_per_cell,
+        language=language,
     )
-    return whole if rows == "experiments" else whole.transposed()
+    turned = rows == "prompts" or columns == "experiments"
+    return whole.transposed() if turned else whole
 
 
 def prompts_of(experiments: Iterable[str], *, results: str | Path = "results") -> PromptSet:
@@ -78,16 +88,21 @@ def prompts_of(experiments: Iterable[str], *, results: str | Path = "results") -
     raise ValueError(f"no experiment has images in {results}. Run `sdlab generate` first.")
 
 
-def _check(names: list[str], images_per_cell: int, rows: str) -> None:
+def _check(names: list[str], images_per_cell: int, rows: str | None, columns: str | None) -> None:
     if not names:
         raise ValueError("a table needs at least one experiment. Name some, or take sdlab.experiment.find().")
     if images_per_cell not in (1, 2, 4):
         raise ValueError(f"images_per_cell must be 1, 2 or 4, got {images_per_cell}.")
-    if rows not in ("experiments", "prompts"):
-        raise ValueError(f"rows must be 'experiments' or 'prompts', got {rows!r}.")
+    for what, side in (("rows", rows), ("columns", columns)):
+        if side not in (None, "experiments", "prompts"):
+            raise ValueError(f"{what} must be 'experiments' or 'prompts', got {side!r}.")
+    if rows is not None and rows == columns:
+        raise ValueError(f"rows and columns must differ, both are {rows!r}. Leave one of them out.")
 
 
-def _cells(name: str, prompts: PromptSet, results: Path, images_per_cell: int) -> tuple[Cell, ...]:
+def _cells(
+    name: str, prompts: PromptSet, results: Path, images_per_cell: int, say: Words
+) -> tuple[Cell, ...]:
     """One experiment's cells; an image that its record says was made from other words is not shown."""
     said = {record.path.name: record.prompt for record in load_images(name, results=results)}
     cells = []
@@ -97,9 +112,10 @@ def _cells(name: str, prompts: PromptSet, results: Path, images_per_cell: int) -
         images = tuple(path for path in there if said.get(path.name, text) == text)
         hint = ""
         if len(images) < images_per_cell:
-            having = f"{len(images)} of {images_per_cell} images" if images else "no images yet"
-            having = "images of another prompt" if len(images) < len(there) else having
-            hint = f"{having}: run sdlab generate {name}"
+            key = "some_images" if images else "no_images"
+            key = "other_images" if len(images) < len(there) else key
+            command = f"sdlab generate {name}"
+            hint = say(key, having=len(images), wanted=images_per_cell, command=command)
         cells.append(Cell(f"{name}_{prompt}", f"{name}, {prompt}: {text}", images, hint))
     return tuple(cells)
 
@@ -116,11 +132,11 @@ def _reference_photos(reference: str | Path | Sequence[str | Path] | None) -> li
     return photos
 
 
-def _photo_cells(photos: list[Path], count: int, images_per_cell: int) -> tuple[Cell, ...]:
+def _photo_cells(photos: list[Path], count: int, images_per_cell: int, say: Words) -> tuple[Cell, ...]:
     """Other photos of the subject in every cell, from the beginning again where they run out."""
     cells = []
     for index in range(count):
         first = index * images_per_cell
         shown = tuple(photos[(first + n) % len(photos)] for n in range(images_per_cell))
-        cells.append(Cell(f"photos_{index + 1}", "photos of the subject", shown))
+        cells.append(Cell(f"photos_{index + 1}", say("photos_of_the_subject"), shown))
     return tuple(cells)

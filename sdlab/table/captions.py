@@ -9,6 +9,7 @@ from typing import Any
 
 from sdlab.experiment import Experiment
 from sdlab.methods import number
+from sdlab.words import Words
 
 BASE = "base"
 METHOD_NAMES = {"dreambooth": "DreamBooth", "lora": "LoRA"}
@@ -25,28 +26,30 @@ class Heading:
     text: str = ""
 
 
-def captions(names: Sequence[str], root: str | Path = "experiments") -> list[Heading]:
+def captions(names: Sequence[str], root: str | Path = "experiments", language: str = "en") -> list[Heading]:
     """Headings of experiments: method, learning rate, rank, and every hyperparameter that differs.
 
     Args:
         names: experiments; "base" is the base model.
         root: folder of the experiments.
+        language: "en" or "ru".
 
     Returns:
         One heading per name; without details where the experiment isn't on this disk.
     """
+    say = Words(language)
     known = {name: hyperparameters_of(name, root) for name in names if name != BASE}
     headings = []
     for name in names:
         if name == BASE:
-            headings.append(Heading("base model", ("not trained",)))
+            headings.append(Heading(say("base"), (say("not_trained"),)))
             continue
         mine = known[name]
         peers = [values for values in known.values() if values.get("method") == mine.get("method")]
         differing = {key for key in mine if len({str(values.get(key)) for values in peers}) > 1}
         shown = [key for key in mine if key in differing | {"rank", "learning_rate"} and key not in NOT_SHOWN]
         details = [METHOD_NAMES[mine["method"]]] if mine.get("method") in METHOD_NAMES else []
-        headings.append(Heading(name, (*details, *(written(key, mine[key]) for key in shown))))
+        headings.append(Heading(name, (*details, *(written(key, mine[key], language) for key in shown))))
     return headings
 
 
@@ -57,9 +60,9 @@ def hyperparameters_of(name: str, root: str | Path = "experiments") -> dict[str,
     return Experiment(name, Path(root)).hyperparameters.as_dict()
 
 
-def written(key: str, value: Any) -> str:
+def written(key: str, value: Any, language: str = "en") -> str:
     """One hyperparameter as a reader writes it: `learning_rate 2e-4`, `no prior preservation`."""
     if isinstance(value, bool):
         words = key.removeprefix("with_").replace("_", " ")
-        return words if value else f"no {words}"
+        return words if value else Words(language)("without", what=words)
     return f"{key} {number(value)}"

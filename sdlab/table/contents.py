@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -13,6 +14,7 @@ from sdlab import thumbnails
 from sdlab.atomic import write_bytes
 from sdlab.table.captions import Heading
 from sdlab.templates import markdown_text, render
+from sdlab.words import Words
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -37,12 +39,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of pictures. Shown by a notebook as it is; saved by `html`, `markdown` and `png`.
+    """A table of pictures. Shown by a notebook as it is; saved by `save` as Markdown, HTML, PNG and PDF.
 
     Args:
         rows, columns: the headings.
         cells: one tuple of cells per row.
         images_per_cell: 1, 2 or 4.
+        language: of its captions, "en" or "ru".
 
     Taught in: notebooks/02
     """
@@ -51,6 +54,7 @@ class Table:
     columns: tuple[Heading, ...]
     cells: tuple[tuple[Cell, ...], ...]
     images_per_cell: int = 4
+    language: str = "en"
 
     def transposed(self) -> Table:
         """The same table with rows and columns exchanged."""
@@ -70,7 +74,8 @@ class Table:
         """
         pictures = self._encoded(max_bytes * 3 // 4)  # base64 writes three bytes as four letters
         uris = {name: thumbnails.data_uri(content) for name, content in pictures.items()}
-        return render("table.html", table=self, uris=uris, width=width, texts=self.texts if texts else [])
+        shown = self.texts if texts else []
+        return render("table.html", table=self, uris=uris, width=width, texts=shown, say=Words(self.language))
 
     def _repr_html_(self) -> str:
         return self.html()
@@ -106,20 +111,36 @@ class Table:
         Returns:
             The Markdown text.
         """
-        links = {}
-        for name, content in self._encoded(max_bytes).items():
-            link = f"{pictures}/{name}_{self.images_per_cell}.webp"
+        text, files = self.markdown_and_pictures(pictures, width, max_bytes, texts=texts)
+        for link, content in files.items():
             write_bytes(Path(folder) / link, content)
-            links[name] = quote(link)
+        return text
+
+    def markdown_and_pictures(
+        self, pictures: str = "pictures", width: int = 150, max_bytes: int = MAX_BYTES, *, texts: bool = True
+    ) -> tuple[str, dict[str, bytes]]:
+        """The same, nothing written.
+
+        Args:
+            pictures: as for `markdown`.
+            width: as for `markdown`.
+            max_bytes: as for `markdown`.
+            texts: as for `markdown`.
+
+        Returns:
+            The Markdown text, and path to content of its pictures.
+        """
+        encoded = self._encoded(max_bytes)
+        files = {name: f"{pictures}/{name}_{self.images_per_cell}.webp" for name in encoded}
         first = [] if self.bare else [" "]
         lines = ["|".join(["", *first, *(_head(heading) for heading in self.columns), ""])]
         lines.append("|".join(["", *("---" for _ in first), *(":-:" for _ in self.columns), ""]))
         for heading, cells in zip(self.rows, self.cells, strict=True):
-            shown = [_markdown_cell(cell, links.get(cell.name), width) for cell in cells]
+            shown = [_markdown_cell(cell, files.get(cell.name), width) for cell in cells]
             lines.append("|".join(["", *([] if self.bare else [_head(heading)]), *shown, ""]))
         if texts and self.texts:
             lines += ["", *(f"- **{markdown_text(h.title)}**: {markdown_text(h.text)}" for h in self.texts)]
-        return "\n".join(lines) + "\n"
+        return "\n".join(lines) + "\n", {files[name]: content for name, content in encoded.items()}
 
     def png(self, path: str | Path, title: str = "") -> Path:
         """The table as one picture with readable labels.
@@ -137,18 +158,38 @@ class Table:
         formats = {".png": "PNG", ".webp": "WEBP", ".jpg": "JPEG"}
         if path.suffix not in formats:
             raise ValueError(
-                f"a table's file must end with .png, .webp, .jpg, .html or .md, got {path.name!r}."
+                f"a table's file must end with .png, .webp, .jpg, .pdf, .html or .md, got {path.name!r}."
             )
         buffer = io.BytesIO()
         draw_table(self, title).save(buffer, formats[path.suffix], quality=88)
         return write_bytes(path, buffer.getvalue())
 
+    def pdf(self, path: str | Path, title: str = "") -> Path:
+        """The table on A4 pages; one that is too wide is turned, then split, its headings repeated.
+
+        Args:
+            path: the file to write.
+            title: line above the table.
+
+        Returns:
+            The path.
+        """
+        from sdlab.paper import Paper
+        from sdlab.table.paged import put_table, way_of
+
+        paper = Paper(title or Path(path).stem, self.language, way_of(self))
+        if title:
+            paper.heading(title)
+        put_table(paper, self)
+        paper.points([f"{heading.title}: {heading.text}" for heading in self.texts])
+        return write_bytes(path, paper.pdf())
+
     def save(self, path: str | Path, title: str = "") -> Path:
         """The table as a file; its name's ending says in what form.
 
         Args:
-            path: ends with .png, .webp, .jpg, .html or .md; a Markdown file's pictures lie beside it.
-            title: line above the table, in a picture.
+            path: ends with .png, .webp, .jpg, .pdf, .html or .md; a Markdown file's pictures lie beside it.
+            title: line above the table.
 
         Returns:
             The path.
@@ -157,11 +198,13 @@ class Table:
             ValueError: another ending.
         """
         path = Path(path)
+        if path.suffix == ".pdf":
+            return self.pdf(path, title)
         if path.suffix == ".html":
-            head = f"<!doctype html><meta charset=utf-8><title>{path.stem}</title>"
-            return write_bytes(path, (head + self.html()).encode())
+            return write_bytes(path, render("page.html", title=title or path.stem, table=self).encode())
         if path.suffix == ".md":
-            return write_bytes(path, self.markdown(path.parent, f"{path.stem}_pictures").encode())
+            head = f"# {markdown_text(title)}\n\n" if title else ""
+            return write_bytes(path, (head + self.markdown(path.parent, f"{path.stem}_pictures")).encode())
         return self.png(path, title)
 
     def picture(self, cell: Cell, side: int = SIDE) -> Image.Image | None:
@@ -177,6 +220,10 @@ class Table:
             images += [empty] * (count - len(images))
         return thumbnails.square(images, side)
 
+    def shown(self, cell: Cell) -> Image.Image | None:
+        """The same as all forms of the table show it: read once, 260 pixels wide."""
+        return self._pictures.get(cell.name)
+
     @property
     def bare(self) -> bool:
         """Whether no row has a heading, as in a sheet of photos."""
@@ -190,20 +237,25 @@ class Table:
     @cached_property
     def _pictures(self) -> dict[str, Image.Image]:
         """Pictures of all cells that have one, read once for all forms of the table."""
-        pictures = {cell.name: self.picture(cell) for row in self.cells for cell in row}
+        cells = {cell.name: cell for row in self.cells for cell in row if cell.images}
+        with ThreadPoolExecutor() as threads:  # Pillow reads and scales on several processors at once
+            pictures = dict(zip(cells, threads.map(self.picture, cells.values()), strict=True))
         return {name: picture for name, picture in pictures.items() if picture is not None}
 
     def _encoded(self, max_bytes: int) -> dict[str, bytes]:
         """Pictures of all cells as WebP, in the best quality that fits."""
         encoded: dict[str, bytes] = {}
         for side, quality in ((SIDE, 80), (SIDE, 55), (200, 50), (140, 40), (90, 35)):
-            encoded = {
-                name: thumbnails.webp(thumbnails.fitted(picture, side), quality)
-                for name, picture in self._pictures.items()
-            }
+            with ThreadPoolExecutor() as threads:
+                small = threads.map(partial(_small, side=side, quality=quality), self._pictures.values())
+                encoded = dict(zip(self._pictures, small, strict=True))
             if sum(map(len, encoded.values())) < max_bytes:
                 break
         return encoded
+
+
+def _small(picture: Image.Image, side: int, quality: int) -> bytes:
+    return thumbnails.webp(thumbnails.fitted(picture, side), quality)
 
 
 def _head(heading: Heading) -> str:
@@ -212,5 +264,5 @@ def _head(heading: Heading) -> str:
 
 
 def _markdown_cell(cell: Cell, link: str | None, width: int) -> str:
-    parts = [f'<img src="{link}" width="{width}" alt="{markdown_text(cell.alt)}">'] if link else []
+    parts = [f'<img src="{quote(link)}" width="{width}" alt="{markdown_text(cell.alt)}">'] if link else []
     return " " + "<br>".join(parts + ([markdown_text(cell.hint)] if cell.hint else [])) + " "

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from sdlab.generate import ImageRecord
 from sdlab.table.captions import Heading, captions
 from sdlab.table.contents import Cell, Table
+from sdlab.words import Words
 
 By = Literal["control", "scale", "experiment", "prompt"]
 
@@ -20,6 +21,7 @@ def control_table(
     columns: By = "prompt",
     root: str | Path = "experiments",
     images_per_cell: int = 1,
+    language: str = "en",
 ) -> Table:
     """Put controlled images side by side, each row's control image and control map before them.
 
@@ -29,9 +31,10 @@ def control_table(
         columns: what stands in the columns.
         root: folder of the experiments, for the hyperparameters under the names.
         images_per_cell: 1, 2 or 4.
+        language: "en" or "ru".
 
     Returns:
-        The table. A cell shows the first images that belong there.
+        The table. A cell shows the first images that belong there, or what to run to get some.
 
     Raises:
         ValueError: an image without control, rows and columns are the same, or a bad number per cell.
@@ -41,24 +44,27 @@ def control_table(
     """
     _check(images, rows, columns, images_per_cell)
     if columns == "control":  # control image and control map stand before what they control
-        turned = control_table(images, columns=rows, root=root, images_per_cell=images_per_cell)
-        return turned.transposed()
+        options: dict[str, Any] = {"images_per_cell": images_per_cell, "language": language}
+        return control_table(images, rows="control", columns=rows, root=root, **options).transposed()
     names = dict.fromkeys(image.experiment for image in images)
-    experiments = dict(zip(names, captions(list(names), root), strict=True))
+    experiments = dict(zip(names, captions(list(names), root, language), strict=True))
     down, across = _groups(images, rows), _groups(images, columns)
-    cells = []
+    say, cells = Words(language), []
     for mine in down.values():
         shared = [[image for image in mine if _key(image, columns) == key] for key in across]
-        cells.append((*_sources(mine[0]), *(_cell(one, images_per_cell) for one in shared)))
+        hints = [_hint(mine[0], column[0], say) for column in across.values()]
+        made = [_cell(one, images_per_cell, hint) for one, hint in zip(shared, hints, strict=True)]
+        cells.append((*_sources(mine[0], say), *made))
     return Table(
-        rows=tuple(_heading(mine, rows, experiments) for mine in down.values()),
+        rows=tuple(_heading(mine, rows, experiments, say) for mine in down.values()),
         columns=(
-            Heading("control image"),
-            Heading("control map"),
-            *(_heading(column, columns, experiments) for column in across.values()),
+            Heading(say("control_image")),
+            Heading(say("control_map")),
+            *(_heading(column, columns, experiments, say) for column in across.values()),
         ),
         cells=tuple(cells),
         images_per_cell=images_per_cell,
+        language=language,
     )
 
 
@@ -90,9 +96,9 @@ def _key(image: ImageRecord, by: By) -> Any:
     return image.experiment if by == "experiment" else image.prompt_name
 
 
-def _heading(images: list[ImageRecord], by: By, experiments: dict[str, Heading]) -> Heading:
+def _heading(images: list[ImageRecord], by: By, experiments: dict[str, Heading], say: Words) -> Heading:
     first = images[0]
-    scale = "scale " + ", ".join(f"{one['scale']:g}" for one in first.control)
+    scale = say("scale", scale=", ".join(f"{one['scale']:g}" for one in first.control))
     if by == "experiment":
         return experiments[first.experiment]
     if by == "prompt":
@@ -104,21 +110,28 @@ def _heading(images: list[ImageRecord], by: By, experiments: dict[str, Heading])
     return Heading(" + ".join(one["kind"] for one in first.control), (*pictures, *([scale] if same else [])))
 
 
-def _cell(images: list[ImageRecord], count: int) -> Cell:
+def _hint(row: ImageRecord, column: ImageRecord, say: Words) -> str:
+    """What to run for an image of this row's control and that column's experiment."""
+    kinds = " ".join(f"--kind {one['kind']}" for one in row.control)
+    command = f"sdlab control --image {row.control[0]['image']} {kinds} --experiments {column.experiment}"
+    return say("no_images", command=command)
+
+
+def _cell(images: list[ImageRecord], count: int, hint: str) -> Cell:
     if not images:
-        return Cell("none", "no image", hint="no images yet")
+        return Cell("", "", hint=hint)
     first = images[0]
     name = f"{first.path.parent.name}_{first.prompt_name}"
     alt = f"{first.path.parent.name}, {first.prompt_name}: {first.prompt}"
     return Cell(name, alt, tuple(image.path for image in images[:count]))
 
 
-def _sources(image: ImageRecord) -> tuple[Cell, Cell]:
+def _sources(image: ImageRecord, say: Words) -> tuple[Cell, Cell]:
     """The control image and the control map; of several controls up to four."""
     folder = image.path.parent
     pictures = {one["image_sha256"]: folder / one["reference"] for one in image.control}
     maps = [folder / one["map"] for one in image.control]
     return (
-        Cell(f"{folder.name}_image", "control image", tuple(pictures.values())[:4], whole=True),
-        Cell(f"{folder.name}_map", "control map", tuple(maps)[:4], whole=True),
+        Cell(f"{folder.name}_image", say("control_image"), tuple(pictures.values())[:4], whole=True),
+        Cell(f"{folder.name}_map", say("control_map"), tuple(maps)[:4], whole=True),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from sdlab.lettering import broken, font
@@ -44,18 +44,19 @@ def draw_table(table: Table, title: str = "") -> Image.Image:
     fonts = _fonts()
     measure = ImageDraw.Draw(Image.new("RGB", (1, 1)))
     columns = [_wrapped(measure, heading, fonts, CELL) for heading in table.columns]
-    top = MARGIN + (52 if title else 0)
+    width = 2 * MARGIN + HEAD + len(table.columns) * (CELL + GAP)
+    titles = _broken(measure, title, fonts.title, width - 2 * MARGIN)
+    top = MARGIN + (36 * len(titles) + 16 if titles else 0)
     head_height = max(_height(lines, fonts) for lines in columns) + 10
     pictures = [[table.picture(cell, CELL) for cell in cells] for cells in table.cells]
     empty = CELL // (2 if table.images_per_cell == 2 else 1)
     heights = [max((p.height for p in row if p), default=empty) for row in pictures]
-    width = 2 * MARGIN + HEAD + len(table.columns) * (CELL + GAP)
     sheet = Image.new(
         "RGB", (width, top + head_height + sum(heights) + GAP * len(heights) + MARGIN - GAP), PAPER
     )
     drawing = ImageDraw.Draw(sheet)
-    if title:
-        drawing.text((MARGIN, MARGIN - 8), title, fill=INK, font=fonts.title)
+    for index, line in enumerate(titles):
+        drawing.text((MARGIN, MARGIN - 8 + 36 * index), line, fill=INK, font=fonts.title)
     for index, lines in enumerate(columns):
         left = MARGIN + HEAD + GAP + index * (CELL + GAP)
         _write(drawing, lines, fonts, left + CELL // 2, top + head_height - 10 - _height(lines, fonts), "ma")
@@ -77,11 +78,15 @@ def _write_hint(
     drawing: ImageDraw.ImageDraw, hint: str, fonts: _Fonts, box: tuple[int, int, int, int]
 ) -> None:
     drawing.rounded_rectangle(box, radius=8, fill=EMPTY)
-    text = "\n".join(broken(drawing, hint, fonts.detail, CELL - 32)[:MAX_LINES])
+    text = "\n".join(_broken(drawing, hint, fonts.detail, CELL - 32)[:MAX_LINES])
     middle = ((box[0] + box[2]) // 2, (box[1] + box[3]) // 2)
     drawing.multiline_text(
         middle, text, fill=QUIET, font=fonts.detail, anchor="mm", align="center", spacing=6
     )
+
+
+def _broken(drawing: ImageDraw.ImageDraw, text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    return broken(partial(drawing.textlength, font=font), text, width)
 
 
 @cache
@@ -98,9 +103,9 @@ def _wrapped(
     drawing: ImageDraw.ImageDraw, heading: Heading, fonts: _Fonts, width: int
 ) -> list[tuple[str, bool]]:
     """Lines of a heading, and whether each belongs to the title."""
-    titles = broken(drawing, heading.title, fonts.heading, width)[:MAX_LINES]
-    details = [line for text in heading.details for line in broken(drawing, text, fonts.detail, width)]
-    text = broken(drawing, heading.text, fonts.detail, width)
+    titles = _broken(drawing, heading.title, fonts.heading, width)[:MAX_LINES]
+    details = [line for text in heading.details for line in _broken(drawing, text, fonts.detail, width)]
+    text = _broken(drawing, heading.text, fonts.detail, width)
     if len(text) > MAX_TEXT_LINES:
         text = [*text[: MAX_TEXT_LINES - 1], text[MAX_TEXT_LINES - 1][:-1].rstrip(" ,") + "…"]
     return [(line, True) for line in titles] + [(line, False) for line in [*details[:MAX_LINES], *text]]

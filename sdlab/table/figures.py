@@ -11,6 +11,7 @@ from sdlab.experiment import Experiment
 from sdlab.methods import number
 from sdlab.table.captions import BASE, METHOD_NAMES, NOT_SHOWN, hyperparameters_of
 from sdlab.templates import code, markdown_text, render
+from sdlab.words import Words
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,9 @@ class Figures:
 
     @property
     def columns(self) -> list[str]:
-        """Columns that say something: filled in any row, and the method only where there are several."""
+        """Columns that say something: filled in any row."""
         names = dict.fromkeys(name for row in self.rows for name in row)
-        shown = [name for name in names if any(row.get(name) for row in self.rows)]
-        methods = {row["method"] for row in self.rows if row.get("method")}
-        return [name for name in shown if name != "method" or len(methods) > 1]
+        return [name for name in names if any(row.get(name) for row in self.rows)]
 
     def html(self) -> str:
         """The figures as an HTML table."""
@@ -62,6 +61,7 @@ def summary(
     *,
     root: str | Path = "experiments",
     measurements: Mapping[str, Mapping[str, Any]] | None = None,
+    language: str = "en",
 ) -> Figures:
     """What differs between experiments, what their training took, and what was measured.
 
@@ -70,9 +70,10 @@ def summary(
         root: folder of the experiments.
         measurements: experiment to the name and value of each measurement; a value is a number, or a
             mean with the ends of its interval.
+        language: "en" or "ru".
 
     Returns:
-        One row per experiment.
+        One row per experiment; the method is named only where there are several.
 
     Taught in: notebooks/02
     """
@@ -84,27 +85,59 @@ def summary(
     }
     known = [hyperparameters_of(one.name, one.root) if one else {} for one in found.values()]
     differing = _differing([values for values in known if values])
-    measured = measurements or {}
-    names = dict.fromkeys(name for shown in found for name in measured.get(shown, {}))
+    say, measured = Words(language), measurements or {}
+    methods = {values["method"] for values in known if values}
     rows = []
     for (shown, one), values in zip(found.items(), known, strict=True):
-        row = {"experiment": shown, "method": METHOD_NAMES.get(values.get("method", ""), "")}
-        row |= {name: _short(values.get(name)) for name in differing}
-        row |= _training_figures(one) if one else {}
-        mine = measured.get(row["experiment"], {})
-        rows.append(row | {name: measurement_text(mine[name]) if name in mine else "" for name in names})
-    columns = dict.fromkeys(name for row in sorted(rows, key=len, reverse=True) for name in row)
-    return Figures(tuple({name: row.get(name, "") for name in columns} for row in rows))
+        row = {"experiment": shown}
+        if len(methods) > 1:
+            row["method"] = METHOD_NAMES.get(values.get("method", ""), "")
+        row |= {name: _short(values.get(name), say) for name in differing}
+        row |= _training_figures(one, say) if one else {}
+        rows.append(row | _measured_figures(measured.get(shown, {}), say))
+    return Figures(_aligned(rows, say))
 
 
-def measurement_text(value: Any) -> str:
+def measured(
+    experiments: Iterable[str], measurements: Mapping[str, Mapping[str, Any]], *, language: str = "en"
+) -> Figures:
+    """What was measured of some experiments' images, and nothing else.
+
+    Args:
+        experiments: names; one without measurements is left out.
+        measurements: as `summary` takes them.
+        language: "en" or "ru".
+
+    Returns:
+        One row per experiment.
+    """
+    say = Words(language)
+    rows = [
+        {"experiment": name} | _measured_figures(measurements[name], say)
+        for name in experiments
+        if measurements.get(name)
+    ]
+    return Figures(_aligned(rows, say))
+
+
+def measurement_text(value: Any, language: str = "en") -> str:
     """A measured value in words: `0.83`, or `0.83 (0.79 to 0.86)` with its interval."""
     if isinstance(value, Sequence) and not isinstance(value, str):
         mean, low, high = (measurement_text(float(part)) for part in value)
-        return f"{mean} ({low} to {high})"
+        return Words(language)("interval", mean=mean, low=low, high=high)
     if not isinstance(value, float):
         return str(value)
     return f"{value:.2f}" if value == 0 or 0.1 <= abs(value) < 100 else f"{value:.2g}"
+
+
+def _measured_figures(values: Mapping[str, Any], say: Words) -> dict[str, str]:
+    return {name: measurement_text(value, say.language) for name, value in values.items()}
+
+
+def _aligned(rows: Sequence[dict[str, str]], say: Words) -> tuple[dict[str, str], ...]:
+    """The same columns in every row, in the order of the fullest, under their names in the language."""
+    columns = dict.fromkeys(name for row in sorted(rows, key=len, reverse=True) for name in row)
+    return tuple({say.name(name): row.get(name, "") for name in columns} for row in rows)
 
 
 def _experiment(name: str, root: str | Path) -> Experiment | None:
@@ -122,41 +155,49 @@ def _differing(known: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-_RECORDED: dict[str, tuple[str, Callable[[Any], str]]] = {
-    "steps/s": ("steps_per_second", lambda value: f"{value:.3g}"),
-    "time": ("seconds", lambda value: duration(value)),
-    "peak memory": ("peak_memory_gb", lambda value: f"{value:.2g} GB"),
-    "trained weights": ("trainable_parameters", lambda value: f"{value:,}"),
-    "share": ("trainable_share", lambda value: f"{100 * value:.3g} %"),
-    "size": ("size_mb", lambda value: f"{value:.3g} MB"),
-    "loss at the end": ("final_loss", lambda value: f"{value:.3f}"),
-    "held-out loss": ("final_validation_loss", lambda value: f"{value:.4f}"),
+_RECORDED: dict[str, tuple[str, Callable[[Any, Words], str]]] = {
+    "steps/s": ("steps_per_second", lambda value, say: f"{value:.3g}"),
+    "time": ("seconds", lambda value, say: duration(value, say.language)),
+    "peak memory": ("peak_memory_gb", lambda value, say: say("gigabytes", value=f"{value:.2g}")),
+    "trained weights": ("trainable_parameters", lambda value, say: say.count(value)),
+    "share": ("trainable_share", lambda value, say: f"{100 * value:.3g} %"),
+    "size": ("size_mb", lambda value, say: say("megabytes", value=f"{value:.3g}")),
+    "loss at the end": ("final_loss", lambda value, say: f"{value:.3f}"),
+    "held-out loss": ("final_validation_loss", lambda value, say: f"{value:.4f}"),
 }
 
 
-def _training_figures(experiment: Experiment) -> dict[str, str]:
+def _training_figures(experiment: Experiment, say: Words) -> dict[str, str]:
     record = experiment.record
-    figures = {
-        "status": "" if record.get("status") == "finished" else experiment.status,
-        "steps": str(record.get("steps", "")),
-        **{name: text(record[key]) for name, (key, text) in _RECORDED.items() if record.get(key) is not None},
-    }
+    status = "" if record.get("status") == "finished" else say.name(experiment.status)
     if experiment.status == "failed":
-        figures["status"] = f"failed: {record.get('message', '')}"
-    return figures
+        status += f": {record.get('message', '')}"
+    return {
+        "status": status,
+        "steps": str(record.get("steps", "")),
+        **{
+            name: text(record[key], say)
+            for name, (key, text) in _RECORDED.items()
+            if record.get(key) is not None
+        },
+    }
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: float, language: str = "en") -> str:
     """A time as people say it: `48 s`, `6 min 5 s`, `2 h 3 min`."""
-    whole = round(seconds)
+    say, whole = Words(language), round(seconds)
     if whole < 60:
-        return f"{seconds:.2g} s" if seconds < 9.5 else f"{whole} s"
+        return say("seconds", s=f"{seconds:.2g}" if seconds < 9.5 else whole)
     if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s" if whole % 60 else f"{whole // 60} min"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+        return (
+            say("minutes_seconds", m=whole // 60, s=whole % 60)
+            if whole % 60
+            else say("minutes", m=whole // 60)
+        )
+    return say("hours_minutes", h=whole // 3600, m=whole % 3600 // 60)
 
 
-def _short(value: Any) -> str:
+def _short(value: Any, say: Words) -> str:
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return say("yes") if value else say("no")
     return "" if value is None else number(value)

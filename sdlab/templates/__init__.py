@@ -39,10 +39,15 @@ def markdown_text(text: object) -> str:
     Returns:
         The text with HTML entities in place of the characters that Markdown reads.
     """
-    line = html.escape(" ".join(str(text).split()), quote=True)
-    line = re.sub(r"[\\`*\[\]|$~]", lambda found: f"&#{ord(found.group())};", line)
+    line = html.escape(" ".join(str(text).split()), quote=False).replace('"', "&quot;")
+    # GitHub makes links of addresses and www. and @, and reads what a line begins with
+    line = re.sub(r"[\\`*\[\]|$~@]|:(?=//)|(?<=\bwww)\.|^[#+=-]|(?<=^\d)[.)]", _entity, line)
     # inside a word an underscore is harmless, and names are easier to read with it
     return re.sub(r"(?<!\w)_|_(?!\w)", "&#95;", line)
+
+
+def _entity(found: re.Match[str]) -> str:
+    return f"&#{ord(found.group())};"
 
 
 def code(text: object) -> str:

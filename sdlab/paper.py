@@ -1,0 +1,309 @@
+"""A4 pages as PDF: text in any script, lists, pictures, and grids that break between their rows."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from sdlab.lettering import broken, font_file, writable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from PIL import Image
+
+A4, MARGIN, BOTTOM = (210.0, 297.0), 14.0, 16.0  # mm
+INK, QUIET, LINE, SOFT = (29, 31, 36), (93, 100, 112), (205, 209, 215), (242, 244, 246)
+POINT = 25.4 / 72  # mm
+Way = Literal["portrait", "landscape"]
+LEADING = 1.32  # line height over letter size
+GAP = 1.4  # mm between a grid's cells
+
+
+@dataclass(frozen=True)
+class Line:
+    """A paragraph in a grid's cell.
+
+    Args:
+        text: broken into lines where it is too long.
+        bold: heavy letters.
+        quiet: grey letters.
+        most: how many lines it may take; the last ends with an ellipsis then.
+    """
+
+    text: str
+    bold: bool = False
+    quiet: bool = False
+    most: int = 99
+
+
+@dataclass(frozen=True)
+class Box:
+    """A grid's cell: a picture as wide as the cell, or an empty field, and lines under it.
+
+    Args:
+        lines: the text.
+        picture: above it.
+        empty: height of the empty field over its width; the lines stand in it.
+    """
+
+    lines: tuple[Line, ...] = ()
+    picture: Image.Image | None = None
+    empty: float = 0.0
+
+
+class Paper:
+    """Pages that fill from the top; `pdf` gives the file.
+
+    Args:
+        title: the document's title.
+        language: "en" or "ru".
+        way: how pages lie unless `turn` says otherwise.
+    """
+
+    def __init__(self, title: str, language: str = "en", way: Way = "portrait") -> None:
+        self._pages, self._way = _pages(title, language), way
+        self.turn()
+
+    @property
+    def width(self) -> float:
+        """What stands between the margins, in mm."""
+        return float(self._pages.epw)
+
+    @property
+    def left(self) -> float:
+        """What is left of the page, in mm."""
+        return float(self._pages.h - BOTTOM - self._pages.y)
+
+    def turn(self, way: Way | None = None) -> None:
+        """Begins a new page where the present one lies the other way; None takes the document's."""
+        pages, way = self._pages, way or self._way
+        if not pages.page or (pages.w > pages.h) != (way == "landscape"):
+            pages.add_page(orientation=way)
+
+    def heading(self, text: str, level: int = 1) -> None:
+        """A heading, which stays with what follows it and stands in the document's outline."""
+        self.turn()
+        size = (20, 14, 11.5)[level - 1]
+        if self._pages.y > MARGIN:
+            self._need(46 if level == 2 else 30)
+            self._pages.ln(5 if level > 1 else 0)
+        with self._written(size, bold=True):
+            for index, line in enumerate(self._broken(text, self.width)):
+                if index == 0 and level > 1:
+                    self._pages.start_section(writable(text), level=level - 2)
+                self._put(line)
+        self._pages.ln(1.6)
+
+    def paragraph(self, text: str, size: float = 10, *, quiet: bool = False) -> None:
+        """A paragraph, broken between pages where it must be."""
+        self.turn()
+        with self._written(size, quiet=quiet):
+            for line in self._broken(text, self.width):
+                self._put(line)
+        self._pages.ln(1.6)
+
+    def points(self, texts: Iterable[str], size: float = 10) -> None:
+        """A list."""
+        self.turn()
+        with self._written(size):
+            for text in texts:
+                for index, line in enumerate(self._broken(text, self.width - 5)):
+                    self._put(line, indent=5, mark="" if index else "•")
+                self._pages.ln(0.5)
+        self._pages.ln(1.2)
+
+    def code(self, text: str, size: float = 8) -> None:
+        """Lines of code on a grey ground."""
+        self.turn()
+        with self._written(size, family="Mono"):
+            lines = [
+                part for line in text.splitlines() for part in self._broken(line, self.width - 6) or [""]
+            ]
+            self._pages.set_fill_color(*SOFT)
+            for line in lines:
+                self._put(line, indent=3, fill=True)
+        self._pages.ln(2.4)
+
+    def picture(self, image: Image.Image, width: float | None = None) -> None:
+        """A picture, never cut; by itself as wide as the text."""
+        self.turn()
+        wide = min(width or self.width, self.width)
+        high = wide * image.height / image.width
+        most = self._pages.h - MARGIN - BOTTOM - 12
+        wide, high = (wide * most / high, most) if high > most else (wide, high)
+        self._need(high)
+        self._pages.image(io.BytesIO(_jpeg(image)), x=MARGIN, y=self._pages.y, w=wide, h=high)
+        self._pages.set_y(self._pages.y + high + 2.5)
+
+    def html(self, text: str) -> None:
+        """Simple HTML, such as Markdown becomes.
+
+        Args:
+            text: paragraphs, lists, emphasis, code, links, tables and pictures as `data:` addresses.
+        """
+        from fpdf.fonts import FontFace, TextStyle
+
+        self.turn()
+        mono = {tag: FontFace(family="Mono") for tag in ("code",)}
+        blocks = {
+            "pre": TextStyle(font_family="Mono", font_size_pt=8, t_margin=2, b_margin=2),
+            **{
+                f"h{level}": TextStyle(font_style="B", font_size_pt=11.5, t_margin=3, b_margin=1)
+                for level in range(1, 7)
+            },
+        }
+        with self._written(10):
+            self._pages.write_html(
+                text, tag_styles={**mono, **blocks}, font_family="DejaVu", ul_bullet_char="•"
+            )
+        self._pages.ln(2)
+
+    def grid(
+        self, widths: Sequence[float], head: Sequence[Box], rows: Sequence[Sequence[Box]], size: float = 7.5
+    ) -> None:
+        """Rows of cells; a row is never cut, and the head stands above the first row of each page.
+
+        Args:
+            widths: of the columns, in mm.
+            head: the columns' headings; none for a grid without.
+            rows: the cells.
+            size: of the letters, in points.
+        """
+        drawn = [[self._ready(box, w, size) for box, w in zip(row, widths, strict=True)] for row in rows]
+        above = [self._ready(box, w, size) for box, w in zip(head, widths, strict=False)]
+        first = self._height(drawn[0], widths, size) if drawn else 0
+        self._need(self._height(above, widths, size) + first)
+        self._row(above, widths, size)
+        for row in drawn:
+            if self._height(row, widths, size) > self.left:
+                self._pages.add_page(same=True)
+                self._row(above, widths, size)
+            self._row(row, widths, size)
+        self._pages.ln(2.5)
+
+    def measure(self, text: str, size: float, *, bold: bool = False) -> float:
+        """Width of a text in mm."""
+        with self._written(size, bold=bold):
+            return float(self._pages.get_string_width(writable(text)))
+
+    def pdf(self) -> bytes:
+        """The document.
+
+        Returns:
+            A PDF file's bytes.
+        """
+        return bytes(self._pages.output())
+
+    def _need(self, height: float) -> None:
+        """Begins a new page where this one hasn't so much room."""
+        if height > self.left and self._pages.y > MARGIN:
+            self._pages.add_page(same=True)
+
+    def _broken(self, text: str, width: float) -> list[str]:
+        return broken(self._pages.get_string_width, text, width - 0.5)
+
+    def _put(self, line: str, *, indent: float = 0, mark: str = "", fill: bool = False) -> None:
+        height = self._pages.font_size_pt * POINT * LEADING
+        self._need(height)
+        pages = self._pages
+        if mark:
+            pages.set_x(MARGIN + 1)
+            pages.cell(4, height, mark)
+        if fill:
+            pages.rect(MARGIN, pages.y, self.width, height, style="F")
+        pages.set_x(MARGIN + indent)
+        pages.cell(self.width - indent, height, line, new_x="LMARGIN", new_y="NEXT")
+
+    def _ready(self, box: Box, width: float, size: float) -> Box:
+        """The box with its texts broken into lines as wide as the cell."""
+        lines = []
+        for line in box.lines:
+            with self._written(size, bold=line.bold):
+                parts = self._broken(line.text, width - GAP)
+            if len(parts) > line.most:
+                parts = [*parts[: line.most - 1], parts[line.most - 1].rstrip(" ,")[:-1] + "…"]
+            lines += [Line(part, line.bold, line.quiet) for part in parts]
+        return Box(tuple(lines), box.picture, box.empty)
+
+    def _height(self, row: Sequence[Box], widths: Sequence[float], size: float) -> float:
+        """Of the tallest cell."""
+        return max((self._of(box, w, size) for box, w in zip(row, widths, strict=False)), default=0.0) + GAP
+
+    def _of(self, box: Box, width: float, size: float) -> float:
+        letters = len(box.lines) * size * POINT * LEADING
+        if box.picture is None:
+            return max(letters, (width - GAP) * box.empty)
+        return letters + (width - GAP) * box.picture.height / box.picture.width
+
+    def _row(self, row: Sequence[Box], widths: Sequence[float], size: float) -> None:
+        if not row:
+            return
+        pages, top, x = self._pages, self._pages.y, MARGIN
+        height = self._height(row, widths, size)
+        for box, width in zip(row, widths, strict=True):
+            y = top
+            if box.picture is not None:
+                picture = io.BytesIO(_jpeg(box.picture))
+                high = (width - GAP) * box.picture.height / box.picture.width
+                pages.image(picture, x=x, y=y, w=width - GAP, h=high)
+                y += high
+            elif box.empty:
+                pages.set_fill_color(*SOFT)
+                pages.rect(x, y, width - GAP, height - GAP, style="F")
+                y += (height - GAP - len(box.lines) * size * POINT * LEADING) / 2
+            for line in box.lines:
+                with self._written(size, bold=line.bold, quiet=line.quiet):
+                    pages.set_xy(x, y)
+                    pages.cell(width - GAP, size * POINT * LEADING, line.text)
+                    y += size * POINT * LEADING
+            x += width
+        pages.set_draw_color(*LINE)
+        pages.line(MARGIN, top + height - GAP / 2, x - GAP, top + height - GAP / 2)
+        pages.set_xy(MARGIN, top + height)
+
+    @contextmanager
+    def _written(
+        self, size: float, *, bold: bool = False, quiet: bool = False, family: str = "DejaVu"
+    ) -> Iterator[None]:
+        """With these letters; what is measured or put then has them."""
+        pages: Any = self._pages
+        before = pages.font_family, pages.font_style, pages.font_size_pt
+        pages.set_font(family, "B" if bold else "", size)
+        pages.set_text_color(*(QUIET if quiet else INK))
+        pages.c_margin = 0
+        yield
+        pages.set_font(*before)
+
+
+def _pages(title: str, language: str) -> Any:
+    """fpdf's document with DejaVu and page numbers."""
+    from fpdf import FPDF
+
+    class Numbered(FPDF):
+        def footer(self) -> None:
+            self.set_y(-11)
+            self.set_font("DejaVu", "", 8)
+            self.set_text_color(*QUIET)
+            self.cell(0, 5, str(self.page_no()), align="C")
+
+    pages = Numbered(format="A4")
+    pages.set_title(writable(title))
+    pages.set_lang(language)
+    pages.set_margins(MARGIN, MARGIN, MARGIN)
+    pages.set_auto_page_break(True, margin=BOTTOM)
+    for style, name in (("", ""), ("B", "-Bold"), ("I", "-Oblique"), ("BI", "-BoldOblique")):
+        pages.add_font("DejaVu", style, font_file(name))
+        pages.add_font("Mono", style, font_file("Mono" + name))
+    pages.set_font("DejaVu", "", 10)
+    pages.set_text_shaping(True)  # joins Arabic letters, and writes from right to left
+    return pages
+
+
+def _jpeg(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, "JPEG", quality=86, exif=b"", icc_profile=None)
+    return buffer.getvalue()

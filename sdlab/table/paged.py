@@ -1,0 +1,111 @@
+"""Tables on paper: one that is too wide is turned, then split, its row headings repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sdlab.lettering import writable
+from sdlab.paper import A4, MARGIN, Box, Line, Paper, Way
+from sdlab.table.figures import Figures
+
+if TYPE_CHECKING:
+    from sdlab.table.captions import Heading
+    from sdlab.table.contents import Cell, Table
+
+NARROWEST, WIDEST, HEAD = 22.0, 52.0, 27.0  # mm: of a column of pictures, and of the row headings
+
+
+def put_table(paper: Paper, table: Table) -> None:
+    """Puts a table of pictures on paper.
+
+    Args:
+        paper: where it goes.
+        table: the table.
+    """
+    head = 0.0 if table.bare else HEAD
+    count = len(table.columns)
+    paper.turn(way_of(table))
+    most = max(1, int((paper.width - head) // NARROWEST))
+    parts = -(-count // most)
+    step = -(-count // parts)
+    width = min(WIDEST, (paper.width - head) / step)
+    for start in range(0, count, step):
+        _put_columns(paper, table, range(start, min(start + step, count)), head, width)
+
+
+def way_of(table: Table) -> Way:
+    """How the page lies that a table needs.
+
+    Args:
+        table: the table.
+
+    Returns:
+        "portrait" where its columns are wide enough so.
+    """
+    head = 0.0 if table.bare else HEAD
+    return "portrait" if (A4[0] - 2 * MARGIN - head) / len(table.columns) >= NARROWEST else "landscape"
+
+
+def _put_columns(paper: Paper, table: Table, shown: range, head: float, width: float) -> None:
+    first = [] if table.bare else [head]
+    columns = [_heading(table.columns[index], 4) for index in shown]
+    titled = any(box.lines for box in columns)
+    rows = [
+        [*([] if table.bare else [_heading(heading, 9)]), *(_box(table, cells[index]) for index in shown)]
+        for heading, cells in zip(table.rows, table.cells, strict=True)
+    ]
+    above = [*([] if table.bare else [Box()]), *columns] if titled else []
+    paper.grid([*first, *(width for _ in shown)], above, rows, size=6.8)
+
+
+def _heading(heading: Heading, lines: int) -> Box:
+    """Title, details, and the beginning of the prompt."""
+    title = (Line(heading.title, bold=True),) if heading.title else ()
+    text = (Line(heading.text, quiet=True, most=lines),) if heading.text else ()
+    return Box((*title, *(Line(detail, quiet=True) for detail in heading.details), *text))
+
+
+def _box(table: Table, cell: Cell) -> Box:
+    hint = (Line(cell.hint, quiet=True),) if cell.hint else ()
+    height = 0.5 if table.images_per_cell == 2 else 1.0
+    return Box(hint, table.shown(cell), empty=height if cell.hint else 0.0)
+
+
+def put_figures(paper: Paper, figures: Figures) -> None:
+    """Puts a table of figures on paper, in letters that let it fit.
+
+    Args:
+        paper: where it goes.
+        figures: the figures.
+    """
+    paper.turn()
+    columns = figures.columns
+    for size in (8.0, 7.0, 6.0):
+        natural = [_natural(paper, figures, name, size) for name in columns]
+        if sum(natural) <= paper.width:
+            break
+    widths = _fitted(natural, paper.width)
+    head = [Box((Line(name.replace("_", " "), bold=True),)) for name in columns]
+    rows = [
+        [Box((Line(row.get(name, ""), bold=index == 0),)) for index, name in enumerate(columns)]
+        for row in figures.rows
+    ]
+    paper.grid(widths, head, rows, size)
+
+
+def _natural(paper: Paper, figures: Figures, name: str, size: float) -> float:
+    """A column's width where no value is broken, and its name between words only."""
+    names = [paper.measure(word, size, bold=True) for word in writable(name).replace("_", " ").split()]
+    values = [paper.measure(row.get(name, ""), size, bold=name == figures.columns[0]) for row in figures.rows]
+    return min(max([*names, *values]), 70.0) + 2.4
+
+
+def _fitted(widths: Sequence[float], total: float) -> list[float]:
+    """The widths, the widest made smaller until all fit; nothing is wider than it needs."""
+    if sum(widths) <= total:
+        return list(widths)
+    limit = max(widths)
+    while sum(min(width, limit) for width in widths) > total:
+        limit -= 0.5
+    return [min(width, limit) for width in widths]

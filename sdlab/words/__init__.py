@@ -1,0 +1,71 @@
+"""The words of tables and reports, English and Russian side by side in words.toml."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+LANGUAGES = ("en", "ru")
+
+
+@dataclass(frozen=True)
+class Words:
+    """Texts and names in one language.
+
+    Args:
+        language: a key of `LANGUAGES`.
+
+    Raises:
+        ValueError: another language.
+    """
+
+    language: str = "en"
+
+    def __post_init__(self) -> None:
+        if self.language not in LANGUAGES:
+            raise ValueError(f"language must be one of {', '.join(LANGUAGES)}, got {self.language!r}.")
+
+    def __call__(self, key: str, **values: Any) -> str:
+        """A text, its placeholders filled in.
+
+        Args:
+            key: of words.toml.
+            **values: the placeholders'.
+
+        Returns:
+            The text.
+        """
+        return str(texts()[key][self.language]).format(**values)
+
+    def count(self, value: float) -> str:
+        """A whole number with its thousands apart."""
+        return f"{value:,.0f}".replace(",", self("thousands"))
+
+    def name(self, english: str) -> str:
+        """A name such as a column's; one that has no translation is the same in all languages.
+
+        Args:
+            english: the name in English.
+
+        Returns:
+            The name in this language.
+        """
+        return english if self.language == "en" else names().get(english, english)
+
+
+def texts() -> dict[str, dict[str, str]]:
+    """Key to language to text."""
+    return dict(_content()["texts"])
+
+
+def names() -> dict[str, str]:
+    """English to Russian name."""
+    return dict(_content()["names"])
+
+
+@cache
+def _content() -> dict[str, Any]:
+    return tomllib.loads(files("sdlab.words").joinpath("words.toml").read_text(encoding="utf-8"))
