@@ -124,7 +124,7 @@ def images_of(
         options: dict[str, Any] = {}
         if maps:
             batch = maps[start : start + TOGETHER]
-            options = control_options(batch[:1], 1) | {"image": [one.image for one in batch]}
+            options = control_options(batch[:1]) | {"image": [one.image for one in batch]}
             options["controlnet_conditioning_scale"] = scale
         images += sample(pipeline, prompts, seeds, sampling, **options)
     return images

@@ -94,7 +94,7 @@ def main() -> None:
     print("the UNet is shared:", steered.unet is pipeline.unet)
     sampling = Sampling(num_inference_steps=options.steps, guidance_scale=7.5, resolution=options.resolution)
     start = time.perf_counter()
-    (image,) = sample(steered, ["a photo of sks woman face"], [0], sampling, **control_options([made], 1))
+    (image,) = sample(steered, ["a photo of sks woman face"], [0], sampling, **control_options([made]))
     seconds = time.perf_counter() - start
     finite = bool(np.isfinite(np.asarray(image, float)).all())
     print(f"{options.steps} steps at {image.size}: {seconds:.0f} s, finite: {finite}, {resident():.2f} GB")

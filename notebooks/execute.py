@@ -9,6 +9,8 @@ Prints how long each took, and what came by stderr that isn't a progress bar.
 from __future__ import annotations
 
 import argparse
+import base64
+import io
 import re
 import tempfile
 import time
@@ -45,8 +47,6 @@ def execute(path: Path, folder: Path) -> float:
     notebook.metadata.pop("widgets", None)
     nbformat.write(notebook, path)
     print(f"{path}: {seconds:.0f} s, {path.stat().st_size / 1000:.0f} kB", flush=True)
-    if path.stat().st_size > MAX_BYTES:
-        raise SystemExit(f"{path} is larger than {MAX_BYTES / 1000:.0f} kB. Show fewer or smaller pictures.")
     return seconds
 
 
@@ -63,9 +63,23 @@ def worth_keeping(output: nbformat.NotebookNode) -> bool:
     data = output.get("data", {})
     if data.pop(WIDGETS, None) is not None:  # its state isn't kept: what stands beside it is what is seen
         return bool(data.keys() - {"text/plain"})
-    if "image/jpeg" in data:  # Pillow sends both; the smaller one is enough
+    if "image/png" in data:
+        data["image/png"] = with_fewer_colours(data["image/png"])
+        if len(data.get("image/jpeg", "")) > len(data["image/png"]):  # Pillow sends both; one is enough
+            del data["image/jpeg"]
+    if "image/jpeg" in data:
         data.pop("image/png", None)
     return True
+
+
+def with_fewer_colours(png: str) -> str:
+    """A plot in 128 colours: a third of the size, and the eye sees no difference."""
+    from PIL import Image
+
+    picture = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
+    small = io.BytesIO()
+    picture.quantize(128, dither=Image.Dither.NONE).save(small, "PNG", optimize=True)
+    return base64.b64encode(small.getvalue()).decode()
 
 
 def main() -> None:
@@ -82,6 +96,8 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         seconds = sum(execute(path, folder) for path in options.notebooks)
     print(f"{len(options.notebooks)} notebooks: {seconds / 60:.1f} minutes")
+    if large := [path.name for path in options.notebooks if path.stat().st_size > MAX_BYTES]:
+        raise SystemExit(f"above {MAX_BYTES / 1000:.0f} kB: {', '.join(large)}. Show fewer or smaller pictures.")
 
 
 if __name__ == "__main__":

@@ -306,7 +306,7 @@ def _sample_missing(
 ) -> None:
     warn_of_cut_prompts(pipeline, [*(record.prompt for record in missing), sampling.negative_prompt])
     for batch in batches(missing, size, f"images of {missing[0].path.parent.name}", progress):
-        steered = control_options(maps, len(batch)) if maps else {}
+        steered = control_options(maps) if maps else {}
         images = sample(
             pipeline, [one.prompt for one in batch], [one.seed for one in batch], sampling, **steered
         )

@@ -117,6 +117,19 @@ def test_several_controls_at_once(place: Path, picture: Path) -> None:
     assert not np.array_equal(pixels(both[0].path), pixels(alone[0].path))
 
 
+def test_several_controls_steer_every_image_of_a_batch_alike(place: Path, picture: Path) -> None:
+    controls = [Control("canny", picture, scale=0.5), Control("pose", picture, scale=0.9)]
+    together = run(place, ["base"], controls, count=3)  # six images, two ControlNets
+    for number, seed in ((1, 0), (3, 2)):
+        alone = generate(
+            "base", PROMPTS, control=controls, images_per_prompt=1, seed=seed, batch_size=1,
+            num_inference_steps=2, sampler="unipc", results=place / f"alone{seed}", progress=False,
+        )  # fmt: skip
+        batched = [one for one in together if one.number == number]
+        for one, other in zip(batched, alone, strict=True):
+            assert np.abs(pixels(one.path) - pixels(other.path)).max() <= 2
+
+
 def test_canny_puts_edges_where_the_control_image_has_them(place: Path, picture: Path) -> None:
     made = control_map(Control("canny", picture), 128).image
     with_control = run(place, ["base"], Control("canny", picture), steps=8, count=4)

@@ -77,18 +77,17 @@ def with_controlnets(
     return controlled
 
 
-def control_options(maps: Sequence[ControlMap], images: int) -> dict[str, Any]:
+def control_options(maps: Sequence[ControlMap]) -> dict[str, Any]:
     """What a pipeline from `with_controlnets` is called with, besides prompts and sampler.
 
     Args:
-        maps: As given to `with_controlnets`.
-        images: How many are sampled at once.
+        maps: As given to `with_controlnets`; each controls all images of a batch.
 
     Returns:
         Keyword arguments of the pipeline.
     """
     options: dict[str, list[Any]] = {
-        "image": [[one.image] * images for one in maps],
+        "image": [one.image for one in maps],
         "controlnet_conditioning_scale": [float(one.control.scale) for one in maps],
         "control_guidance_start": [one.control.start for one in maps],
         "control_guidance_end": [one.control.end for one in maps],

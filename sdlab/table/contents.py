@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SIDE = 260  # pixels of a cell's picture; shown smaller, so that it is sharp on fine screens
 MAX_BYTES = 900_000
+IN_A_NOTEBOOK = 250_000  # several tables are kept in one file
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Table:
         return render("table.html", table=self, uris=uris, width=width, texts=shown, say=Words(self.language))
 
     def _repr_html_(self) -> str:
-        return self.html()
+        return self.html(max_bytes=IN_A_NOTEBOOK)
 
     @property
     def size(self) -> str:
