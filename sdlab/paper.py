@@ -128,16 +128,16 @@ class Paper:
                 self._put(line, indent=3, fill=True)
         self._pages.ln(2.4)
 
-    def picture(self, image: Image.Image, width: float | None = None) -> None:
-        """A picture, never cut; by itself as wide as the text."""
+    def picture(self, image: Image.Image, caption: str = "") -> None:
+        """A picture, never cut, at most as wide as the text and a third of a page high; its caption below."""
         self.turn()
-        wide = min(width or self.width, self.width)
-        high = wide * image.height / image.width
-        most = self._pages.h - MARGIN - BOTTOM - 12
-        wide, high = (wide * most / high, most) if high > most else (wide, high)
-        self._need(high)
+        high = min(self.width * image.height / image.width, 90.0)
+        self._need(high + 12)
+        wide = high * image.width / image.height
         self._pages.image(io.BytesIO(_jpeg(image)), x=MARGIN, y=self._pages.y, w=wide, h=high)
-        self._pages.set_y(self._pages.y + high + 2.5)
+        self._pages.set_y(self._pages.y + high + 1)
+        if caption:
+            self.paragraph(caption, 8.5, quiet=True)
 
     def html(self, text: str) -> None:
         """Simple HTML, such as Markdown becomes.
@@ -163,7 +163,12 @@ class Paper:
         self._pages.ln(2)
 
     def grid(
-        self, widths: Sequence[float], head: Sequence[Box], rows: Sequence[Sequence[Box]], size: float = 7.5
+        self,
+        widths: Sequence[float],
+        head: Sequence[Box],
+        rows: Sequence[Sequence[Box]],
+        size: float = 7.5,
+        caption: str = "",
     ) -> None:
         """Rows of cells; a row is never cut, and the head stands above the first row of each page.
 
@@ -172,11 +177,16 @@ class Paper:
             head: the columns' headings; none for a grid without.
             rows: the cells.
             size: of the letters, in points.
+            caption: a line above the first row.
         """
         drawn = [[self._ready(box, w, size) for box, w in zip(row, widths, strict=True)] for row in rows]
         above = [self._ready(box, w, size) for box, w in zip(head, widths, strict=False)]
         first = self._height(drawn[0], widths, size) if drawn else 0
-        self._need(self._height(above, widths, size) + first)
+        self._need(self._height(above, widths, size) + first + (12 if caption else 0))
+        with self._written(8.5, quiet=True):
+            for line in self._broken(caption, self.width):
+                self._put(line)
+            self._pages.ln(1)
         self._row(above, widths, size)
         for row in drawn:
             if self._height(row, widths, size) > self.left:

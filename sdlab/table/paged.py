@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 NARROWEST, WIDEST, HEAD = 22.0, 52.0, 27.0  # mm: of a column of pictures, and of the row headings
 
 
-def put_table(paper: Paper, table: Table) -> None:
+def put_table(paper: Paper, table: Table, caption: str = "") -> None:
     """Puts a table of pictures on paper.
 
     Args:
         paper: where it goes.
         table: the table.
+        caption: a line above it.
     """
     head = 0.0 if table.bare else HEAD
     count = len(table.columns)
@@ -31,7 +32,8 @@ def put_table(paper: Paper, table: Table) -> None:
     step = -(-count // parts)
     width = min(WIDEST, (paper.width - head) / step)
     for start in range(0, count, step):
-        _put_columns(paper, table, range(start, min(start + step, count)), head, width)
+        shown = range(start, min(start + step, count))
+        _put_columns(paper, table, shown, head, width, "" if start else caption)
 
 
 def way_of(table: Table) -> Way:
@@ -47,7 +49,7 @@ def way_of(table: Table) -> Way:
     return "portrait" if (A4[0] - 2 * MARGIN - head) / len(table.columns) >= NARROWEST else "landscape"
 
 
-def _put_columns(paper: Paper, table: Table, shown: range, head: float, width: float) -> None:
+def _put_columns(paper: Paper, table: Table, shown: range, head: float, width: float, caption: str) -> None:
     first = [] if table.bare else [head]
     columns = [_heading(table.columns[index], 4) for index in shown]
     titled = any(box.lines for box in columns)
@@ -56,7 +58,7 @@ def _put_columns(paper: Paper, table: Table, shown: range, head: float, width: f
         for heading, cells in zip(table.rows, table.cells, strict=True)
     ]
     above = [*([] if table.bare else [Box()]), *columns] if titled else []
-    paper.grid([*first, *(width for _ in shown)], above, rows, size=6.8)
+    paper.grid([*first, *(width for _ in shown)], above, rows, 6.8, caption)
 
 
 def _heading(heading: Heading, lines: int) -> Box:
@@ -72,12 +74,13 @@ def _box(table: Table, cell: Cell) -> Box:
     return Box(hint, table.shown(cell), empty=height if cell.hint else 0.0)
 
 
-def put_figures(paper: Paper, figures: Figures) -> None:
+def put_figures(paper: Paper, figures: Figures, caption: str = "") -> None:
     """Puts a table of figures on paper, in letters that let it fit.
 
     Args:
         paper: where it goes.
         figures: the figures.
+        caption: a line above them.
     """
     paper.turn()
     columns = figures.columns
@@ -91,7 +94,7 @@ def put_figures(paper: Paper, figures: Figures) -> None:
         [Box((Line(row.get(name, ""), bold=index == 0),)) for index, name in enumerate(columns)]
         for row in figures.rows
     ]
-    paper.grid(widths, head, rows, size)
+    paper.grid(widths, head, rows, size, caption)
 
 
 def _natural(paper: Paper, figures: Figures, name: str, size: float) -> float:
