@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable
 from functools import cache
@@ -102,5 +103,4 @@ def broken(measure: Callable[[str], float], text: str, width: float) -> list[str
 
 
 def _pieces(text: str) -> list[str]:
-    words = writable(text).replace(" ", " \0").replace("_", "_\0")
-    return words.split("\0")
+    return re.sub(r"( (?!%)|_)", "\\1\0", writable(text)).split("\0")  # a figure stays with its %

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -148,18 +149,15 @@ class Paper:
         from fpdf.fonts import FontFace, TextStyle
 
         self.turn()
-        mono = {tag: FontFace(family="Mono") for tag in ("code",)}
-        blocks = {
+        heading = TextStyle(font_style="B", font_size_pt=11.5, t_margin=3, b_margin=1)
+        styles = {
+            "code": FontFace(family="Mono"),
             "pre": TextStyle(font_family="Mono", font_size_pt=8, t_margin=2, b_margin=2),
-            **{
-                f"h{level}": TextStyle(font_style="B", font_size_pt=11.5, t_margin=3, b_margin=1)
-                for level in range(1, 7)
-            },
+            **{f"h{level}": heading for level in range(1, 7)},
         }
+        spaced = re.sub(r"<(p|ul|ol)>", rf'<\1 line-height="{LEADING}">', text)
         with self._written(10):
-            self._pages.write_html(
-                text, tag_styles={**mono, **blocks}, font_family="DejaVu", ul_bullet_char="•"
-            )
+            self._pages.write_html(spaced, tag_styles=styles, font_family="DejaVu", li_prefix_color=INK)
         self._pages.ln(2)
 
     def grid(
@@ -315,5 +313,5 @@ def _pages(title: str, language: str) -> Any:
 
 def _jpeg(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, "JPEG", quality=86, exif=b"", icc_profile=None)
+    image.convert("RGB").save(buffer, "JPEG", quality=75, exif=b"", icc_profile=None)
     return buffer.getvalue()

@@ -7,6 +7,7 @@ from typing import Any
 
 from sdlab.experiment import Experiment
 from sdlab.methods import number
+from sdlab.scores import LIKENESS
 from sdlab.table import duration
 from sdlab.table.captions import BASE
 from sdlab.table.figures import measurement_text
@@ -44,11 +45,8 @@ def conclusion(
     say = say or Words()
     known = {BASE, *(one.name for one in experiments)}
     names = dict.fromkeys(name for key, values in measurements.items() if key in known for name in values)
-    sentences = [
-        sentence
-        for name in names
-        for sentence in _ranking(name, {k: v for k, v in measurements.items() if k in known}, say)
-    ]
+    shown = {key: values for key, values in measurements.items() if key in known}
+    sentences = [_ranking(name, shown, say) for name in names]
     for name in names:
         by_rate = [(number(one.hyperparameters.learning_rate), one) for one in rates]
         by_rank = [(str(getattr(one.hyperparameters, "rank", "")), one) for one in ranks]
@@ -82,23 +80,31 @@ def highest(name: str, experiments: Sequence[Experiment], measurements: Measured
     return max(known, key=lambda pair: pair[0])[1] if known else None
 
 
-def _ranking(name: str, measurements: Measured, say: Words) -> Iterable[str]:
+def measure_name(name: str, say: Words) -> str:
+    """A measure in words: `likeness (CLIP-I)`."""
+    if name in LIKENESS:
+        return say("axis_likeness", name=say.name(name))
+    return say("axis_fidelity") if name == "CLIP-T" else say.name(name)
+
+
+def _ranking(name: str, measurements: Measured, say: Words) -> str:
     """Which is highest and lowest, and which the intervals don't tell apart from the highest."""
     known = {key: values[name] for key, values in measurements.items() if mean(values.get(name)) is not None}
     order = sorted((key for key in known if key != BASE), key=lambda key: -(mean(known[key]) or 0))
     if not order:
-        return
+        return ""
     best = order[0]
-    text = say("highest", name=_capital(say.name(name)), best=best, value=_text(known[best], say))
+    text = say("highest", name=_capital(measure_name(name, say)), best=best, value=_text(known[best], say))
     if len(order) > 1:
         text += say("lowest", worst=order[-1], value=_text(known[order[-1]], say))
     if BASE in known:
         text += say("base_has", value=_text(known[BASE], say))
-    yield f"{text}."
+    text += "."
     if BASE in known and _overlap(known[best], known[BASE]):
-        yield say("overlap_base", best=best)
+        text += " " + say("overlap_base", best=best)
     if alike := [key for key in order[1:] if _overlap(known[best], known[key])]:
-        yield say("overlap_others", best=best, names=", ".join(alike))
+        text += " " + say("overlap_others", best=best, names=", ".join(alike))
+    return text
 
 
 def _overlap(one: Any, other: Any) -> bool:
@@ -121,7 +127,7 @@ def _along(
         return ""
     best = _text(max(y for _, y in values), say)
     highest_at = [x for x, y in values if _text(y, say) == best]
-    words = {"what": say(what), "name": say.name(name)}
+    words = {"what": say(what), "name": measure_name(name, say)}
     if len(highest_at) == len(values):
         return say("along_same", value=best, **words)
     steps = ", ".join(say("at", value=_text(y, say), x=x) for x, y in values)
@@ -134,7 +140,9 @@ def _pair(name: str, pair: Mapping[str, str], measurements: Measured, say: Words
     if mean(first) is None or mean(second) is None:
         return ""
     texts = {"first": _text(first, say), "second": _text(second, say)}
-    text = say("pair", name=say.name(name), dreambooth=pair["dreambooth"], lora=pair["lora"], **texts)
+    text = say(
+        "pair", name=measure_name(name, say), dreambooth=pair["dreambooth"], lora=pair["lora"], **texts
+    )
     if not (_has_interval(first) and _has_interval(second)):
         return f"{text}."
     return text + say("pair_overlap" if _overlap(first, second) else "pair_apart")
@@ -160,7 +168,7 @@ def _control_cost(
         if experiment == BASE or mean(before) is None or mean(after) is None:
             continue
         texts = {"before": _text(before, say), "after": _text(after, say)}
-        words = {"control": control, "experiment": experiment, "measure": say.name(name)}
+        words = {"control": control, "experiment": experiment, "measure": measure_name(name, say)}
         text = say("control_cost", **words, **texts)
         if not (_has_interval(before) and _has_interval(after)):
             yield f"{text}."

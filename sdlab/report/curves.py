@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdlab import thumbnails
 from sdlab.experiment import Experiment
+from sdlab.report.conclusion import measure_name
 from sdlab.scores import Scores, Tally
 from sdlab.scores.plots import along
 from sdlab.table.captions import BASE
@@ -91,8 +92,9 @@ def sweep_curves(
     figure = along(scores, hyperparameter, names, root=experiments[0].root)
     for axes, name in zip(figure.axes, names, strict=True):
         axes.set_xlabel(say(f"what_{hyperparameter}"))
-        axes.set_ylabel(say.name(name))
-        for text in axes.get_legend().get_texts() if axes.get_legend() else ():
+        axes.set_ylabel(measure_name(name, say))
+        legend = axes.get_legend()
+        for text in legend.get_texts() if legend else ():
             text.set_text(say("base") if text.get_text() == "base model" else text.get_text())
     return picture(figure)
 

@@ -32,6 +32,7 @@ def render_page(sections: Sequence[Section], folder: Path, say: Words) -> str:
         sections=sections,
         share=shares(sections, MAX_BYTES),
         identity=id,
+        width=lambda table: table.fitting(1112, 160),
         picture=partial(thumbnails.data_uri, quality=85),
         prose=partial(prose.html, folder=folder),
         say=say,

@@ -63,9 +63,12 @@ def _block(block: Block, share: dict[int, int], pictures: dict[str, bytes]) -> s
         case Plot(name, image, caption):
             path = f"pictures/{name}.webp"
             pictures[path] = thumbnails.webp(image, quality=85)
-            return f'<img src="{linked(path)}" width="700" alt="{markdown_text(caption)}">\n\n{_caption(caption)}'
+            picture = f'<img src="{linked(path)}" width="700" alt="{markdown_text(caption)}">'
+            return f"{picture}\n\n{_caption(caption)}"
         case Pictures(table, caption):
-            text, files = table.markdown_and_pictures(max_bytes=share[id(table)], texts=False)
+            text, files = table.markdown_and_pictures(
+                width=table.fitting(900, 150), max_bytes=share[id(table)], texts=False
+            )
             pictures |= files
             return f"{_caption(caption)}\n\n{text}"
         case Place():

@@ -13,7 +13,7 @@ from sdlab.photos import Dataset
 from sdlab.photos.dataset import RECORD_FILE
 from sdlab.prompts import PromptSet
 from sdlab.report.conclusion import highest
-from sdlab.scores import Scores, load_scores, recommend
+from sdlab.scores import Scores, as_faithful, load_scores, recommend
 from sdlab.table import Figures, Table, measured, prompts_of, summary, table
 from sdlab.table.captions import BASE
 from sdlab.words import Words
@@ -159,6 +159,8 @@ def _best(
         {method: _recommended(group, scores) for method, group in groups.items()},
         say("compared_rule"),
     )
+    if strays := [name for name in chosen.values() if name and not as_faithful(scores.of("CLIP-T"), name)]:
+        why += " " + say("compared_strays", names=", ".join(strays))
     first = next((name for values in measurements.values() for name in values), None)
     if first and not all(chosen.values()):
         best = {method: highest(first, group, measurements) for method, group in groups.items()}

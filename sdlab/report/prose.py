@@ -78,8 +78,9 @@ def _markdown() -> MarkdownIt:
 
 def _take_in(picture: Token, folder: Path) -> None:
     """The picture's pixels in place of its path; one from the web becomes its description."""
-    from PIL import Image
     from urllib.parse import unquote
+
+    from PIL import Image
 
     source = str(picture.attrs["src"])
     if re.match(r"[a-z]+:", source):

@@ -1,4 +1,4 @@
-"""Nothing private is handed in: tokens, paths of this machine and EXIF, looked for before anything is written."""
+"""Nothing private is handed in: tokens, paths and EXIF are looked for before anything is written."""
 
 from __future__ import annotations
 
@@ -64,8 +64,9 @@ def check(texts: Mapping[str, str], pictures: Mapping[str, bytes]) -> None:
                 )
         if found := PATHS.search(plain):
             raise ValueError(
-                f"{file} would hold a path of this machine: {found[0]} {_near(plain, found.start())}. Write "
-                "it from the report's folder, such as pictures/photo.jpg, or leave it out. Nothing was written."
+                f"{file} would hold a path of this machine: {found[0]} {_near(plain, found.start())}. "
+                "Write it from the report's folder, such as pictures/photo.jpg, or leave it out. "
+                "Nothing was written."
             )
     for file, content in pictures.items():
         if kinds := metadata(content):

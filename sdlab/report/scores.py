@@ -7,7 +7,7 @@ from typing import Any
 from sdlab.report.blocks import Block, Numbers, Paragraph, Plot, Section
 from sdlab.report.curves import picture
 from sdlab.report.material import Material
-from sdlab.scores import MEASURES, Scores, recommend
+from sdlab.scores import MEASURES, Scores, as_faithful, recommend
 from sdlab.scores.plots import tradeoff
 from sdlab.words import Words
 
@@ -48,6 +48,8 @@ def _choice(scores: Scores, say: Words) -> str:
     mean, low, high = (f"{value:.3f}" for value in scores.of(scores.likeness)[choice.name])
     value = say("interval", mean=mean, low=low, high=high)
     text = say("take", name=choice.name, likeness=scores.likeness, value=value)
+    if not as_faithful(scores.of("CLIP-T"), choice.name):
+        text += " " + say("take_stray")
     return text + (" " + say("take_equals", names=", ".join(choice.equals)) if choice.equals else "")
 
 
@@ -57,7 +59,7 @@ def _note(scores: Scores, say: Words) -> str:
     meanings = " ".join(f"{say.name(name)}: {say.name(MEASURES[name])}." for name in shown)
     tally = next(iter(scores.tallies.values()), None)
     models = ", ".join(
-        say("scores_model", name=one["name"], source=one["source"])
+        say("scores_model", name=one["name"], source=say.name(one["source"]))
         for one in (tally.models if tally else ())
         if "revision" in one
     )
@@ -68,10 +70,11 @@ def _drawn(scores: Scores, say: Words) -> Any:
     """The plot of likeness against fidelity, its words in the language."""
     figure = tradeoff(scores)
     axes = figure.axes[0]
-    axes.set_title("")
+    axes.set_title("", loc="left")
     axes.set_xlabel(say("axis_fidelity"))
     axes.set_ylabel(say("axis_likeness", name=scores.likeness))
-    for text in axes.get_legend().get_texts():
+    legend = axes.get_legend()
+    for text in legend.get_texts() if legend else ():
         if text.get_text() == "photos among themselves":
             text.set_text(say("axis_photos"))
     return picture(figure)

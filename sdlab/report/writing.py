@@ -1,4 +1,4 @@
-"""The report's files: README.md, report.html, report.pdf and the pictures, written when all of them are made."""
+"""The report's files: README.md, report.html, report.pdf and pictures, written when all are made."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def report(
         author: name, group and year, in a line under the title.
         language: "en" or "ru".
         measurements: experiment (or "base") to the name and value of each measurement, higher is better,
-            likeness first; a value is a number, or a mean with the ends of its interval. The conclusion speaks
-            of these only. None takes the scores that lie beside the images, as far as `sdlab score` left some.
+            likeness first; a value is a number, or a mean with the ends of its interval. The conclusion
+            speaks of these only. None takes the scores that `sdlab score` left beside the images.
         note: how the measurements were made, one or two sentences.
         best: "dreambooth" and "lora" to the experiments that are compared with each other, and "why".
 

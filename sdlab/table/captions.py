@@ -14,7 +14,18 @@ from sdlab.words import Words
 BASE = "base"
 METHOD_NAMES = {"dreambooth": "DreamBooth", "lora": "LoRA"}
 # Hyperparameters that say where files are or how a run is logged, not what is learned.
-NOT_SHOWN = {"instance_data_dir", "class_data_dir", "output_dir", "checkpointing_steps", "method"}
+NOT_SHOWN = {
+    "instance_data_dir",
+    "class_data_dir",
+    "output_dir",
+    "checkpointing_steps",
+    "checkpoints_total_limit",
+    "validation_prompt",
+    "num_validation_images",
+    "validation_steps",
+    "validation_epochs",
+    "method",
+}
 
 
 @dataclass(frozen=True)

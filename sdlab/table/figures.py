@@ -94,6 +94,8 @@ def summary(
             row["method"] = METHOD_NAMES.get(values.get("method", ""), "")
         row |= {name: _short(values.get(name), say) for name in differing}
         row |= _training_figures(one, say) if one else {}
+        if row.get("steps") == row.get("max_train_steps"):
+            row.pop("max_train_steps", None)  # it did all of them: the column `steps` says so
         rows.append(row | _measured_figures(measured.get(shown, {}), say))
     return Figures(_aligned(rows, say))
 
