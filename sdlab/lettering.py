@@ -31,19 +31,20 @@ def font_file(style: str = "") -> Path:
 
 
 @cache
-def font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
+def font(size: int, *, bold: bool = False, mono: bool = False) -> ImageFont.FreeTypeFont:
     """DejaVu for a picture.
 
     Args:
         size: in pixels.
         bold: heavy letters.
+        mono: letters of one width.
 
     Returns:
         The font.
     """
     from PIL import ImageFont
 
-    return ImageFont.truetype(font_file("-Bold" if bold else ""), size)
+    return ImageFont.truetype(font_file(("Mono" if mono else "") + ("-Bold" if bold else "")), size)
 
 
 def writable(text: object) -> str:

@@ -12,7 +12,7 @@ from sdlab.report.blocks import Place, Section, shares
 from sdlab.templates import render
 from sdlab.words import Words
 
-MAX_BYTES = 1_150_000  # of all pictures, as base64
+MAX_BYTES = 1_000_000  # of all pictures, as base64
 
 
 def render_page(sections: Sequence[Section], folder: Path, say: Words) -> str:

@@ -22,7 +22,7 @@ from sdlab.report.blocks import (
 from sdlab.report.flags import in_lines
 from sdlab.templates import markdown_text
 
-MAX_BYTES = 900_000  # of all pictures
+MAX_BYTES = 700_000  # of all pictures
 
 
 def render(sections: Sequence[Section]) -> tuple[str, dict[str, bytes]]:

@@ -48,10 +48,12 @@ class Figures:
         """The figures as a Markdown table."""
         if not self.rows:
             return ""
-        lines = ["| " + " | ".join(self.columns) + " |", "|---" * len(self.columns) + "|"]
+        head = [markdown_text(name.replace("_", " ")) for name in self.columns]
+        lines = ["| " + " | ".join(head) + " |", "|---" * len(self.columns) + "|"]
         for row in self.rows:
             cells = [markdown_text(row.get(name, "")) for name in self.columns]
-            cells[0] = code(row.get(self.columns[0], ""))
+            if " " not in (name := row.get(self.columns[0], "")):
+                cells[0] = code(name)
             lines.append("| " + " | ".join(cells) + " |")
         return "\n".join(lines) + "\n"
 
