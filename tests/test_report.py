@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from pypdf import PdfReader
 
-from sdlab.experiment import Experiment
+from sdlab.experiment import DreamBooth, Experiment
 from sdlab.report import report, scan
 from sdlab.report.conclusion import conclusion
 from sdlab.report.curves import loss_curves, smoothed
@@ -378,6 +378,13 @@ def test_no_experiments_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.Mon
         report(prompts=PROMPTS)
     with pytest.raises(ValueError, match="Unknown experiment"):
         report(["dreambooth"], PROMPTS)
+
+
+def test_experiments_of_the_same_name_are_refused(course: Path) -> None:
+    Path("experiments").rename("others")
+    made_up.finished("dreambooth", DreamBooth(), 1.0)
+    with pytest.raises(ValueError, match="got experiments/dreambooth, others/dreambooth"):
+        report(["dreambooth", "others/dreambooth"], PROMPTS)
 
 
 def test_loss_curves_are_drawn_and_smoothed_without_bias(course: Path) -> None:
