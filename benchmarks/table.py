@@ -2,8 +2,8 @@
 
     python benchmarks/table.py [--side 128] [--runs 3]
 
-The images are drawn by the mini world, at `mini`'s size; `--side 512` is Stable Diffusion's. Each run is a process
-of its own, as in a notebook that was just opened: it reads 200 files and gives the HTML that the cell shows.
+The images are drawn by the mini world, at `mini`'s size; `--side 512` is Stable Diffusion's. Each run is a
+process of its own, as in a notebook that was just opened: it reads 200 files and gives the cell's HTML.
 """
 
 from __future__ import annotations

@@ -29,6 +29,12 @@ lora 2 "${BEST%=*}" "${BEST#*=}"
 LORAS=("${RATES[@]%=*}")
 NAMES=(base dreambooth_v1 "${LORAS[@]/#/dreambooth_lora_k4_lr_}" "dreambooth_lora_k8_lr_${BEST%=*}" "dreambooth_lora_k2_lr_${BEST%=*}")
 "$SDLAB" generate "${NAMES[@]}" --prompts homework_a --base "$BASE"
+for image in silhouette raised_arms; do
+  "$SDLAB" control --image "data/control_images/$image.png" --kind canny --prompts homework_a --base "$BASE" \
+    --experiments base dreambooth_v1 "dreambooth_lora_k4_lr_${BEST%=*}" --out "results/canny_$image.png"
+done
+CONTROLLED=(results/dreambooth_v1_canny_* results/dreambooth_lora_*_canny_*)
+"$SDLAB" score "${NAMES[@]}" "${CONTROLLED[@]#results/}"
 "$SDLAB" table "${NAMES[@]}" --prompts homework_a --out results/homework_a.png
 "$SDLAB" report "${NAMES[@]:1}" --prompts homework_a --best_dreambooth dreambooth_v1 \
   --best_lora "dreambooth_lora_k4_lr_${BEST%=*}"

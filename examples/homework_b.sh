@@ -4,7 +4,8 @@
 #   examples/homework_b.sh              on mini, without a GPU
 #   BASE=sd15 examples/homework_b.sh    on Stable Diffusion 1.5
 #
-# Photos are in data/instance_images (`sdlab prepare`). What is finished is not done again.
+# Photos are in data/instance_images (`sdlab prepare`). What is finished is not done again. The LoRAs, which the
+# homework calls exp1.1, exp2 and exp4 too, are called lora_exp1.1 … here, so that one report can show all six.
 set -euo pipefail
 MODEL_NAME="${BASE:-mini}"
 INSTANCE_DIR="${INSTANCE_DIR:-data/instance_images}"
@@ -48,7 +49,7 @@ lora() { # name, rank
   "$SDLAB" train lora \
     --pretrained_model_name_or_path=experiments/exp1.1 \
     --instance_data_dir="$INSTANCE_DIR" \
-    --output_dir="experiments_lora/$1" \
+    --output_dir="experiments/lora_$1" \
     --instance_prompt="a photo of sks woman face" \
     --resolution=$RESOLUTION \
     --train_batch_size=1 \
@@ -70,8 +71,12 @@ lora exp1.1 32
 lora exp2 64
 lora exp4 96
 
-"$SDLAB" generate base exp1.1 exp2 exp3 --prompts homework_b --base "$MODEL_NAME"
-"$SDLAB" generate exp1.1 exp2 exp4 --prompts homework_b --root experiments_lora --results results_lora
-"$SDLAB" table base exp1.1 exp2 exp3 --prompts homework_b --out results/dreambooth.png
-"$SDLAB" table exp1.1 exp2 exp4 --prompts homework_b --root experiments_lora --results results_lora --out results/lora.png
-"$SDLAB" report exp1.1 exp2 exp3 --prompts homework_b
+DREAMBOOTHS=(exp1.1 exp2 exp3) LORAS=(lora_exp1.1 lora_exp2 lora_exp4)
+"$SDLAB" generate base "${DREAMBOOTHS[@]}" "${LORAS[@]}" --prompts homework_b --base "$MODEL_NAME"
+"$SDLAB" control --image data/control_images/raised_arms.png --kind canny --kind depth --kind pose \
+  --prompts homework_b --experiments exp1.1 lora_exp4
+CONTROLLED=(results/exp1.1_*_raised_arms results/lora_exp4_*_raised_arms)
+"$SDLAB" score base "${DREAMBOOTHS[@]}" "${LORAS[@]}" "${CONTROLLED[@]#results/}"
+"$SDLAB" table base "${DREAMBOOTHS[@]}" --prompts homework_b --out results/dreambooth.png
+"$SDLAB" table base "${LORAS[@]}" --prompts homework_b --out results/lora.png
+"$SDLAB" report "${DREAMBOOTHS[@]}" "${LORAS[@]}" --prompts homework_b --best_dreambooth exp1.1 --best_lora lora_exp4

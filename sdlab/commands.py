@@ -281,7 +281,7 @@ def control(
         annotator: Hub id or folder of a depth or pose model, or controlnet_aux; None takes the base model's.
         model: Hub id or folder of the ControlNet; None takes the base model's.
         columns: What stands in the table's columns; kinds stand in its rows, or experiments.
-        out: The table: .png, .webp, .jpg, .html or .md; None takes results/control_<columns>.png.
+        out: The table: .png, .webp, .jpg, .pdf, .html or .md; None takes results/control_<columns>.png.
         prompts: homework_a, homework_b, or a JSON file of names to prompts.
         subject: What takes the place of {subject} in the prompts.
         images_per_prompt: Images for each prompt, kind and scale.
@@ -340,10 +340,12 @@ def table(
     prompts: str | None = None,
     subject: str = "sks woman",
     out: Path = Path("results/table.png"),
-    rows: Literal["experiments", "prompts"] = "experiments",
+    rows: Literal["experiments", "prompts"] | None = None,
+    columns: Literal["experiments", "prompts"] | None = None,
     images_per_cell: Literal[1, 2, 4] = 4,
     reference: Path | None = None,
     title: str = "",
+    language: Literal["en", "ru"] = "en",
     root: Path = Path("experiments"),
     results: Path = Path("results"),
 ) -> None:
@@ -353,11 +355,13 @@ def table(
         experiments: Names; base is the base model itself. Without any: base and all that are finished.
         prompts: homework_a, homework_b, or a JSON file; None takes the prompts of the images.
         subject: What takes the place of {subject} in the prompts.
-        out: The file; .png, .webp, .jpg, .html or .md says in what form.
-        rows: What stands in the rows.
+        out: The file; .png, .webp, .jpg, .pdf, .html or .md says in what form.
+        rows: What stands in the rows; experiments unless --columns says so.
+        columns: What stands in the columns.
         images_per_cell: 4 makes a 2×2 picture.
         reference: A photo of the subject or a folder of them, as the first row or column.
-        title: Line above the table (pictures only).
+        title: Line above the table.
+        language: Of captions and hints.
         root: Folder of the experiments.
         results: Folder of the images.
     """
@@ -372,7 +376,9 @@ def table(
         root=root,
         images_per_cell=images_per_cell,
         rows=rows,
+        columns=columns,
         reference=reference,
+        language=language,
     )
     print(f"{made.save(out, title=title)}: {made.size}")
 
@@ -423,7 +429,9 @@ def report(
     prompts: str | None = None,
     subject: str = "sks woman",
     out: Path = Path("results/report"),
-    title: str = "Teaching Stable Diffusion one person",
+    title: str | None = None,
+    author: str = "",
+    language: Literal["en", "ru"] = "en",
     best_dreambooth: str | None = None,
     best_lora: str | None = None,
     dataset: Path = Path("data/instance_images"),
@@ -431,7 +439,7 @@ def report(
     root: Path = Path("experiments"),
     results: Path = Path("results"),
 ) -> None:
-    """The report that is handed in: README.md and report.html.
+    """The report that is handed in: README.md, report.html and report.pdf.
 
     Args:
         experiments: Names; without any: all that there are.
@@ -439,6 +447,8 @@ def report(
         subject: What takes the place of {subject} in the prompts.
         out: Folder for the report.
         title: Its title.
+        author: Name, group and year, in a line under the title.
+        language: English or Russian.
         best_dreambooth: The DreamBooth that is compared with the best LoRA.
         best_lora: The LoRA that is compared with the best DreamBooth.
         dataset: Folder of the prepared photos.
@@ -455,13 +465,15 @@ def report(
         prompt_set(prompts, subject) if prompts else None,
         out=out,
         title=title,
+        author=author,
+        language=language,
         best=best or None,
         dataset=dataset,
         images_per_cell=images_per_cell,
         root=root,
         results=results,
     )
-    print(f"the report: {path} and {path.with_name('README.md')}")
+    print(f"the report: {path}, {path.with_name('report.pdf')} and {path.with_name('README.md')}")
 
 
 def convert(

@@ -155,6 +155,7 @@ def _look_at(page: Path, seconds: float) -> Path:
     folder = os.path.relpath(page.parent)
     print(f"\nFinished in {duration(seconds)}. Look at")
     print(f"  {folder}/report.html   the report, in a browser")
+    print(f"  {folder}/report.pdf    the same to print")
     print(f"  {folder}/README.md     the same for GitHub")
     print(f"  {os.path.relpath(page.parent.parent / 'table.png')}            all images as one picture")
     print("Run it again: nothing is done twice. With your own photos: put them into data/raw_images of a")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable
 from functools import cache
@@ -30,19 +31,20 @@ def font_file(style: str = "") -> Path:
 
 
 @cache
-def font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
+def font(size: int, *, bold: bool = False, mono: bool = False) -> ImageFont.FreeTypeFont:
     """DejaVu for a picture.
 
     Args:
         size: in pixels.
         bold: heavy letters.
+        mono: letters of one width.
 
     Returns:
         The font.
     """
     from PIL import ImageFont
 
-    return ImageFont.truetype(font_file("-Bold" if bold else ""), size)
+    return ImageFont.truetype(font_file(("Mono" if mono else "") + ("-Bold" if bold else "")), size)
 
 
 def writable(text: object) -> str:
@@ -102,5 +104,4 @@ def broken(measure: Callable[[str], float], text: str, width: float) -> list[str
 
 
 def _pieces(text: str) -> list[str]:
-    words = writable(text).replace(" ", " \0").replace("_", "_\0")
-    return words.split("\0")
+    return re.sub(r"( (?!%)|_)", "\\1\0", writable(text)).split("\0")  # a figure stays with its %

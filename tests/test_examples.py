@@ -59,6 +59,9 @@ def test_homework_b_names_its_six_experiments(tmp_path: Path) -> None:
         ("64", "1e-6"),
         ("96", "1e-6"),
     ]
+    names = ["experiments/lora_exp1.1", "experiments/lora_exp2", "experiments/lora_exp4"]
+    assert [one["output_dir"] for one in flags[3:]] == names
+    assert {"exp1.1", "exp2", "exp3", "lora_exp1.1", "lora_exp2", "lora_exp4"} <= set(found[-1])
     assert flags[0]["num_class_images"] == "500" and flags[3]["max_train_steps"] == "200"
 
 

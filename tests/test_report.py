@@ -3,78 +3,52 @@
 from __future__ import annotations
 
 import base64
-import math
+import io
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from pypdf import PdfReader
 
-from sdlab.experiment import DreamBooth, Experiment, LoRA
-from sdlab.photos import prepare
-from sdlab.prompts import PromptSet
-from sdlab.report import report
+from sdlab.experiment import DreamBooth, Experiment
+from sdlab.report import report, scan
 from sdlab.report.conclusion import conclusion
 from sdlab.report.curves import loss_curves, smoothed
-from sdlab.report.sections import sweep_over
+from sdlab.report.diagnosis import said_of
+from sdlab.report.flags import sweep_over
+from sdlab.words import Words
+from tests import course as made_up
+from tests.course import HOSTILE, MEASURED, PROMPTS, RATES
 
-PROMPTS = PromptSet(
-    {"street": "portrait of sks woman on the street", "moon": "<b onclick=alert(1)>moon</b> $x_{$"}
-)
-RATES = {"lora_rank4_lr2e-6": 2e-6, "lora_rank4_lr2e-4": 2e-4, "lora_rank4_lr2e-3": 2e-3}
-
-
-def finished(name: str, chosen: DreamBooth | LoRA, size: float) -> None:
-    """An experiment's folder as training leaves it."""
-    experiment = Experiment(name)
-    experiment.begin(chosen, {"base_fingerprint": "0123456789abcdef"})
-    for step in range(10, 101, 10):
-        experiment.add_to_log({"step": step, "loss": math.exp(-step / 50), "seconds": step / 10})
-    figures = {
-        "seconds": 65.0,
-        "steps": 100,
-        "trainable_parameters": 1000,
-        "size_mb": size,
-        "final_loss": 0.14,
-    }
-    experiment.update(
-        status="finished", base="mini", environment={"torch": "2.13", "device": "cpu"}, **figures
-    )
+EVERYTHING = [
+    "Dataset", "Prompts", "DreamBooth", "LoRA: learning rate", "LoRA: rank", "DreamBooth against LoRA",
+    "ControlNet", "Scores", "Conclusion", "Reproducibility",
+]  # fmt: skip
 
 
 @pytest.fixture
 def course(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A whole course's folders, with six experiments and their images."""
     monkeypatch.chdir(tmp_path)
-    common = {"instance_data_dir": str(tmp_path / "data/instance_images"), "resolution": 128}
-    finished("dreambooth", DreamBooth(learning_rate=2e-6, **common), 17.0)
-    for name, rate in RATES.items():
-        finished(name, LoRA(rank=4, learning_rate=rate, **common), 0.2)
-    for rank in (2, 8):
-        finished(f"lora_rank{rank}_lr2e-4", LoRA(rank=rank, learning_rate=2e-4, **common), 0.2)
-    exif = Image.Exif()
-    exif[0x010E] = "taken at home"
-    for name in ("base", *(path.name for path in (tmp_path / "experiments").iterdir())):
-        (tmp_path / "results" / name).mkdir(parents=True)
-        for prompt in PROMPTS.prompts:
-            for n in range(1, 5):
-                image = Image.effect_noise((128, 128), 50).convert("RGB")
-                image.save(tmp_path / "results" / name / f"{prompt}_img{n}.png", exif=exif)
-    (tmp_path / "data/raw_images").mkdir(parents=True)
-    for n in range(7):
-        Image.new("RGB", (200, 150), (30 * n, 90, 90)).save(tmp_path / f"data/raw_images/{n}.jpg", exif=exif)
-    prepare(resolution=128)
+    made_up.make(tmp_path)
     return tmp_path
 
 
-MEASURED = {
-    "base": {"likeness": (0.1, 0.05, 0.15)},
-    "dreambooth": {"likeness": (0.9, 0.8, 0.95)},
-    "lora_rank4_lr2e-6": {"likeness": 0.11},
-    "lora_rank4_lr2e-4": {"likeness": 0.8},
-    "lora_rank4_lr2e-3": {"likeness": 0.3},
-}
+@pytest.fixture(scope="module")
+def handed_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a report that has every section, in the middle of a course that holds it."""
+    folder = tmp_path_factory.mktemp("course")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        made_up.make(folder)
+        cost = made_up.controlled("dreambooth", PROMPTS)
+        made_up.controlled("lora_rank4_lr2e-4", PROMPTS)
+        made_up.controlled("dreambooth", PROMPTS, scale=0.5)
+        measured = MEASURED | {cost: {"likeness": (0.5, 0.4, 0.6)}}
+        report(prompts=PROMPTS, measurements=measured, author="Vera | $x$")
+    return folder / "results/report"
 
 
 class Tags(HTMLParser):
@@ -93,47 +67,49 @@ def headings(markdown: str) -> list[str]:
     return re.findall(r"^## (.+)$", markdown, re.MULTILINE)
 
 
-def test_the_report_has_every_part_of_the_homework(course: Path) -> None:
-    page = report(prompts=PROMPTS, measurements=MEASURED)
-    assert page == Path("results/report/report.html")
-    markdown = page.with_name("README.md").read_text(encoding="utf-8")
-    assert headings(markdown) == [
-        "Dataset", "Prompts", "DreamBooth", "LoRA: learning rate", "LoRA: rank", "DreamBooth against LoRA",
-        "Conclusion", "Reproducibility",
-    ]  # fmt: skip
-    html = page.read_text(encoding="utf-8")
-    for text in (
-        "learning rate",
-        "0.90 (0.80 to 0.95)",
-        "fingerprint",
-        "1 min 5 s",
-        "2.13",
-        "--resolution=128",
-    ):
+def text_of(pdf: Path | bytes) -> str:
+    """What a PDF says, its lines joined."""
+    pages = PdfReader(io.BytesIO(pdf) if isinstance(pdf, bytes) else pdf).pages
+    return " ".join(" ".join(page.extract_text() for page in pages).split())
+
+
+def test_the_report_has_every_part_of_the_homework(handed_in: Path) -> None:
+    assert headings((handed_in / "README.md").read_text(encoding="utf-8")) == EVERYTHING
+    html = (handed_in / "report.html").read_text(encoding="utf-8")
+    for text in ("0.90 (0.80 to 0.95)", "fingerprint", "1 min 5 s", "2.13", "--resolution=128"):
         assert text in html
-    assert html.count('class="curve"') == 3
+    assert html.count('class="curve"') == 4  # the losses of three groups, and likeness along the rates
+    printed = text_of(handed_in / "report.pdf")
+    for text in (*EVERYTHING, "0.90 (0.80 to 0.95)", "--resolution=128", "Author: Vera | $x$", "control map"):
+        assert text in printed
 
 
-def test_readme_links_are_relative_and_there(course: Path) -> None:
-    folder = report(prompts=PROMPTS).parent
-    markdown = (folder / "README.md").read_text(encoding="utf-8")
-    links = re.findall(r'src="([^"]+)"', markdown)
+def test_what_control_cost_is_said(handed_in: Path) -> None:
+    said = (handed_in / "README.md").read_text(encoding="utf-8")
+    assert (
+        "With ControlNet (canny, hat.png) likeness of dreambooth goes from 0.90 (0.80 to 0.95) to "
+        "0.50 (0.40 to 0.60); the intervals are apart." in said
+    )
+    assert "ControlNet with dreambooth at several conditioning scales, prompt street" in said
+    assert said.count("With ControlNet") == 1  # nothing is said of the LoRA, whose images weren't measured
+
+
+def test_readme_links_are_relative_and_there(handed_in: Path) -> None:
+    links = re.findall(r'src="([^"]+)"', (handed_in / "README.md").read_text(encoding="utf-8"))
     assert len(links) > 20
-    assert all(link.startswith("pictures/") and (folder / link).is_file() for link in links)
+    assert all(link.startswith("pictures/") and (handed_in / link).is_file() for link in links)
 
 
-def test_report_html_needs_no_other_file(course: Path) -> None:
-    html = report(prompts=PROMPTS).read_text(encoding="utf-8")
-    for tag, attributes in Tags(html).found:
+def test_report_html_needs_no_other_file(handed_in: Path) -> None:
+    for tag, attributes in Tags((handed_in / "report.html").read_text(encoding="utf-8")).found:
         assert tag not in ("script", "link", "iframe", "object")
         assert str(attributes.get("src", "data:")).startswith("data:")
         assert str(attributes.get("href", "#")).startswith("#")
         assert all(not name.startswith("on") for name in attributes)
 
 
-def test_nothing_private_is_handed_in(course: Path) -> None:
-    folder = report(prompts=PROMPTS).parent
-    for path in folder.rglob("*"):
+def test_nothing_private_is_handed_in(handed_in: Path) -> None:
+    for path in handed_in.rglob("*"):
         if path.is_file():
             # a picture in the page is base64, in which any four letters turn up by chance: look at its bytes
             content = re.sub(
@@ -141,14 +117,64 @@ def test_nothing_private_is_handed_in(course: Path) -> None:
                 lambda found: base64.b64decode(found[1]),
                 path.read_bytes(),
             )
-            assert str(course).encode() not in content and str(Path.home()).encode() + b"/" not in content
+            course = str(handed_in.parent.parent).encode()
+            assert course not in content and str(Path.home()).encode() + b"/" not in content
             assert b"taken at home" not in content and b"Exif" not in content
+    printed = PdfReader(handed_in / "report.pdf")
+    notes = [note.get_object() for page in printed.pages for note in page.get("/Annots", [])]
+    assert not any("/URI" in str(note) for note in notes)
 
 
-def test_the_folder_stays_below_two_megabytes(course: Path) -> None:
+def test_the_folder_fits_into_git(handed_in: Path) -> None:
     # noise is the hardest picture to compress
-    folder = report(prompts=PROMPTS).parent
-    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 2_000_000
+    assert sum(path.stat().st_size for path in handed_in.rglob("*") if path.is_file()) < 5_000_000
+
+
+def test_hostile_prompts_are_only_text_in_every_form(course: Path) -> None:
+    for name in ("base", "dreambooth"):
+        made_up.images(name, HOSTILE, 1)
+    page = report(["dreambooth"], HOSTILE, images_per_cell=1, title=HOSTILE.prompts["html"])
+    found = [tag for tag, _ in Tags(page.read_text(encoding="utf-8")).found]
+    assert "script" not in found and found.count("h1") == 1
+    markdown = page.with_name("README.md").read_text(encoding="utf-8")
+    assert {tag for tag, _ in Tags(markdown).found} == {"img", "br"}
+    assert "$" not in markdown and "](" not in markdown and "www." not in markdown
+    printed = text_of(page.with_name("report.pdf"))
+    assert HOSTILE.prompts["html"] in printed.replace("</ script>", "</script>")
+    assert "cost $x_{$ and `code` | *bold*" in printed and "портрет женщины" in printed
+    assert "[woman][rocket]" in printed and "שלום" in printed
+
+
+def test_russian_says_the_same_in_russian(course: Path) -> None:
+    page = report(["dreambooth", *RATES], PROMPTS, measurements=MEASURED, language="ru", author="Вера")
+    markdown = page.with_name("README.md").read_text(encoding="utf-8")
+    assert headings(markdown) == [
+        "Данные", "Промпты", "DreamBooth", "LoRA: подбор скорости обучения", "Сравнение DreamBooth и LoRA",
+        "Метрики", "Выводы", "Воспроизводимость",
+    ]  # fmt: skip
+    assert "# Дообучение Stable Diffusion" in markdown and "Автор: Вера" in markdown
+    assert "0.90 (от 0.80 до 0.95)" in markdown and "1 мин 5 с" in markdown and "базовая модель" in markdown
+    # what is English in it: flags, names and prompts
+    plain = re.sub(r"<[^>]*>|```.*?```|`[^`]*`|portrait of[^|\n]*", "", markdown, flags=re.DOTALL)
+    assert not re.search(r"\b(the|of the|with|and|images?|experiments?|highest|measured|expect)\b", plain)
+    assert 'lang="ru"' in page.read_text(encoding="utf-8")
+    assert "Выводы" in text_of(page.with_name("report.pdf"))
+
+
+def test_what_a_training_did_is_said_in_russian_from_its_figures(course: Path) -> None:
+    experiment = Experiment("lora_rank4_lr2e-6")
+    assert said_of(experiment, Words("en")) == experiment.record["diagnosis"]
+    assert said_of(experiment, Words("ru")) == (
+        "ранг 4, скорость обучения 2e-6: веса изменились на 2 %, предсказание UNet на 0.9 %. Сходства ждать "
+        "не стоит: попробуйте скорость обучения 2e-5 или больше шагов."
+    )
+    experiment.update(prediction_change=0.5)
+    assert "испорчены" in said_of(experiment, Words("ru"))
+    experiment.update(prediction_change=0.1)
+    assert said_of(experiment, Words("ru")).endswith("Это обычные значения.")
+    for step, loss in ((0, 0.1), (50, 0.09), (100, 0.2)):
+        experiment.add_to_log({"step": step, "validation_loss": loss})
+    assert "вырос с 0.1 до 0.2 (минимум после шага 50)" in said_of(experiment, Words("ru"))
 
 
 def test_the_conclusion_says_what_was_measured(course: Path) -> None:
@@ -177,17 +203,157 @@ def test_without_measurements_no_best_is_claimed(course: Path) -> None:
     assert "DreamBooth against LoRA" in headings(markdown)
 
 
-def test_the_students_own_conclusion_is_kept(course: Path) -> None:
-    readme = report(prompts=PROMPTS).with_name("README.md")
+def edited(readme: Path, key: str, text: str) -> None:
+    """Writes into a place of the report as a student does."""
+    content = readme.read_text(encoding="utf-8")
+    pattern = rf"(<!-- {key} \w+: edit below -->).*?(<!-- end of {key} -->)"
+    changed, count = re.subn(pattern, lambda m: f"{m[1]}\n\n{text}\n\n{m[2]}", content, flags=re.DOTALL)
+    assert count == 1
+    readme.write_text(changed, encoding="utf-8")
+
+
+def test_what_the_student_writes_is_kept_in_every_form(course: Path) -> None:
+    readme = report(["dreambooth"], PROMPTS).with_name("README.md")
     draft = readme.read_text(encoding="utf-8")
-    report(prompts=PROMPTS, measurements=MEASURED)
-    assert readme.read_text(encoding="utf-8") != draft  # an unedited draft follows the measurements
-    text = readme.read_text(encoding="utf-8")
-    sentence = next(line for line in text.splitlines() if line.startswith("- Likeness is highest"))
-    readme.write_text(text.replace(sentence, "- I find <b>exp1</b> best."), encoding="utf-8")
-    page = report(prompts=PROMPTS)
-    assert "- I find <b>exp1</b> best." in readme.read_text(encoding="utf-8")
-    assert "I find &lt;b&gt;exp1&lt;/b&gt; best." in page.read_text(encoding="utf-8")
+    report(["dreambooth"], PROMPTS, measurements=MEASURED)
+    assert readme.read_text(encoding="utf-8") != draft  # unedited drafts follow the measurements
+    mine = {
+        "title": "# My Vera\n\nIvan, group 5",
+        "introduction": "I took **ten** photos.",
+        "remark-dataset": "Two of them are [blurry](javascript:alert(1)).",
+        "conclusion": "- I find <b onclick=alert(1)>exp1</b> best.",
+    }
+    for key, text in mine.items():
+        edited(readme, key, text)
+    page = report(["dreambooth"], PROMPTS, title="Another title")
+    content, html = readme.read_text(encoding="utf-8"), page.read_text(encoding="utf-8")
+    assert all(text in content for text in mine.values()) and "Another title" not in content
+    assert "<title>My Vera</title>" in html and "<strong>ten</strong>" in html
+    assert "&lt;b onclick=alert(1)&gt;exp1&lt;/b&gt; best." in html and 'href="javascript' not in html
+    printed = text_of(page.with_name("report.pdf"))
+    assert "My Vera" in printed and "Ivan, group 5" in printed and "I took ten photos." in printed
+    assert not list(readme.parent.glob("README.before*"))
+    report(["dreambooth"], PROMPTS, language="ru")
+    assert all(text in readme.read_text(encoding="utf-8") for text in mine.values())
+
+
+def test_a_remark_outlives_its_section(course: Path) -> None:
+    readme = report(["dreambooth", *RATES], PROMPTS).with_name("README.md")
+    edited(readme, "remark-learning_rate", "2e-6 learns nothing.")
+    report(["dreambooth"], PROMPTS)
+    content = readme.read_text(encoding="utf-8")
+    assert "More remarks" in headings(content) and "2e-6 learns nothing." in content
+    assert len(list(readme.parent.glob("pictures/lora_rank4*"))) == 0  # nobody shows them any more
+    report(["dreambooth", *RATES], PROMPTS)
+    content = readme.read_text(encoding="utf-8")
+    assert "More remarks" not in headings(content) and content.count("2e-6 learns nothing.") == 1
+
+
+def test_changes_outside_of_the_places_are_set_aside(
+    course: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    readme = report(["dreambooth"], PROMPTS).with_name("README.md")
+    text = readme.read_text(encoding="utf-8").replace("## Prompts", "## My prompts")
+    readme.write_text(text, encoding="utf-8")
+    report(["dreambooth"], PROMPTS)
+    assert "kept in" in capsys.readouterr().out
+    assert (readme.parent / "README.before_1.md").read_text(encoding="utf-8") == text
+    report(["dreambooth"], PROMPTS)
+    assert not (readme.parent / "README.before_2.md").exists()
+
+
+def test_a_place_without_its_end_is_named(course: Path) -> None:
+    readme = report(["dreambooth"], PROMPTS).with_name("README.md")
+    text = readme.read_text(encoding="utf-8").replace("<!-- end of introduction -->", "")
+    readme.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match="lost the end of the place 'introduction'"):
+        report(["dreambooth"], PROMPTS)
+    assert readme.read_text(encoding="utf-8") == text
+
+
+def test_a_picture_of_ones_own_is_shown_and_looked_at(course: Path) -> None:
+    readme = report(["dreambooth"], PROMPTS).with_name("README.md")
+    edited(readme, "remark-dataset", "![me](own.jpg)")
+    with pytest.raises(ValueError, match=r"own\.jpg isn't there"):
+        report(["dreambooth"], PROMPTS)
+    Image.new("RGB", (60, 40), "red").save(readme.with_name("own.jpg"))
+    html = report(["dreambooth"], PROMPTS).read_text(encoding="utf-8")
+    assert re.search(r'<img src="data:image/webp;base64,[^"]+" alt="me"', html)
+    exif = Image.Exif()
+    exif[0x010E] = "taken at home"
+    Image.new("RGB", (60, 40), "red").save(readme.with_name("own.jpg"), exif=exif)
+    with pytest.raises(ValueError, match=r"own\.jpg holds EXIF"):
+        report(["dreambooth"], PROMPTS)
+
+
+SECRETS = {
+    "Hugging Face": "hf_" + "aB3" * 11,
+    "GitHub": "ghp_" + "aB3" * 12,
+    "OpenAI": "sk-" + "proj-" + "aB3" * 9,
+    "AWS": "AKIA" + "A1B2" * 4,
+    "Civitai": "0123456789abcdef" * 2,
+    "a web address": "https://civitai.com/api/download/1?token=abcdefgh12",
+}
+
+
+@pytest.mark.parametrize("service", SECRETS)
+def test_a_token_is_found_and_not_shown(service: str) -> None:
+    texts = {"README.md": f"I used {SECRETS[service]} for it"}
+    with pytest.raises(ValueError, match=rf"README\.md.*a token of {service}.*after '") as found:
+        scan.check(texts, {})
+    assert SECRETS[service] not in str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("see /home/me/photos/1.jpg", "/home/me/photos/1.jpg"),
+        ("![x](/Users/me/x.png)", "/Users/me/x.png"),
+        ('src="C:\\Users\\me\\x.png"', r"C:\Users\me\x.png"),
+        ("~/work/x", "~/work/x"),
+        ("file:///tmp/x", "file:///tmp/x"),
+    ],
+)
+def test_a_path_of_this_machine_is_found(text: str, path: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(path)):
+        scan.check({"README.md": text}, {})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "and/or, 3/4 view, 24/7, km/h, https://github.com/a/b, pictures/a/b.png, </td></tr>, <br/>",
+        "a08c337d5df0a988, 2e-4, --pretrained_model_name_or_path=experiments/exp1.1, sk-learn, hf_model",
+        "0123456789abcdef0123456789abcdef01234567",  # a commit
+    ],
+)
+def test_what_is_no_secret_passes(text: str) -> None:
+    scan.check({"README.md": text}, {})
+    assert scan.shortened(text) == text
+
+
+def test_the_machines_own_tokens_are_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CIVITAI_TOKEN", "open-sesame")
+    with pytest.raises(ValueError, match="CIVITAI_TOKEN"):
+        scan.check({"report.html": "<p>open-sesame</p>"}, {})
+
+
+def test_a_secret_in_a_prompt_or_a_remark_stops_the_report(course: Path) -> None:
+    readme = report(["dreambooth"], PROMPTS).with_name("README.md")
+    before = {path: path.read_bytes() for path in readme.parent.rglob("*") if path.is_file()}
+    edited(readme, "introduction", f"my token is {SECRETS['Hugging Face']}")
+    before[readme] = readme.read_bytes()
+    with pytest.raises(ValueError, match=r"Hugging Face: hf_aB3… after .*my token is"):
+        report(["dreambooth", *RATES], PROMPTS)
+    assert {path: path.read_bytes() for path in readme.parent.rglob("*") if path.is_file()} == before
+
+
+def test_a_base_on_this_machine_is_named_without_its_path(course: Path) -> None:
+    for path in Path("experiments").glob("*/experiment.json"):
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace('"mini"', '"/home/me/models/mine"'), encoding="utf-8")
+    said = report(["dreambooth"], PROMPTS).with_name("README.md").read_text(encoding="utf-8")
+    assert "--pretrained_model_name_or_path=mine" in said and "/home/me" not in said
 
 
 def test_a_readme_of_someone_else_is_not_overwritten(course: Path) -> None:
@@ -212,6 +378,13 @@ def test_no_experiments_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.Mon
         report(prompts=PROMPTS)
     with pytest.raises(ValueError, match="Unknown experiment"):
         report(["dreambooth"], PROMPTS)
+
+
+def test_experiments_of_the_same_name_are_refused(course: Path) -> None:
+    Path("experiments").rename("others")
+    made_up.finished("dreambooth", DreamBooth(), 1.0)
+    with pytest.raises(ValueError, match="got experiments/dreambooth, others/dreambooth"):
+        report(["dreambooth", "others/dreambooth"], PROMPTS)
 
 
 def test_loss_curves_are_drawn_and_smoothed_without_bias(course: Path) -> None:

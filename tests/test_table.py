@@ -10,13 +10,22 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from pypdf import PdfReader
 
 from sdlab.experiment import DreamBooth, Experiment, LoRA
+from sdlab.generate import load_images
+from sdlab.lettering import writable
 from sdlab.methods import number
 from sdlab.prompts import PromptSet
-from sdlab.table import Table, captions, table
+from sdlab.table import Table, captions, control_table, table
+from tests.course import HOSTILE, controlled
 
 PROMPTS = PromptSet({"street": "portrait of sks woman, on the street", "moon": "sks woman on the moon"})
+
+
+def text_of(pdf: Path) -> str:
+    """What a PDF says, its lines joined."""
+    return " ".join(" ".join(page.extract_text() for page in PdfReader(pdf).pages).split())
 
 
 def image(path: Path, colour: str = "red", side: int = 128) -> Path:
@@ -67,6 +76,17 @@ def test_rows_are_experiments_and_columns_prompts(course: Path) -> None:
     assert turned.rows == made.columns
 
 
+def test_base_and_photos_stand_in_columns_beside_experiments(course: Path) -> None:
+    image(course / "data/instance_images/1.png", "green")
+    made = table(NAMES, PROMPTS, columns="experiments", reference="data/instance_images")
+    assert [column.title for column in made.columns] == ["photos", "base model", *NAMES[1:]]
+    assert [row.title for row in made.rows] == list(PROMPTS.prompts)
+    assert made.cells[1][2].images == tuple(Path(f"results/dreambooth/moon_img{n}.png") for n in range(1, 5))
+    assert table(NAMES, PROMPTS, columns="prompts") == table(NAMES, PROMPTS, rows="experiments")
+    with pytest.raises(ValueError, match="rows and columns must differ, both are 'prompts'"):
+        table(NAMES, PROMPTS, rows="prompts", columns="prompts")
+
+
 def test_captions_name_what_differs_and_no_folder(course: Path) -> None:
     details = {heading.title: heading.details for heading in captions(NAMES)}
     assert details["base model"] == ("not trained",)
@@ -96,6 +116,28 @@ def test_a_missing_image_says_what_to_run(course: Path) -> None:
     assert html.count("no images yet: run sdlab generate later") == 2
 
 
+def test_a_missing_controlled_image_says_what_to_run(course: Path) -> None:
+    for name in ("dreambooth", "lora_a"):
+        controlled(name, PROMPTS)
+    controlled("dreambooth", PROMPTS, kind="pose")
+    folders = ("dreambooth_canny_hat", "lora_a_canny_hat", "dreambooth_pose_hat")
+    images = [image for folder in folders for image in load_images(folder)]
+    made = control_table(images, columns="experiment")
+    assert made.cells[0][3].images and not made.cells[1][3].images
+    command = "sdlab control --image hat.png --kind pose --experiments lora_a"
+    assert made.cells[1][3].hint == f"no images yet: run {command}"
+    assert "--kind pose" in text_of(made.save(course / "control.pdf"))
+
+
+def test_captions_and_hints_in_russian(course: Path) -> None:
+    (course / "results/base/moon_img4.png").unlink()
+    shown = table(["base", "lora_a"], PROMPTS, language="ru").html()
+    assert "базовая модель" in shown and "изображений 3 из 4, выполните: sdlab generate base" in shown
+    assert "промпты полностью" in shown
+    with pytest.raises(ValueError, match="one of en, ru, got 'fr'"):
+        table(["base"], PROMPTS, language="fr")
+
+
 def test_images_of_other_words_are_not_shown_as_these(course: Path) -> None:
     record = {
         "file": "street_img1.png", "experiment": "base", "prompt_name": "street", "number": 1,
@@ -119,16 +161,6 @@ def test_reference_photos_are_the_first_row(course: Path) -> None:
         table(["base"], PROMPTS, reference="nowhere.png")
 
 
-HOSTILE = PromptSet(
-    {
-        "html": "<img src=x onerror=alert(1)></table><script>alert(2)</script>",
-        "formula": "cost $x_{$ and `code` | *bold* [link](javascript:alert(3)) $$",
-        "cyrillic": "портрет женщины " * 20,
-        "emoji": "😀 👩🏽‍🚀 שלום עולם",
-    }
-)
-
-
 def test_hostile_prompts_are_only_text(course: Path) -> None:
     for name in HOSTILE.prompts:
         image(course / f"results/base/{name}_img1.png")
@@ -150,6 +182,50 @@ def test_hostile_prompts_are_only_text(course: Path) -> None:
     assert {line.count("|") for line in rows} == {6}  # four prompts and the heading: no cell was broken
     made.png(course / "hostile.png")
     made.transposed().png(course / "hostile.png", title=HOSTILE.prompts["html"])
+    printed = text_of(made.save(course / "hostile.pdf", title=HOSTILE.prompts["html"]))
+    for text in (
+        "<script>alert(2)</script>",
+        "cost $x_{$",
+        "портрет женщины",
+        "[woman][rocket]",
+        "שלום עולם",
+    ):
+        assert text in printed
+    page = made.save(course / "hostile.html").read_text(encoding="utf-8")
+    assert "script" not in {tag for tag, _ in Tags(page).found}
+
+
+def test_letters_that_the_font_lacks_are_named() -> None:
+    assert writable("a 🚀 👩🏽‍🚀\n中") == "a [rocket] [woman][rocket] [U+4E2D]"
+    assert writable("שלום й 😀 ñ") == "שלום й 😀 ñ"
+
+
+def test_wide_tables_are_turned_and_long_ones_have_headings_on_each_page(course: Path) -> None:
+    names = [f"lora_{n}" for n in range(14)]
+    for name in names:
+        for prompt in PROMPTS.prompts:
+            image(course / f"results/{name}/{prompt}_img1.png", side=64)
+    long = PdfReader(table(names, PROMPTS, images_per_cell=1).save(course / "long.pdf"))
+    assert len(long.pages) > 1
+    assert all(page.mediabox.width < page.mediabox.height for page in long.pages)
+    for page in long.pages:
+        assert ("lora_" in page.extract_text()) == ("moon" in page.extract_text())
+    wide = PdfReader(
+        table(names, PROMPTS, columns="experiments", images_per_cell=1).save(course / "wide.pdf")
+    )
+    assert wide.pages[0].mediabox.width > wide.pages[0].mediabox.height
+    said = text_of(course / "wide.pdf")
+    assert all(said.count(name) >= 1 for name in names)
+    assert said.count("sks woman on the moon") >= 3  # both halves have the row's heading, and the list below
+
+
+def test_no_picture_is_cut_at_the_end_of_a_page(course: Path) -> None:
+    names = ["base", "dreambooth", "lora_a", "lora_b"] * 4
+    for page in PdfReader(table(names, PROMPTS).save(course / "t.pdf")).pages:
+        content = page.get_contents().get_data().decode("latin-1")
+        # `w 0 0 h x y cm` places a picture: y is its lower edge, in points from the page's
+        edges = [float(y) for y in re.findall(r"[\d.]+ 0 0 [\d.]+ [\d.]+ (-?[\d.]+) cm", content)]
+        assert edges and min(edges) > 14 / 25.4 * 72
 
 
 def test_markdown_links_are_relative_and_there(course: Path) -> None:

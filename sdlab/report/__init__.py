@@ -1,4 +1,4 @@
-"""The homework's report: README.md with relative links and report.html, one file that prints well."""
+"""The homework's report: README.md with relative links, report.html and report.pdf, English or Russian."""
 
 from sdlab.report.writing import report
 

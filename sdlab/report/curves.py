@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sdlab import thumbnails
 from sdlab.experiment import Experiment
+from sdlab.report.conclusion import measure_name
+from sdlab.scores import Scores, Tally
+from sdlab.scores.plots import along
+from sdlab.table.captions import BASE
+from sdlab.words import Words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from PIL import Image
 
 SMOOTHED = 0.85  # weight of what came before: noise of single batches hides the course of the loss
 COLOURS = ("#3b6fd4", "#d9662c", "#3d9a57", "#9a4fb5", "#b08a1e", "#2aa0a8", "#c23b5a", "#6b7280")
 
 
-def loss_curves(experiments: Sequence[Experiment], *, ordered: bool = False) -> Image.Image | None:
+def loss_curves(
+    experiments: Sequence[Experiment], *, ordered: bool = False, language: str = "en"
+) -> Image.Image | None:
     """Draw the losses of experiments over their steps: training, smoothed, and beside it held-out photos.
 
     The training loss misleads: it depends most of all on the random timesteps, and falls too when photos are
@@ -26,6 +34,7 @@ def loss_curves(experiments: Sequence[Experiment], *, ordered: bool = False) -> 
     Args:
         experiments: those with a log are drawn.
         ordered: whether they are a sweep, whose curves get the colours of a scale.
+        language: of the labels, "en" or "ru".
 
     Returns:
         The picture, 840 points wide; None where no experiment has a log.
@@ -39,6 +48,7 @@ def loss_curves(experiments: Sequence[Experiment], *, ordered: bool = False) -> 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    say = Words(language)
     figure = Figure(figsize=(8.4, 3.0), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     panels = 2 if any(len(column) > 1 for column in held_out.values()) else 1
@@ -49,14 +59,65 @@ def loss_curves(experiments: Sequence[Experiment], *, ordered: bool = False) -> 
         axes[0].plot(steps, smoothed(losses), **style)
         if panels == 2:
             axes[1].plot(list(held_out[name]), list(held_out[name].values()), marker=".", **style)
-    _dress(axes[0], "training loss, smoothed")
+    _dress(axes[0], say("step"), say("training_loss"))
     if panels == 2:
-        _dress(axes[1], "loss of held-out photos")
+        _dress(axes[1], say("step"), say("held_out_loss"))
     axes[-1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return picture(figure)
+
+
+def sweep_curves(
+    experiments: Sequence[Experiment],
+    hyperparameter: str,
+    measurements: Mapping[str, Mapping[str, Any]],
+    say: Words,
+) -> Image.Image | None:
+    """Draw what was measured along a sweep, the base model as a line across.
+
+    Args:
+        experiments: that differ in the hyperparameter alone.
+        hyperparameter: such as "rank".
+        measurements: experiment to name and value, or mean with its interval; up to three names are drawn.
+        say: the language of the labels.
+
+    Returns:
+        The picture; None where fewer than two were measured.
+    """
+    known = [name for name in (BASE, *(one.name for one in experiments)) if measurements.get(name)]
+    names = list(dict.fromkeys(name for one in known for name in measurements[one]))[:3]
+    if len([name for name in known if name != BASE]) < 2:
+        return None
+    figures = {one: {name: _interval(value) for name, value in measurements[one].items()} for one in known}
+    scores = Scores({one: Tally(one, values, {}) for one, values in figures.items()})
+    figure = along(scores, hyperparameter, names, root=experiments[0].root)
+    for axes, name in zip(figure.axes, names, strict=True):
+        axes.set_xlabel(say(f"what_{hyperparameter}"))
+        axes.set_ylabel(measure_name(name, say))
+        legend = axes.get_legend()
+        for text in legend.get_texts() if legend else ():
+            text.set_text(say("base") if text.get_text() == "base model" else text.get_text())
+    return picture(figure)
+
+
+def picture(figure: Figure) -> Image.Image:
+    """A drawn figure as a picture.
+
+    Args:
+        figure: of matplotlib.
+
+    Returns:
+        RGB, at 150 dots per inch.
+    """
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    figure.savefig(buffer, format="png", dpi=150)
     buffer.seek(0)
     return thumbnails.opened(buffer)
+
+
+def _interval(value: Any) -> tuple[float, float, float]:
+    """A plain number as a mean whose interval has no width."""
+    mean, low, high = value if isinstance(value, Sequence) else (value, value, value)
+    return float(mean), float(low), float(high)
 
 
 def _column(experiment: Experiment, name: str) -> dict[int, float]:
@@ -91,8 +152,8 @@ def smoothed(values: Sequence[float], weight: float = SMOOTHED) -> list[float]:
     return out
 
 
-def _dress(axes: Axes, what: str) -> None:
-    axes.set_xlabel("step")
+def _dress(axes: Axes, step: str, what: str) -> None:
+    axes.set_xlabel(step)
     axes.set_ylabel(what)
     low, high = axes.get_ylim()
     if low > 0 and high / low > 8:

@@ -3,12 +3,13 @@
 from sdlab.scores.comparison import Comparison
 from sdlab.scores.intervals import Interval, apart, interval
 from sdlab.scores.mini_world import TRAITS, mini_scores, scene_of
-from sdlab.scores.recommendation import Recommendation, recommend
+from sdlab.scores.recommendation import Recommendation, as_faithful, recommend
 from sdlab.scores.scoring import score
 from sdlab.scores.sheets import drift_table, nearest_photos, prompts_without
-from sdlab.scores.tally import MEASURES, Scores, Tally, load_scores
+from sdlab.scores.tally import LIKENESS, MEASURES, Scores, Tally, load_scores
 
 __all__ = [
+    "LIKENESS",
     "MEASURES",
     "TRAITS",
     "Comparison",
@@ -17,6 +18,7 @@ __all__ = [
     "Scores",
     "Tally",
     "apart",
+    "as_faithful",
     "drift_table",
     "interval",
     "load_scores",

@@ -70,15 +70,23 @@ def recommend(
             "A recommendation needs at least one experiment whose images have the rare word, got none. "
             "Score some: score(['base', 'dreambooth_v1', 'lora_rank4'])."
         )
-    faithful = [name for name in names if _as_faithful(fidelity, name)]
+    faithful = [name for name in names if as_faithful(fidelity, name)]
     compared = faithful or names
     best = max(compared, key=lambda name: likeness[name][0])
     equals = tuple(n for n in compared if n != best and not apart(likeness[n], likeness[best]))
     return Recommendation(best, equals, _sentence(scores, best, equals, faithful, names))
 
 
-def _as_faithful(fidelity: dict[str, Interval], name: str) -> bool:
-    """Whether the experiment's images fit their prompts as well as the base's, as far as can be told."""
+def as_faithful(fidelity: dict[str, Interval], name: str) -> bool:
+    """Whether an experiment's images fit their prompts as well as the base's, as far as can be told.
+
+    Args:
+        fidelity: Experiment to CLIP-T.
+        name: The experiment.
+
+    Returns:
+        True also where one of the two wasn't measured.
+    """
     if BASE not in fidelity or name not in fidelity:
         return True
     return not apart(fidelity[name], fidelity[BASE]) or fidelity[name][0] > fidelity[BASE][0]

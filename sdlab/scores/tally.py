@@ -11,6 +11,7 @@ from typing import Any
 from sdlab.atomic import fingerprint, write_json
 from sdlab.scores.intervals import Interval
 from sdlab.table.figures import Figures, measurement_text
+from sdlab.words import Words
 
 PHOTOS = "photos"
 MEASURES = {
@@ -152,17 +153,21 @@ class Scores:
         models = ", ".join(f"{one['name']} is {one['source']}" for one in tally.models if "revision" in one)
         return " ".join([*said, f"{models}. In brackets: 95 % interval over the images, by the bootstrap."])
 
-    def table(self) -> Figures:
+    def table(self, language: str = "en") -> Figures:
         """Gives all measures as rows of figures.
+
+        Args:
+            language: "en" or "ru".
 
         Returns:
             One row per experiment.
         """
+        say = Words(language)
         shown = [name for name in MEASURES if any(name in one.figures for one in self.tallies.values())]
         return Figures(
             tuple(
-                {"experiment": name}
-                | {key: _text(one.figures[key]) if key in one.figures else "" for key in shown}
+                {say.name("experiment"): say.name(name) if name == PHOTOS else name}
+                | {say.name(key): _text(one.figures[key], say) if key in one.figures else "" for key in shown}
                 for name, one in self.tallies.items()
             )
         )
@@ -218,7 +223,7 @@ def load_scores(experiments: Iterable[str], results: str | Path = "results") -> 
     return Scores(found)
 
 
-def _text(figure: Interval) -> str:
+def _text(figure: Interval, say: Words) -> str:
     """Three decimals, as in the paper's tables: cosines of different models differ in the third."""
     mean, low, high = (f"{value:.3f}" for value in figure)
-    return f"{mean} ({low} to {high})" if low != high else measurement_text(figure[0])
+    return say("interval", mean=mean, low=low, high=high) if low != high else measurement_text(figure[0])

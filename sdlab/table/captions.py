@@ -14,7 +14,18 @@ from sdlab.words import Words
 BASE = "base"
 METHOD_NAMES = {"dreambooth": "DreamBooth", "lora": "LoRA"}
 # Hyperparameters that say where files are or how a run is logged, not what is learned.
-NOT_SHOWN = {"instance_data_dir", "class_data_dir", "output_dir", "checkpointing_steps", "method"}
+NOT_SHOWN = {
+    "instance_data_dir",
+    "class_data_dir",
+    "output_dir",
+    "checkpointing_steps",
+    "checkpoints_total_limit",
+    "validation_prompt",
+    "num_validation_images",
+    "validation_steps",
+    "validation_epochs",
+    "method",
+}
 
 
 @dataclass(frozen=True)
@@ -57,7 +68,14 @@ def hyperparameters_of(name: str, root: str | Path = "experiments") -> dict[str,
     """Method and hyperparameters of an experiment, or nothing where it isn't on this disk."""
     if not (Path(root) / name / "experiment.json").is_file():
         return {}
-    return Experiment(name, Path(root)).hyperparameters.as_dict()
+    values = Experiment(name, Path(root)).hyperparameters.as_dict()
+    base = "pretrained_model_name_or_path"
+    return values | {base: plain_place(values[base])}
+
+
+def plain_place(text: str) -> str:
+    """A folder's or model's name without the path on this machine."""
+    return Path(text).name if Path(text).is_absolute() or text.startswith("~") else text
 
 
 def written(key: str, value: Any, language: str = "en") -> str:

@@ -78,6 +78,19 @@ class Table:
         shown = self.texts if texts else []
         return render("table.html", table=self, uris=uris, width=width, texts=shown, say=Words(self.language))
 
+    def fitting(self, page: int, most: int) -> int:
+        """A width of the pictures with which all columns are seen at once, as far as 100 pixels go.
+
+        Args:
+            page: width of the page, in CSS pixels.
+            most: the largest.
+
+        Returns:
+            CSS pixels.
+        """
+        headings = 0 if self.bare else 150
+        return min(most, max(100, (page - headings) // len(self.columns) - 12))
+
     def _repr_html_(self) -> str:
         return self.html(max_bytes=IN_A_NOTEBOOK)
 

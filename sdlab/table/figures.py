@@ -48,10 +48,12 @@ class Figures:
         """The figures as a Markdown table."""
         if not self.rows:
             return ""
-        lines = ["| " + " | ".join(self.columns) + " |", "|---" * len(self.columns) + "|"]
+        head = [markdown_text(name.replace("_", " ")) for name in self.columns]
+        lines = ["| " + " | ".join(head) + " |", "|---" * len(self.columns) + "|"]
         for row in self.rows:
             cells = [markdown_text(row.get(name, "")) for name in self.columns]
-            cells[0] = code(row.get(self.columns[0], ""))
+            if " " not in (name := row.get(self.columns[0], "")):
+                cells[0] = code(name)
             lines.append("| " + " | ".join(cells) + " |")
         return "\n".join(lines) + "\n"
 
@@ -94,6 +96,8 @@ def summary(
             row["method"] = METHOD_NAMES.get(values.get("method", ""), "")
         row |= {name: _short(values.get(name), say) for name in differing}
         row |= _training_figures(one, say) if one else {}
+        if row.get("steps") == row.get("max_train_steps"):
+            row.pop("max_train_steps", None)  # it did all of them: the column `steps` says so
         rows.append(row | _measured_figures(measured.get(shown, {}), say))
     return Figures(_aligned(rows, say))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from sdlab.lettering import writable
@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 NARROWEST, WIDEST, HEAD = 22.0, 52.0, 27.0  # mm: of a column of pictures, and of the row headings
 
 
-def put_table(paper: Paper, table: Table) -> None:
+def put_table(paper: Paper, table: Table, caption: str = "") -> None:
     """Puts a table of pictures on paper.
 
     Args:
         paper: where it goes.
         table: the table.
+        caption: a line above it.
     """
     head = 0.0 if table.bare else HEAD
     count = len(table.columns)
@@ -31,7 +32,8 @@ def put_table(paper: Paper, table: Table) -> None:
     step = -(-count // parts)
     width = min(WIDEST, (paper.width - head) / step)
     for start in range(0, count, step):
-        _put_columns(paper, table, range(start, min(start + step, count)), head, width)
+        shown = range(start, min(start + step, count))
+        _put_columns(paper, table, shown, head, width, "" if start else caption)
 
 
 def way_of(table: Table) -> Way:
@@ -47,7 +49,7 @@ def way_of(table: Table) -> Way:
     return "portrait" if (A4[0] - 2 * MARGIN - head) / len(table.columns) >= NARROWEST else "landscape"
 
 
-def _put_columns(paper: Paper, table: Table, shown: range, head: float, width: float) -> None:
+def _put_columns(paper: Paper, table: Table, shown: range, head: float, width: float, caption: str) -> None:
     first = [] if table.bare else [head]
     columns = [_heading(table.columns[index], 4) for index in shown]
     titled = any(box.lines for box in columns)
@@ -56,7 +58,7 @@ def _put_columns(paper: Paper, table: Table, shown: range, head: float, width: f
         for heading, cells in zip(table.rows, table.cells, strict=True)
     ]
     above = [*([] if table.bare else [Box()]), *columns] if titled else []
-    paper.grid([*first, *(width for _ in shown)], above, rows, size=6.8)
+    paper.grid([*first, *(width for _ in shown)], above, rows, 6.8, caption)
 
 
 def _heading(heading: Heading, lines: int) -> Box:
@@ -72,40 +74,45 @@ def _box(table: Table, cell: Cell) -> Box:
     return Box(hint, table.shown(cell), empty=height if cell.hint else 0.0)
 
 
-def put_figures(paper: Paper, figures: Figures) -> None:
+def put_figures(paper: Paper, figures: Figures, caption: str = "") -> None:
     """Puts a table of figures on paper, in letters that let it fit.
 
     Args:
         paper: where it goes.
         figures: the figures.
+        caption: a line above them.
     """
     paper.turn()
-    columns = figures.columns
+    if not figures.columns:
+        return
     for size in (8.0, 7.0, 6.0):
-        natural = [_natural(paper, figures, name, size) for name in columns]
-        if sum(natural) <= paper.width:
+        widths = {name: _natural(paper, figures, name, size) for name in figures.columns}
+        if sum(widths.values()) <= paper.width:
             break
-    widths = _fitted(natural, paper.width)
-    head = [Box((Line(name.replace("_", " "), bold=True),)) for name in columns]
-    rows = [
-        [Box((Line(row.get(name, ""), bold=index == 0),)) for index, name in enumerate(columns)]
-        for row in figures.rows
-    ]
-    paper.grid(widths, head, rows, size)
+    for index, columns in enumerate(_parts(widths, paper.width)):
+        head = [Box((Line(name.replace("_", " "), bold=True),)) for name in columns]
+        rows = [
+            [Box((Line(row.get(name, ""), bold=name == columns[0]),)) for name in columns]
+            for row in figures.rows
+        ]
+        paper.grid([widths[name] for name in columns], head, rows, size, "" if index else caption)
+
+
+def _parts(widths: Mapping[str, float], total: float) -> list[list[str]]:
+    """Columns that fit beside each other, the first column in each part."""
+    first, *others = widths
+    parts = [[first]]
+    for name in others:
+        if sum(widths[one] for one in parts[-1]) + widths[name] > total:
+            parts.append([first])
+        parts[-1].append(name)
+    return parts
 
 
 def _natural(paper: Paper, figures: Figures, name: str, size: float) -> float:
-    """A column's width where no value is broken, and its name between words only."""
-    names = [paper.measure(word, size, bold=True) for word in writable(name).replace("_", " ").split()]
+    """A column's width where no value is broken, and its name into two lines at most."""
+    words = writable(name).replace("_", " ").split() or [""]
+    halves = [(" ".join(words[:n]), " ".join(words[n:])) for n in range(1, len(words) + 1)]
+    names = [min(max(paper.measure(half, size, bold=True) for half in both) for both in halves)]
     values = [paper.measure(row.get(name, ""), size, bold=name == figures.columns[0]) for row in figures.rows]
     return min(max([*names, *values]), 70.0) + 2.4
-
-
-def _fitted(widths: Sequence[float], total: float) -> list[float]:
-    """The widths, the widest made smaller until all fit; nothing is wider than it needs."""
-    if sum(widths) <= total:
-        return list(widths)
-    limit = max(widths)
-    while sum(min(width, limit) for width in widths) > total:
-        limit -= 0.5
-    return [min(width, limit) for width in widths]

@@ -26,7 +26,7 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"md": markdown_text, "code": code}
+    environment.filters |= {"md": markdown_text, "code": code, "breakable": _breakable}
     return environment.get_template(template).render(**values)
 
 
@@ -44,6 +44,13 @@ def markdown_text(text: object) -> str:
     line = re.sub(r"[\\`*\[\]|$~@]|:(?=//)|(?<=\bwww)\.|^[#+=-]|(?<=^\d)[.)]", _entity, line)
     # inside a word an underscore is harmless, and names are easier to read with it
     return re.sub(r"(?<!\w)_|_(?!\w)", "&#95;", line)
+
+
+def _breakable(text: object) -> Any:
+    """Escaped text that may be broken after an underscore, as names of experiments must be."""
+    from markupsafe import Markup, escape
+
+    return escape(text).replace("_", Markup("_<wbr>"))
 
 
 def _entity(found: re.Match[str]) -> str:

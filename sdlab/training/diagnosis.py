@@ -109,7 +109,7 @@ def sentence(
 
 def percent(share: float) -> str:
     """A share with two significant digits, such as `0.013 %`."""
-    return f"{100 * share:.2g} %" if share < 10 else f"{100 * share:.0f} %"
+    return f"{100 * share:.2g} %" if share < 0.995 else f"{100 * share:.0f} %"
 
 
 @torch.no_grad()

@@ -1,0 +1,86 @@
+"""The section on ControlNet: what the control images carry over, through each experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sdlab.generate import ImageRecord
+from sdlab.report.blocks import Block, Paragraph, Pictures, Points, Section
+from sdlab.report.material import Material
+from sdlab.table import control_table
+from sdlab.table.captions import BASE
+from sdlab.words import Words
+
+
+def control_section(material: Material) -> Section | None:
+    """Tables of control image, control map and images.
+
+    Args:
+        material: what is on disk.
+
+    Returns:
+        Experiments beside each other as in homework A, then prompts beside each other for each experiment as
+        in homework B, then scales; None where nothing was made with control.
+    """
+    images, say = material.controlled, material.say
+    if not images:
+        return None
+    kinds = ", ".join(dict.fromkeys(one["kind"] for image in images for one in image.control))
+    settings = dict.fromkeys(_settings(one, say) for image in images for one in image.control)
+    blocks: list[Block] = [Paragraph(say("control_what", kinds=kinds)), Points(tuple(settings))]
+    usual = [image for image in images if _scale(image) == _scale(images[0])]
+    names = list(dict.fromkeys(image.experiment for image in usual))
+    prompt = usual[0].prompt_name
+    if len(names) > 1:
+        first = [image for image in usual if image.prompt_name == prompt]
+        caption = say("control_by_experiment", prompt=prompt)
+        blocks.append(_table(material, first, caption, columns="experiment"))
+    for name in [name for name in names if name != BASE] or names:
+        mine = [image for image in usual if image.experiment == name]
+        caption = say("control_by_prompt", experiment=name)
+        blocks.append(_table(material, mine, caption, columns="prompt"))
+    blocks += _scales(material, prompt)
+    return Section("control", say("control"), tuple(blocks))
+
+
+def control_costs(material: Material) -> dict[str, tuple[str, str]]:
+    """Folder of controlled images to its experiment and what controlled it, in words."""
+    return {
+        image.path.parent.name: (image.experiment, _words(image, material.say))
+        for image in material.controlled
+    }
+
+
+def _scales(material: Material, prompt: str) -> list[Block]:
+    """One table for each experiment that was made at several scales."""
+    blocks: list[Block] = []
+    for name in dict.fromkeys(image.experiment for image in material.controlled):
+        mine = [i for i in material.controlled if i.experiment == name and i.prompt_name == prompt]
+        if len({_scale(image) for image in mine}) > 1:
+            caption = material.say("control_by_scale", experiment=name, prompt=prompt)
+            blocks.append(_table(material, mine, caption, columns="scale"))
+    return blocks
+
+
+def _table(material: Material, images: Sequence[ImageRecord], caption: str, **options: Any) -> Pictures:
+    made = control_table(images, root=material.root, language=material.say.language, **options)
+    return Pictures(made, caption)
+
+
+def _settings(control: dict[str, Any], say: Words) -> str:
+    values = {name: f"{control[name]:g}" for name in ("scale", "start", "end")}
+    text = say("control_settings", kind=f"{control['kind']}, {control['image']}", **values)
+    if control["kind"] == "canny" and "low_threshold" in control:
+        text += f", low_threshold {control['low_threshold']:g}, high_threshold {control['high_threshold']:g}"
+    return text
+
+
+def _scale(image: ImageRecord) -> tuple[float, ...]:
+    return tuple(one["scale"] for one in image.control)
+
+
+def _words(image: ImageRecord, say: Words) -> str:
+    parts = [f"{one['kind']}, {one['image']}" for one in image.control]
+    scale = ", ".join(f"{value:g}" for value in _scale(image))
+    return " + ".join(parts) + ("" if set(_scale(image)) == {1.0} else ", " + say("scale", scale=scale))

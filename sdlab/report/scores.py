@@ -1,0 +1,80 @@
+"""The section on scores: all measures of all experiments, the plot, and the choice that follows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sdlab.report.blocks import Block, Numbers, Paragraph, Plot, Section
+from sdlab.report.curves import picture
+from sdlab.report.material import Material
+from sdlab.scores import MEASURES, Scores, as_faithful, recommend
+from sdlab.scores.plots import tradeoff
+from sdlab.words import Words
+
+
+def scores_section(material: Material) -> Section | None:
+    """What was measured, how, and what follows from it by the rule.
+
+    Args:
+        material: what is on disk.
+
+    Returns:
+        The section; None where nothing was measured.
+    """
+    say, scores = material.say, _without_controlled(material)
+    names = [one.name for one in material.experiments]
+    measured = material.measured([*names, *(k for k in material.measurements if k not in names)])
+    figures = scores.table(say.language) if scores.tallies else measured
+    if not figures.rows:
+        return None
+    blocks: list[Block] = [Paragraph(material.note or _note(scores, say))]
+    blocks.append(Numbers(figures, say("scores_table")))
+    fidelity = scores.of("CLIP-T")
+    if fidelity and any(name in fidelity for name in scores.of(scores.likeness)):
+        blocks.append(Plot("tradeoff", _drawn(scores, say), say("tradeoff")))
+    if any(name in scores.of(scores.likeness) for name in names):
+        blocks.append(Paragraph(_choice(scores, say)))
+    return Section("scores", say("scores"), tuple(blocks))
+
+
+def _without_controlled(material: Material) -> Scores:
+    """The scores of experiments; what control costs is a thing of its own."""
+    folders = {image.path.parent.name for image in material.controlled}
+    return Scores({name: tally for name, tally in material.scores.tallies.items() if name not in folders})
+
+
+def _choice(scores: Scores, say: Words) -> str:
+    choice = recommend(scores)
+    mean, low, high = (f"{value:.3f}" for value in scores.of(scores.likeness)[choice.name])
+    value = say("interval", mean=mean, low=low, high=high)
+    text = say("take", name=choice.name, likeness=scores.likeness, value=value)
+    if not as_faithful(scores.of("CLIP-T"), choice.name):
+        text += " " + say("take_stray")
+    return text + (" " + say("take_equals", names=", ".join(choice.equals)) if choice.equals else "")
+
+
+def _note(scores: Scores, say: Words) -> str:
+    """What each measure means, and by which model it was taken."""
+    shown = [name for name in MEASURES if any(name in one.figures for one in scores.tallies.values())]
+    meanings = " ".join(f"{say.name(name)}: {say.name(MEASURES[name])}." for name in shown)
+    tally = next(iter(scores.tallies.values()), None)
+    models = ", ".join(
+        say("scores_model", name=one["name"], source=say.name(one["source"]))
+        for one in (tally.models if tally else ())
+        if "revision" in one
+    )
+    return f"{meanings} {say('scores_models', models=models)}" if meanings else ""
+
+
+def _drawn(scores: Scores, say: Words) -> Any:
+    """The plot of likeness against fidelity, its words in the language."""
+    figure = tradeoff(scores)
+    axes = figure.axes[0]
+    axes.set_title("", loc="left")
+    axes.set_xlabel(say("axis_fidelity"))
+    axes.set_ylabel(say("axis_likeness", name=scores.likeness))
+    legend = axes.get_legend()
+    for text in legend.get_texts() if legend else ():
+        if text.get_text() == "photos among themselves":
+            text.set_text(say("axis_photos"))
+    return picture(figure)
