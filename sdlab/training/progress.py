@@ -108,7 +108,7 @@ class _Panel:
         self._head, self._body = ipywidgets.HTML(), ipywidgets.HTML()
         self._button = ipywidgets.Button(
             description="Stop and save",
-            tooltip="Finishes the step and saves; train again to go on. Interrupting the kernel does the same.",
+            tooltip="Finishes the step and saves; train again to go on. Interrupting the kernel does too.",
             icon="stop",
         )
         self._button.on_click(self._ask)
