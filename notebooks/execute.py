@@ -97,7 +97,9 @@ def main() -> None:
         seconds = sum(execute(path, folder) for path in options.notebooks)
     print(f"{len(options.notebooks)} notebooks: {seconds / 60:.1f} minutes")
     if large := [path.name for path in options.notebooks if path.stat().st_size > MAX_BYTES]:
-        raise SystemExit(f"above {MAX_BYTES / 1000:.0f} kB: {', '.join(large)}. Show fewer or smaller pictures.")
+        raise SystemExit(
+            f"above {MAX_BYTES / 1000:.0f} kB: {', '.join(large)}. Show fewer or smaller pictures."
+        )
 
 
 if __name__ == "__main__":

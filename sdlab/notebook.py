@@ -55,9 +55,9 @@ def bundle(html: str, text: str, widget: Any | None = None) -> dict[str, Any]:
 def reachable(widget: Any) -> None:
     """Lets a widget that the running cell made answer while the cell runs.
 
-    JupyterLab sends clicks to another thread of the kernel (ipykernel 7: a subshell), but ipykernel 7.4 hands them
-    back to the thread that spoke last for the widget: the cell's own, which is busy. Forgetting who that was leaves
-    them where JupyterLab sent them. The cell must not change the widget afterwards.
+    JupyterLab sends clicks to another thread of the kernel (a subshell, from ipykernel 7 on), but ipykernel
+    7.4 hands them back to the thread that spoke last for the widget: the cell's own, which is busy. Where
+    that is forgotten, they stay where they were sent. The cell must not change the widget afterwards.
 
     Args:
         widget: Made by the cell that runs.
@@ -69,8 +69,8 @@ def reachable(widget: Any) -> None:
 def clicks() -> Iterator[Callable[[], object]]:
     """Lets widgets answer while a cell runs.
 
-    From ipykernel 7 on, JupyterLab sends clicks to another thread of the kernel. An older kernel has to be told
-    to look for them, and can be where jupyter_ui_poll is installed.
+    From ipykernel 7 on, JupyterLab sends clicks to another thread of the kernel. An older kernel has to be
+    told to look for them, which jupyter_ui_poll does. Without it, only interrupting the kernel stops a cell.
 
     Returns:
         To be called now and then while the cell runs.

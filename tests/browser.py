@@ -29,16 +29,19 @@ _SETTINGS = {
     "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},  # cells out of sight are there too
     "@jupyterlab/docmanager-extension/plugin": {"autosave": False},
 }
-# Elements wider than the page that no scroll area of their own holds.
-_TOO_WIDE = """() => {
-    const page = document.querySelector('.jp-Notebook').getBoundingClientRect();
-    const scrolls = e => ['auto', 'scroll'].includes(getComputedStyle(e).overflowX);
-    const held = e => { for (e = e.parentElement; e && !e.matches('.jp-OutputArea-output'); e = e.parentElement)
-        if (scrolls(e) && e.getBoundingClientRect().right <= page.right + 1) return true; return false; };
-    return [...document.querySelectorAll('.jp-OutputArea-output *')]
-        .filter(e => e.getBoundingClientRect().right > page.right + 1 && !scrolls(e) && !held(e))
-        .map(e => e.outerHTML.slice(0, 120));
-}"""
+# Elements that reach over the right edge of their output and that no scroll area of their own holds.
+_TOO_WIDE = """() => [...document.querySelectorAll('.jp-OutputArea-output')].flatMap(output => {
+    const edge = output.getBoundingClientRect().right + 1;
+    const right = element => element.getBoundingClientRect().right;
+    const scrolls = element => ['auto', 'scroll'].includes(getComputedStyle(element).overflowX);
+    const held = element => {
+        while ((element = element.parentElement) !== output)
+            if (scrolls(element) && right(element) <= edge) return true;
+        return false;
+    };
+    return [...output.querySelectorAll('*')].filter(element => right(element) > edge && !held(element))
+        .map(element => element.outerHTML.slice(0, 120));
+})"""
 
 
 @dataclass
@@ -105,10 +108,17 @@ class Opened:
         self.page.evaluate("() => { jupyterapp.commands.execute('notebook:run-all-cells') }")
 
     def wait(self, seconds: float = 60) -> None:
-        """Waits until every code cell has a number before it."""
-        numbered = """() => [...document.querySelectorAll('.jp-CodeCell')].every(cell =>
+        """Waits until every code cell has a number before it.
+
+        Raises:
+            AssertionError: a cell raised an error; the message is its traceback.
+        """
+        error = "[data-mime-type='application/vnd.jupyter.error']"
+        ended = f"""() => document.querySelector("{error}")
+            || [...document.querySelectorAll('.jp-CodeCell')].every(cell =>
             /\\[\\d+\\]/.test(cell.querySelector('.jp-InputPrompt').textContent))"""
-        self.page.wait_for_function(numbered, timeout=1000 * seconds)
+        self.page.wait_for_function(ended, timeout=1000 * seconds)
+        assert not self.page.locator(error).count(), self.page.locator(error).first.inner_text()
 
     def output(self, cell: int) -> Any:
         """The output area of a code cell, counted from 0."""
@@ -146,7 +156,8 @@ def opened(browser: Any, server: Server, notebook: Path | list[str], width: int 
     try:
         one.page.goto(server.url(name))
         one.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
-        one.page.wait_for_timeout(500)
+        one.page.wait_for_function("jupyterapp.shell.currentWidget?.sessionContext", timeout=60_000)
+        one.page.evaluate("async () => { await jupyterapp.shell.currentWidget.sessionContext.ready }")
         yield one
     finally:
         one.page.evaluate("jupyterapp.serviceManager.sessions.shutdownAll()")

@@ -1,7 +1,7 @@
 """What all explorers are: a table, and a widget that shows its pictures in another way.
 
-A widget holds all its pictures from the start. What it is set to reaches the page as one line of CSS, so moving
-a slider sends no picture, and the explorers need no scripts of their own.
+A widget holds all its pictures from the start. What it is set to reaches the page as one line of CSS, so
+moving a slider sends no picture, and the explorers need no scripts of their own.
 """
 
 from __future__ import annotations

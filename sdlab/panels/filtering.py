@@ -57,25 +57,23 @@ def table_filter(
         key = new_key()
         chosen = ipywidgets.HTML(_hidden(key, rows, columns))
 
-        def boxes(titles: list[str], state: list[bool]) -> Any:
-            made = [
-                ipywidgets.Checkbox(on, description=title, indent=False)
-                for title, on in zip(titles, state, strict=True)
-            ]
-            for index, box in enumerate(made):
-                box.layout.width = "auto"
+        def boxes(what: str, titles: Iterable[str], state: list[bool]) -> Any:
+            made = [ipywidgets.HTML(f"<b>{what}</b>")]
+            for index, title in enumerate(titles):
+                box = ipywidgets.Checkbox(state[index], description=title, indent=False)
+                box.layout.width, box.layout.margin = "auto", "2px 8px"
 
                 def tick(change: dict[str, Any], index: int = index) -> None:
                     state[index] = change["new"]
                     chosen.value = _hidden(key, rows, columns)
 
                 box.observe(tick, "value")
+                made.append(box)
             return ipywidgets.Box(made, layout=ipywidgets.Layout(flex_flow="row wrap"))
 
-        drawn = render("filter.html", key=key, table=shown, pictures=pictures(shown))
-        return ipywidgets.VBox(
-            [boxes(names, rows), boxes(list(prompts.prompts), columns), ipywidgets.HTML(drawn), chosen]
-        )
+        drawn = ipywidgets.HTML(render("filter.html", key=key, table=shown, pictures=pictures(shown)))
+        ticks = [boxes("experiments", names, rows), boxes("prompts", prompts.prompts, columns)]
+        return ipywidgets.VBox([*ticks, drawn, chosen])
 
     return Explorer(current, build)
 

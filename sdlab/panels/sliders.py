@@ -37,17 +37,19 @@ def checkpoint_slider(
         **sampling: For `generate`, such as `seed`.
 
     Returns:
-        The explorer; its table has a row for each checkpoint, named as `generate` names it.
+        The explorer; its table has a row for what the training began from and one for each checkpoint.
 
     Raises:
         ValueError: There is no such experiment, or it isn't finished.
 
     Taught in: notebooks/02
     """
-    found = Experiment.load(experiment.path if isinstance(experiment, Experiment) else experiment, root)
-    names = [*checkpoint_names(found.path, root), found.name]
-    labels = [name.rpartition("@step")[2] for name in names[:-1]] + [str(found.record.get("steps", "last"))]
-    shown = _generated(names, prompts, root, results, progress, sampling)
+    found = _find(experiment, root)
+    below = resolve(found.hyperparameters.pretrained_model_name_or_path, root).experiment
+    between = checkpoint_names(found.path, root)
+    names = [below.name if below else "base", *between, found.name]
+    labels = ["0", *(name.rpartition("@step")[2] for name in between), str(found.record["steps"])]
+    shown = _generated(names, prompts, {"root": root, "results": results}, progress, sampling)
     return _slider("step", labels, shown)
 
 
@@ -82,24 +84,36 @@ def lora_scale_slider(
     """
     if not scales:
         raise ValueError("scales needs one value at least, got none. Usual: 0 to 1.5.")
-    found = Experiment.load(experiment.path if isinstance(experiment, Experiment) else experiment, root)
+    found = _find(experiment, root)
     names = [f"{found.name}@{scale:g}" for scale in scales]
     for name in names:
         resolve(name, root)  # raises where it is no LoRA, before anything is made
-    shown = _generated(names, prompts, root, results, progress, sampling)
+    shown = _generated(names, prompts, {"root": root, "results": results}, progress, sampling)
     return _slider("scale", [f"{scale:g}" for scale in scales], shown)
+
+
+def _find(experiment: str | Experiment, root: str | Path) -> Experiment:
+    """The experiment, if it is finished; `resolve` says what to do if it isn't."""
+    found = Experiment.load(experiment.path if isinstance(experiment, Experiment) else experiment, root)
+    resolve(found.path, found.root)
+    return found
 
 
 def _generated(
     names: list[str],
     prompts: PromptSet,
-    root: str | Path,
-    results: str | Path,
+    places: dict[str, str | Path],
     progress: bool,
     sampling: dict[str, Any],
 ) -> Table:
-    generate(names, prompts, images_per_prompt=1, root=root, results=results, progress=progress, **sampling)
-    return table(names, prompts, root=root, results=results, images_per_cell=1)
+    """One image for each name and prompt, generated as far as missing."""
+    from tqdm.auto import tqdm
+
+    options: dict[str, Any] = {"images_per_prompt": 1, "progress": False, **places, **sampling}
+    base = resolve(names[-1], places["root"]).root_name
+    for name in tqdm(names, desc="images", unit="row", leave=False, disable=not progress):
+        generate(name, prompts, base=base, **options)
+    return table(names, prompts, images_per_cell=1, root=places["root"], results=places["results"])
 
 
 def _slider(what: str, labels: list[str], shown: Table) -> Explorer:

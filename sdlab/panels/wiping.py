@@ -10,6 +10,8 @@ from sdlab.panels.explorer import Explorer, new_key, pictures
 from sdlab.table import Cell, Heading, Table
 from sdlab.templates import render
 
+_WIDTH = 400  # CSS pixels
+
 
 def wipe(first: str | Path | ImageRecord, second: str | Path | ImageRecord) -> Explorer:
     """Lays two images over each other, and wipes from one to the other by a slider.
@@ -48,7 +50,7 @@ def wipe(first: str | Path | ImageRecord, second: str | Path | ImageRecord) -> E
             100,
             description="wipe",
             readout=False,
-            layout=ipywidgets.Layout(width="100%", max_width="512px"),
+            layout=ipywidgets.Layout(width="100%", max_width=f"{_WIDTH}px"),
         )
 
         def choose(change: object = None) -> None:
@@ -56,7 +58,8 @@ def wipe(first: str | Path | ImageRecord, second: str | Path | ImageRecord) -> E
 
         slider.observe(choose, "value")
         choose()
-        drawn = render("wipe.html", key=key, pictures=list(pictures(shown).values()), headings=headings)
+        made = list(pictures(shown).values())
+        drawn = render("wipe.html", key=key, pictures=made, headings=headings, width=_WIDTH)
         return ipywidgets.VBox([ipywidgets.HTML(drawn), slider, chosen])
 
     return Explorer(lambda: shown, build)

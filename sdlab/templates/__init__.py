@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import html
 import re
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
 def render(template: str, **values: Any) -> str:
@@ -17,17 +21,23 @@ def render(template: str, **values: Any) -> str:
     Returns:
         The text. Values are HTML-escaped in .html templates; .md templates escape by the filter `md`.
     """
+    return _environment(template.endswith(".html")).get_template(template).render(**values)
+
+
+@cache
+def _environment(escaped: bool) -> Environment:
+    """Keeps the templates that it has read: the panel of a training is drawn once a second."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
         loader=PackageLoader("sdlab", "templates"),
-        autoescape=template.endswith(".html"),
+        autoescape=escaped,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {"md": markdown_text, "code": code, "breakable": _breakable}
-    return environment.get_template(template).render(**values)
+    return environment
 
 
 def markdown_text(text: object) -> str:

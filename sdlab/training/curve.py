@@ -63,8 +63,8 @@ def draw_curve(title: str, values: Mapping[int, float], last: int, colour: str) 
         _, y = place(0, tick)
         drawing.line((left, y, right, y), fill=(128, 128, 128, 70), width=1)
         drawing.text((left - 10, y), f"{tick:.3g}", _INK, font(_LETTERS), anchor="rm")
-    for text, x, anchor in (("0", left, "lt"), (f"step {last}", right, "rt")):
-        drawing.text((x, bottom + 10), text, _INK, font(_LETTERS), anchor=anchor)
+    for text, edge, anchor in (("0", left, "lt"), (f"step {last}", right, "rt")):
+        drawing.text((edge, bottom + 10), text, _INK, font(_LETTERS), anchor=anchor)
     points = [place(step, value) for step, value in values.items()]
     drawing.line(points, fill=colour, width=4, joint="curve")
     x, y = points[-1]

@@ -15,7 +15,8 @@ from sdlab.experiment import Experiment
 from sdlab.methods import Hyperparameters
 from sdlab.training.summary import Summary
 
-_EVERY = 1.0  # seconds between two refreshes of the panel; more often costs time and shows no more
+_SOONEST, _LATEST = 1.0, 5.0  # seconds between two refreshes of the panel
+_SHARE = 0.01  # of the training's time that refreshes may take: the next one waits for so long
 
 
 class Progress(Protocol):
@@ -108,13 +109,13 @@ class _Panel:
         self._head, self._body = ipywidgets.HTML(), ipywidgets.HTML()
         self._button = ipywidgets.Button(
             description="Stop and save",
-            tooltip="Finishes the step and saves; train again to go on. Interrupting the kernel does the same.",
+            tooltip="Finishes the step and saves; train again to go on. Interrupting the kernel does too.",
             icon="stop",
         )
         self._button.on_click(self._ask)
         notebook.reachable(self._button)
         self._box = ipywidgets.VBox([self._head, self._body, self._button])
-        self._drawn_at, self._changed = 0.0, True
+        self._next, self._changed = 0.0, True  # when to draw again, and whether there is a new row
         self._first: tuple[int, float] | None = None  # steps done and time, after the first step
         self._open = ExitStack()
 
@@ -140,7 +141,7 @@ class _Panel:
         now = time.perf_counter()
         self._summary.done = done
         self._first = self._first or (done, now)
-        if now - self._drawn_at >= _EVERY:
+        if now >= self._next:
             self._answer()
             self._draw()
 
@@ -152,10 +153,13 @@ class _Panel:
         self._summary.notes.append(text)
 
     def _draw(self) -> None:
+        start = time.perf_counter()
         self._head.value = self._summary.head(self._state())
         if self._changed:
             self._body.value = self._summary.body()
-        self._drawn_at, self._changed = time.perf_counter(), False
+        self._changed = False
+        end = time.perf_counter()
+        self._next = end + min(max((end - start) / _SHARE, _SOONEST), _LATEST)
 
     def _state(self) -> str:
         summary = self._summary
