@@ -84,6 +84,17 @@ class PromptSet:
             {name: p.replace("{subject}", subject) for name, p in self.prompts.items()}, self.negative_prompt
         )
 
+    def first(self, count: int) -> PromptSet:
+        """Takes the first prompts only, for a look that shall not take long.
+
+        Args:
+            count: How many, at least 1.
+
+        Returns:
+            A prompt set; of fewer prompts than `count`, all.
+        """
+        return PromptSet(dict(list(self.prompts.items())[:count]), self.negative_prompt)
+
     def save(self, path: str | Path) -> Path:
         """Writes the prompt set as JSON.
 

@@ -48,3 +48,9 @@ def test_a_name_that_cannot_be_a_file_is_refused(name: str) -> None:
 @pytest.mark.parametrize("name", ["prompt1", "улица", "exp1.1", "lora_rank4_lr2e-4"])
 def test_ordinary_names_are_taken(name: str) -> None:
     assert name in PromptSet({name: "a photo"}).prompts
+
+
+def test_the_first_prompts_keep_order_and_negative_prompt() -> None:
+    some = PromptSet({"a": "one", "b": "two", "c": "three"}, "blurry").first(2)
+    assert list(some.prompts) == ["a", "b"] and some.negative_prompt == "blurry"
+    assert some.first(9) == some
