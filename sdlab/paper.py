@@ -23,6 +23,7 @@ Way = Literal["portrait", "landscape"]
 LEADING = 1.32  # line height over letter size
 GAP = 1.4  # mm between a grid's cells
 DOTS = 190  # of a picture, per inch
+SHORT = 110.0  # mm: a grid that is no higher isn't broken between pages
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ class Paper:
         size: float = 7.5,
         caption: str = "",
     ) -> None:
-        """Rows of cells; a row is never cut, and the head stands above the first row of each page.
+        """Rows of cells; none is cut, and the head stands above the first row of each page.
 
         Args:
             widths: of the columns, in mm.
@@ -180,15 +181,16 @@ class Paper:
         """
         drawn = [[self._ready(box, w, size) for box, w in zip(row, widths, strict=True)] for row in rows]
         above = [self._ready(box, w, size) for box, w in zip(head, widths, strict=False)]
-        first = self._height(drawn[0], widths, size) if drawn else 0
-        self._need(self._height(above, widths, size) + first + (12 if caption else 0))
+        heights = [self._height(row, widths, size) for row in drawn]
+        least = sum(heights) if sum(heights) < SHORT else heights[0]
+        self._need(self._height(above, widths, size) + least + (12 if caption else 0))
         with self._written(8.5, quiet=True):
             for line in self._broken(caption, self.width):
                 self._put(line)
             self._pages.ln(1)
         self._row(above, widths, size)
-        for row in drawn:
-            if self._height(row, widths, size) > self.left:
+        for row, height in zip(drawn, heights, strict=True):
+            if height > self.left:
                 self._pages.add_page(same=True)
                 self._row(above, widths, size)
             self._row(row, widths, size)
