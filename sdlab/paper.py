@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from sdlab.lettering import broken, font, font_file, writable
+from sdlab.lettering import broken, font, font_file, lettered, writable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -155,9 +155,11 @@ class Paper:
         styles = {
             "code": FontFace(family="Mono"),
             "pre": TextStyle(font_family="Mono", font_size_pt=8, t_margin=2, b_margin=2),
+            "blockquote": TextStyle(color=QUIET, t_margin=2, b_margin=2),
             **{f"h{level}": heading for level in range(1, 7)},
         }
-        spaced = re.sub(r"<(p|ul|ol)>", rf'<\1 line-height="{LEADING}">', text)
+        text = re.sub(r"<li>\s*<p>(.*?)</p>", r"<li>\1", text, flags=re.S)  # else it loses its mark
+        spaced = re.sub(r"<(p|ul|ol)>", rf'<\1 line-height="{LEADING}">', lettered(text))
         with self._written(10):
             self._pages.write_html(spaced, tag_styles=styles, font_family="DejaVu", li_prefix_color=INK)
         self._pages.ln(2)

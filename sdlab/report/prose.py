@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from markdown_it import MarkdownIt
     from markdown_it.token import Token
 
-WIDEST = 1200  # pixels of a student's picture
+WIDEST, WIDTH = 1200, 510  # pixels of a student's picture, and of its place: A4 between the margins
 
 
 def html(text: str, folder: Path) -> str:
@@ -93,4 +93,4 @@ def _take_in(picture: Token, folder: Path) -> None:
         )
     image = thumbnails.opened(path)
     image.thumbnail((WIDEST, WIDEST), Image.Resampling.LANCZOS)
-    picture.attrs["src"] = thumbnails.data_uri(image, 85)
+    picture.attrs |= {"src": thumbnails.data_uri(image, 85), "width": min(image.width, WIDTH)}
