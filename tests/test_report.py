@@ -319,6 +319,9 @@ def test_a_picture_of_ones_own_is_shown_and_looked_at(course: Path) -> None:
     Image.new("RGB", (60, 40), "red").save(readme.with_name("own.jpg"))
     html = report(["dreambooth"], PROMPTS).read_text(encoding="utf-8")
     assert re.search(r'<img src="data:image/webp;base64,[^"]+" alt="me"', html)
+    edited(readme, "remark-dataset", 'one<br><img src="own.jpg" width="30" onload="alert(1)">')
+    html = report(["dreambooth"], PROMPTS).read_text(encoding="utf-8")
+    assert "<p>one<br><img src=" in html and "alert(1)" not in html.replace("onclick=alert(1)", "")
     exif = Image.Exif()
     exif[0x010E] = "taken at home"
     Image.new("RGB", (60, 40), "red").save(readme.with_name("own.jpg"), exif=exif)
