@@ -56,10 +56,23 @@ def writable(text: object) -> str:
     Returns:
         The text.
     """
-    line = " ".join(str(text).split())
-    if line.isascii() and line.isprintable():
-        return line
-    return "".join(letter if ord(letter) in _letters() else _named(letter) for letter in line)
+    return lettered(" ".join(str(text).split()))
+
+
+def lettered(text: str) -> str:
+    """The same for text of several lines, such as HTML.
+
+    Args:
+        text: its white space stays.
+
+    Returns:
+        The text.
+    """
+    if text.isascii():
+        return text
+    return "".join(
+        letter if letter.isspace() or ord(letter) in _letters() else _named(letter) for letter in text
+    )
 
 
 @cache

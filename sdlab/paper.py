@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from sdlab.lettering import broken, font, font_file, writable
+from sdlab.lettering import broken, font, font_file, lettered, writable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +23,7 @@ Way = Literal["portrait", "landscape"]
 LEADING = 1.32  # line height over letter size
 GAP = 1.4  # mm between a grid's cells
 DOTS = 190  # of a picture, per inch
+SHORT = 110.0  # mm: a grid that is no higher isn't broken between pages
 
 
 @dataclass(frozen=True)
@@ -154,9 +155,11 @@ class Paper:
         styles = {
             "code": FontFace(family="Mono"),
             "pre": TextStyle(font_family="Mono", font_size_pt=8, t_margin=2, b_margin=2),
+            "blockquote": TextStyle(color=QUIET, t_margin=2, b_margin=2),
             **{f"h{level}": heading for level in range(1, 7)},
         }
-        spaced = re.sub(r"<(p|ul|ol)>", rf'<\1 line-height="{LEADING}">', text)
+        text = re.sub(r"<li>\s*<p>(.*?)</p>", r"<li>\1", text, flags=re.S)  # else it loses its mark
+        spaced = re.sub(r"<(p|ul|ol)>", rf'<\1 line-height="{LEADING}">', lettered(text))
         with self._written(10):
             self._pages.write_html(spaced, tag_styles=styles, font_family="DejaVu", li_prefix_color=INK)
         self._pages.ln(2)
@@ -169,7 +172,7 @@ class Paper:
         size: float = 7.5,
         caption: str = "",
     ) -> None:
-        """Rows of cells; a row is never cut, and the head stands above the first row of each page.
+        """Rows of cells; none is cut, and the head stands above the first row of each page.
 
         Args:
             widths: of the columns, in mm.
@@ -180,15 +183,16 @@ class Paper:
         """
         drawn = [[self._ready(box, w, size) for box, w in zip(row, widths, strict=True)] for row in rows]
         above = [self._ready(box, w, size) for box, w in zip(head, widths, strict=False)]
-        first = self._height(drawn[0], widths, size) if drawn else 0
-        self._need(self._height(above, widths, size) + first + (12 if caption else 0))
+        heights = [self._height(row, widths, size) for row in drawn]
+        least = sum(heights) if sum(heights) < SHORT else heights[0]
+        self._need(self._height(above, widths, size) + least + (12 if caption else 0))
         with self._written(8.5, quiet=True):
             for line in self._broken(caption, self.width):
                 self._put(line)
             self._pages.ln(1)
         self._row(above, widths, size)
-        for row in drawn:
-            if self._height(row, widths, size) > self.left:
+        for row, height in zip(drawn, heights, strict=True):
+            if height > self.left:
                 self._pages.add_page(same=True)
                 self._row(above, widths, size)
             self._row(row, widths, size)

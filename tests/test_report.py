@@ -271,6 +271,46 @@ def test_a_place_without_its_end_is_named(course: Path) -> None:
     assert readme.read_text(encoding="utf-8") == text
 
 
+MARKDOWN = """Para with *it*, `code кириллица`, [link](https://a.b/c?x=1&y=2), <b onclick=x>raw</b> &amp; 🚀
+
+> quote
+
+1. one
+   - nested
+
+- loose
+
+  second paragraph
+
+- b
+
+| a | b |
+|---|--:|
+| 1 | **2** |
+
+```python
+x = 1 < 2
+```
+
+---
+
+![web](https://x.y/z.png)
+
+## Sub *heading*
+"""
+
+
+def test_any_markdown_of_the_students_stands_in_the_pdf(course: Path) -> None:
+    readme = report(["dreambooth"], PROMPTS).with_name("README.md")
+    edited(readme, "introduction", MARKDOWN)
+    page = report(["dreambooth"], PROMPTS)
+    printed = text_of(page.with_name("report.pdf"))
+    for text in ("кириллица", "<b onclick=x>raw</b> & [rocket]", "quote", "nested", "• loose", "x = 1 < 2"):
+        assert text in printed
+    html = page.read_text(encoding="utf-8")
+    assert "<td>1</td>" in html and "https://x.y/z.png" in html and 'src="http' not in html
+
+
 def test_a_picture_of_ones_own_is_shown_and_looked_at(course: Path) -> None:
     readme = report(["dreambooth"], PROMPTS).with_name("README.md")
     edited(readme, "remark-dataset", "![me](own.jpg)")
@@ -279,6 +319,9 @@ def test_a_picture_of_ones_own_is_shown_and_looked_at(course: Path) -> None:
     Image.new("RGB", (60, 40), "red").save(readme.with_name("own.jpg"))
     html = report(["dreambooth"], PROMPTS).read_text(encoding="utf-8")
     assert re.search(r'<img src="data:image/webp;base64,[^"]+" alt="me"', html)
+    edited(readme, "remark-dataset", 'one<br><img src="own.jpg" width="30" onload="alert(1)">')
+    html = report(["dreambooth"], PROMPTS).read_text(encoding="utf-8")
+    assert "<p>one<br><img src=" in html and "alert(1)" not in html.replace("onclick=alert(1)", "")
     exif = Image.Exif()
     exif[0x010E] = "taken at home"
     Image.new("RGB", (60, 40), "red").save(readme.with_name("own.jpg"), exif=exif)

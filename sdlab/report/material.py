@@ -140,9 +140,9 @@ def _experiments(experiments: Iterable[str | Experiment] | None, root: Path) -> 
     folders = {one.root.resolve() for one in chosen}
     if len(folders) > 1 or len({one.name for one in chosen}) < len(chosen):
         raise ValueError(
-            "the experiments of a report must lie in one folder, each named once, because their images do too; "
-            f"got {', '.join(one.path.as_posix() for one in chosen)}. Rename those of the same name, folder and "
-            "images, or make a report of each folder with --root, --results and --out."
+            "the experiments of a report must lie in one folder, each named once, because their images do "
+            f"too; got {', '.join(one.path.as_posix() for one in chosen)}. Rename those of the same name, "
+            "folder and images, or make a report of each folder with --root, --results and --out."
         )
     return chosen
 

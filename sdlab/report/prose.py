@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from markdown_it import MarkdownIt
     from markdown_it.token import Token
 
-WIDEST = 1200  # pixels of a student's picture
+WIDEST, WIDTH = 1200, 510  # pixels of a student's picture, and of its place: A4 between the margins
 
 
 def html(text: str, folder: Path) -> str:
-    """Markdown as HTML: tags are only text, links run no script, pictures are in it.
+    """Markdown as HTML: links run no script, pictures are in it, tags are text but for `<img>` and `<br>`.
 
     Args:
         text: Markdown.
@@ -29,12 +29,13 @@ def html(text: str, folder: Path) -> str:
         ValueError: a picture isn't there.
     """
     markdown = _markdown()
-    tokens = markdown.parse(text)
+    tokens = markdown.parse(_with_images(text))
     for token in tokens:
         for child in token.children or []:
             if child.type == "image":
                 _take_in(child, folder)
-    return str(markdown.renderer.render(tokens, markdown.options, {}))
+    made = str(markdown.renderer.render(tokens, markdown.options, {}))
+    return re.sub(r"&lt;br ?/?&gt;", "<br>", made)
 
 
 def links(text: str) -> list[str]:
@@ -46,7 +47,8 @@ def links(text: str) -> list[str]:
     Returns:
         Their paths, as written.
     """
-    children = [child for token in _markdown().parse(text) for child in token.children or []]
+    tokens = _markdown().parse(_with_images(text))
+    children = [child for token in tokens for child in token.children or []]
     sources = [str(child.attrs["src"]) for child in children if child.type == "image"]
     return [source for source in sources if not re.match(r"[a-z]+:", source)]
 
@@ -76,6 +78,11 @@ def _markdown() -> MarkdownIt:
     return MarkdownIt("commonmark", {"html": False}).enable("table")
 
 
+def _with_images(text: str) -> str:
+    """GitHub's way to set a picture's width, `<img src="a.png" width="300">`, as Markdown."""
+    return re.sub(r"""<img\b[^>]*?\bsrc=["']([^"'<>]+)["'][^>]*>""", r"![](<\1>)", text)
+
+
 def _take_in(picture: Token, folder: Path) -> None:
     """The picture's pixels in place of its path; one from the web becomes its description."""
     from urllib.parse import unquote
@@ -93,4 +100,4 @@ def _take_in(picture: Token, folder: Path) -> None:
         )
     image = thumbnails.opened(path)
     image.thumbnail((WIDEST, WIDEST), Image.Resampling.LANCZOS)
-    picture.attrs["src"] = thumbnails.data_uri(image, 85)
+    picture.attrs |= {"src": thumbnails.data_uri(image, 85), "width": min(image.width, WIDTH)}

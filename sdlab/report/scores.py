@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sdlab.report.blocks import Block, Numbers, Paragraph, Plot, Section
+from sdlab.report.blocks import Block, Numbers, Paragraph, Plot, Points, Section
 from sdlab.report.curves import picture
 from sdlab.report.material import Material
 from sdlab.scores import MEASURES, Scores, as_faithful, recommend
@@ -27,7 +27,7 @@ def scores_section(material: Material) -> Section | None:
     figures = scores.table(say.language) if scores.tallies else measured
     if not figures.rows:
         return None
-    blocks: list[Block] = [Paragraph(material.note or _note(scores, say))]
+    blocks: list[Block] = [Paragraph(material.note)] if material.note else _note(scores, say)
     blocks.append(Numbers(figures, say("scores_table")))
     fidelity = scores.of("CLIP-T")
     if fidelity and any(name in fidelity for name in scores.of(scores.likeness)):
@@ -53,17 +53,19 @@ def _choice(scores: Scores, say: Words) -> str:
     return text + (" " + say("take_equals", names=", ".join(choice.equals)) if choice.equals else "")
 
 
-def _note(scores: Scores, say: Words) -> str:
+def _note(scores: Scores, say: Words) -> list[Block]:
     """What each measure means, and by which model it was taken."""
     shown = [name for name in MEASURES if any(name in one.figures for one in scores.tallies.values())]
-    meanings = " ".join(f"{say.name(name)}: {say.name(MEASURES[name])}." for name in shown)
-    tally = next(iter(scores.tallies.values()), None)
+    if not shown:
+        return []
+    tally = next(iter(scores.tallies.values()))
     models = ", ".join(
         say("scores_model", name=one["name"], source=say.name(one["source"]))
-        for one in (tally.models if tally else ())
+        for one in tally.models
         if "revision" in one
     )
-    return f"{meanings} {say('scores_models', models=models)}" if meanings else ""
+    meanings = tuple(f"{say.name(name)}: {say.name(MEASURES[name])}" for name in shown)
+    return [Points(meanings), Paragraph(say("scores_models", models=models))]
 
 
 def _drawn(scores: Scores, say: Words) -> Any:

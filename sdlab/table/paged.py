@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from sdlab.lettering import writable
 from sdlab.paper import A4, MARGIN, Box, Line, Paper, Way
 from sdlab.table.figures import Figures
 
@@ -85,8 +84,8 @@ def put_figures(paper: Paper, figures: Figures, caption: str = "") -> None:
     paper.turn()
     if not figures.columns:
         return
-    for size in (8.0, 7.0, 6.0):
-        widths = {name: _natural(paper, figures, name, size) for name in figures.columns}
+    for size, folded in ((8.0, False), (7.0, False), (6.2, False), (7.0, True), (6.0, True)):
+        widths = {name: _natural(paper, figures, name, size, folded=folded) for name in figures.columns}
         if sum(widths.values()) <= paper.width:
             break
     for index, columns in enumerate(_parts(widths, paper.width)):
@@ -109,10 +108,19 @@ def _parts(widths: Mapping[str, float], total: float) -> list[list[str]]:
     return parts
 
 
-def _natural(paper: Paper, figures: Figures, name: str, size: float) -> float:
-    """A column's width where no value is broken, and its name into two lines at most."""
-    words = writable(name).replace("_", " ").split() or [""]
+def _natural(paper: Paper, figures: Figures, name: str, size: float, *, folded: bool) -> float:
+    """A column's width where its name takes two lines at most, and values one, or two where folded."""
+    first = name == figures.columns[0]
+    names = _folded(paper, name.replace("_", " "), size, bold=True)
+    if folded and not first:
+        values = [_folded(paper, row.get(name, ""), size) for row in figures.rows]
+    else:
+        values = [paper.measure(row.get(name, ""), size, bold=first) for row in figures.rows]
+    return min(max([names, *values]), 70.0) + 2.4
+
+
+def _folded(paper: Paper, text: str, size: float, *, bold: bool = False) -> float:
+    """The width of a text in two lines."""
+    words = text.split() or [""]
     halves = [(" ".join(words[:n]), " ".join(words[n:])) for n in range(1, len(words) + 1)]
-    names = [min(max(paper.measure(half, size, bold=True) for half in both) for both in halves)]
-    values = [paper.measure(row.get(name, ""), size, bold=name == figures.columns[0]) for row in figures.rows]
-    return min(max([*names, *values]), 70.0) + 2.4
+    return min(max(paper.measure(half, size, bold=bold) for half in both) for both in halves)
