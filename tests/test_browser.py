@@ -24,7 +24,7 @@ import sdlab
 prompt = "portrait of sks woman, <img src=x onerror=alert(1)>"
 chosen = sdlab.hyperparameters("lora", "mini", instance_data_dir="photos", resolution=64, train_batch_size=2,
     max_train_steps={steps}, checkpointing_steps=20, checkpoints_total_limit=None, validation_steps=20,
-    validation_prompt=prompt, learning_rate=2e-3)
+    validation_prompt=prompt, num_validation_images=2, learning_rate=2e-3)
 lora = sdlab.train("{name}", chosen)
 """
 PROMPTS = """

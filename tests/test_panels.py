@@ -65,8 +65,10 @@ def test_the_summary_shows_figures_curves_and_images_with_text_that_stays_text(h
     experiment = Experiment("lora")
     summary = Summary(experiment, experiment.hyperparameters, 4)
     rows = experiment.log()
-    assert summary.figures()["validation loss"].startswith(f"{rows[-1]['validation_loss']:.4f} (first ")
+    assert summary.figures()["validation loss"] == f"{rows[-1]['validation_loss']:.4f}"
     page = summary.head("step 4 of 4") + summary.body()
+    lowest = min((row["validation_loss"], row["step"]) for row in rows)
+    assert f"(lowest {lowest[0]:.4f} at step {lowest[1]})" in page
     assert "before training" in page and "after step 4" in page and "after step 2" not in page
     assert "<img src=x" not in page and "&lt;img src=x" in page
     assert not [tag for tag in re.findall(r"<img[^>]*>", page) if 'alt="' not in tag]

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from sdlab import thumbnails
 from sdlab.experiment import Experiment
-from sdlab.training.curve import smoothed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from PIL import Image
 
+SMOOTHED = 0.85  # weight of what came before: noise of single batches hides the course of the loss
 COLOURS = ("#3b6fd4", "#d9662c", "#3d9a57", "#9a4fb5", "#b08a1e", "#2aa0a8", "#c23b5a", "#6b7280")
 
 
@@ -70,6 +70,25 @@ def _colour(index: int, number: int, ordered: bool) -> Any:
     if ordered:
         return colormaps["viridis"](0.05 + 0.85 * index / max(1, number - 1))
     return COLOURS[index % len(COLOURS)]
+
+
+def smoothed(values: Sequence[float], weight: float = SMOOTHED) -> list[float]:
+    """Exponential mean without the pull towards zero at the start.
+
+    Args:
+        values: the losses.
+        weight: of what came before, 0 to below 1.
+
+    Returns:
+        As many values.
+
+    Source: Kingma and Ba 2014, arXiv:1412.6980, section 3 (bias correction).
+    """
+    mean, out = 0.0, []
+    for index, value in enumerate(values, 1):
+        mean = weight * mean + (1 - weight) * value
+        out.append(mean / (1 - weight**index))
+    return out
 
 
 def _dress(axes: Axes, what: str) -> None:
