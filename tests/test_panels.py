@@ -80,6 +80,15 @@ def test_the_summary_leaves_out_images_of_steps_that_were_taken_back(here: Path)
     assert "after step 4" not in Summary(experiment, experiment.hyperparameters, 3).body()
 
 
+def test_a_validation_image_that_is_no_picture_is_left_out(here: Path) -> None:
+    experiment = Experiment("lora")
+    torn = experiment.validation_folder / "step_000004_img2.png"
+    torn.write_bytes(b"\x89PNG\r\n")
+    page = Summary(experiment, experiment.hyperparameters, 4).body()
+    torn.unlink()
+    assert "validation image 1, after step 4" in page and "validation image 2" not in page
+
+
 @pytest.mark.parametrize("values", [{1: 0.2}, {0: 0.5, 10: 0.5}, {0: 1e-9, 10: 3e4}, {0: -1.0, 5: 1.0}])
 def test_any_curve_can_be_drawn(values: dict[int, float]) -> None:
     picture = Image.open(io.BytesIO(draw_curve("loss", values, 10, "#ff0000")))

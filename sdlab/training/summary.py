@@ -116,15 +116,19 @@ class Summary:
         return [
             {
                 "title": f"after step {step}" if step else "before training",
-                "uris": [self._thumbnail(file) for file in files[step][:_SHOWN]],
+                "uris": [uri for file in files[step][:_SHOWN] if (uri := self._thumbnail(file))],
             }
             for step in files
             if step in (0, max(files))
         ]
 
     def _thumbnail(self, file: Path) -> str:
-        if file not in self._thumbnails:  # the base's are shown again and again
-            picture = thumbnails.opened(file)
+        """The picture, kept: the base's are shown again and again. A lost one must not end a training."""
+        if file not in self._thumbnails:
+            try:
+                picture = thumbnails.opened(file)
+            except OSError:
+                return ""
             small = thumbnails.fitted(picture, min(_SIDE, max(picture.size)))
             self._thumbnails[file] = thumbnails.data_uri(small, quality=70)
         return self._thumbnails[file]
