@@ -62,7 +62,7 @@ def reachable(widget: Any) -> None:
     Args:
         widget: Made by the cell that runs.
     """
-    vars(widget.comm).pop("_reply_subshell_id", None)
+    getattr(widget.comm, "__dict__", {}).pop("_reply_subshell_id", None)
 
 
 @contextmanager

@@ -105,6 +105,8 @@ class Opened:
 
     def run_all(self) -> None:
         """Starts all cells; `wait` waits for their end."""
+        self.page.wait_for_function("jupyterapp.shell.currentWidget?.sessionContext", timeout=60_000)
+        self.page.evaluate("async () => { await jupyterapp.shell.currentWidget.sessionContext.ready }")
         self.page.evaluate("() => { jupyterapp.commands.execute('notebook:run-all-cells') }")
 
     def wait(self, seconds: float = 60) -> None:
@@ -156,8 +158,7 @@ def opened(browser: Any, server: Server, notebook: Path | list[str], width: int 
     try:
         one.page.goto(server.url(name))
         one.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
-        one.page.wait_for_function("jupyterapp.shell.currentWidget?.sessionContext", timeout=60_000)
-        one.page.evaluate("async () => { await jupyterapp.shell.currentWidget.sessionContext.ready }")
+        one.page.wait_for_timeout(1000)  # pictures are decoded, late scripts have run
         yield one
     finally:
         one.page.evaluate("jupyterapp.serviceManager.sessions.shutdownAll()")

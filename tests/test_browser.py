@@ -24,7 +24,7 @@ import sdlab
 prompt = "portrait of sks woman, <img src=x onerror=alert(1)>"
 chosen = sdlab.hyperparameters("lora", "mini", instance_data_dir="photos", resolution=64, train_batch_size=2,
     max_train_steps={steps}, checkpointing_steps=20, checkpoints_total_limit=None, validation_steps=20,
-    validation_prompt=prompt, learning_rate=2e-3)
+    validation_prompt=prompt, num_validation_images=2, learning_rate=2e-3)
 lora = sdlab.train("{name}", chosen)
 """
 PROMPTS = """
@@ -65,9 +65,9 @@ def steps_shown(notebook: Opened) -> int:
 
 def test_the_panel_moves_and_its_button_stops_and_saves(browser: Any, server: Server) -> None:
     cells = [TRAIN.format(name="stopped", steps=100_000), "print(lora.status)"]
+    reached = "value => document.querySelector('.sdlab-panel progress')?.value >= value"
     with opened(browser, server, cells) as notebook:
         notebook.run_all()
-        reached = "value => document.querySelector('.sdlab-panel progress')?.value >= value"
         notebook.page.wait_for_function(reached, arg=1, timeout=60_000)
         before = steps_shown(notebook)
         notebook.page.wait_for_function(reached, arg=before + 30, timeout=60_000)
@@ -85,6 +85,13 @@ def test_the_panel_moves_and_its_button_stops_and_saves(browser: Any, server: Se
         assert (server.folder / f"experiments/stopped/checkpoints/step_{done:06d}/manifest.json").is_file()
         assert not notebook.page.get_by_role("button", name="Stop").count()  # what stays is a summary
         notebook.screenshot("panel_stopped")
+        notebook.run_all()  # goes on, in a new panel
+        notebook.page.get_by_role("button", name="Stop and save").wait_for()
+        notebook.page.wait_for_function(reached, arg=done + 5, timeout=60_000)
+        notebook.page.get_by_role("button", name="Stop and save").click()
+        notebook.wait(30)
+        assert f"going on after step {done}" in notebook.output(0).inner_text()
+        assert steps_shown(notebook) >= done + 5
         assert not notebook.errors and not notebook.too_wide()
         notebook.resize(NARROW)
         notebook.screenshot("panel_stopped_narrow")

@@ -65,8 +65,10 @@ def test_the_summary_shows_figures_curves_and_images_with_text_that_stays_text(h
     experiment = Experiment("lora")
     summary = Summary(experiment, experiment.hyperparameters, 4)
     rows = experiment.log()
-    assert summary.figures()["validation loss"].startswith(f"{rows[-1]['validation_loss']:.4f} (first ")
+    assert summary.figures()["validation loss"] == f"{rows[-1]['validation_loss']:.4f}"
     page = summary.head("step 4 of 4") + summary.body()
+    lowest = min((row["validation_loss"], row["step"]) for row in rows)
+    assert f"(lowest {lowest[0]:.4f} at step {lowest[1]})" in page
     assert "before training" in page and "after step 4" in page and "after step 2" not in page
     assert "<img src=x" not in page and "&lt;img src=x" in page
     assert not [tag for tag in re.findall(r"<img[^>]*>", page) if 'alt="' not in tag]
@@ -76,6 +78,15 @@ def test_the_summary_shows_figures_curves_and_images_with_text_that_stays_text(h
 def test_the_summary_leaves_out_images_of_steps_that_were_taken_back(here: Path) -> None:
     experiment = Experiment("lora")
     assert "after step 4" not in Summary(experiment, experiment.hyperparameters, 3).body()
+
+
+def test_a_validation_image_that_is_no_picture_is_left_out(here: Path) -> None:
+    experiment = Experiment("lora")
+    torn = experiment.validation_folder / "step_000004_img2.png"
+    torn.write_bytes(b"\x89PNG\r\n")
+    page = Summary(experiment, experiment.hyperparameters, 4).body()
+    torn.unlink()
+    assert "validation image 1, after step 4" in page and "validation image 2" not in page
 
 
 @pytest.mark.parametrize("values", [{1: 0.2}, {0: 0.5, 10: 0.5}, {0: 1e-9, 10: 3e4}, {0: -1.0, 5: 1.0}])

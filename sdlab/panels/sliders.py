@@ -107,7 +107,7 @@ def _generated(
     sampling: dict[str, Any],
 ) -> Table:
     """One image for each name and prompt, generated as far as missing."""
-    from tqdm.auto import tqdm
+    from tqdm import tqdm  # not its widget, which would stay in the notebook
 
     options: dict[str, Any] = {"images_per_prompt": 1, "progress": False, **places, **sampling}
     base = resolve(names[-1], places["root"]).root_name

@@ -54,8 +54,6 @@ class Summary:
             shown["loss (smoothed)"] = f"{smoothed(list(losses.values()))[-1]:.4f}"
         if held_out := list(self._column("validation_loss").values()):
             shown["validation loss"] = f"{held_out[-1]:.4f}"
-            if len(held_out) > 1:
-                shown["validation loss"] += f" (first {held_out[0]:.4f}, lowest {min(held_out):.4f})"
         if rates := self._column("learning_rate"):
             shown["learning rate"] = number(float(f"{list(rates.values())[-1]:.3g}"))
         return shown | {"peak memory": f"{peak_memory_gb():.2g} GB"}
@@ -66,7 +64,7 @@ class Summary:
         return float(self._rows[-1]["seconds"]) if self._rows else 0.0
 
     def head(self, state: str) -> str:
-        """Draws the progress and the figures.
+        """Draws the progress and the figures, and with them where the validation loss was lowest.
 
         Args:
             state: How far it is, in words.
@@ -74,7 +72,11 @@ class Summary:
         Returns:
             HTML.
         """
-        return render("panel_head.html", summary=self, state=state)
+        figures, held_out = self.figures(), self._column("validation_loss")
+        if len(held_out) > 1:
+            step = min(held_out, key=lambda step: held_out[step])
+            figures["validation loss"] += f" (lowest {held_out[step]:.4f} at step {step})"
+        return render("panel_head.html", summary=self, figures=figures, state=state)
 
     def body(self) -> str:
         """Draws the losses over the steps, and the newest validation images beside the base's.
@@ -114,15 +116,19 @@ class Summary:
         return [
             {
                 "title": f"after step {step}" if step else "before training",
-                "uris": [self._thumbnail(file) for file in files[step][:_SHOWN]],
+                "uris": [uri for file in files[step][:_SHOWN] if (uri := self._thumbnail(file))],
             }
             for step in files
             if step in (0, max(files))
         ]
 
     def _thumbnail(self, file: Path) -> str:
-        if file not in self._thumbnails:  # the base's are shown again and again
-            picture = thumbnails.opened(file)
+        """The picture, kept: the base's are shown again and again. A lost one must not end a training."""
+        if file not in self._thumbnails:
+            try:
+                picture = thumbnails.opened(file)
+            except OSError:
+                return ""
             small = thumbnails.fitted(picture, min(_SIDE, max(picture.size)))
             self._thumbnails[file] = thumbnails.data_uri(small, quality=70)
         return self._thumbnails[file]
