@@ -27,8 +27,7 @@ def control_section(material: Material) -> Section | None:
     if not images:
         return None
     kinds = ", ".join(dict.fromkeys(one["kind"] for image in images for one in image.control))
-    settings = dict.fromkeys(_settings(one, say) for image in images for one in image.control)
-    blocks: list[Block] = [Paragraph(say("control_what", kinds=kinds)), Points(tuple(settings))]
+    blocks: list[Block] = [Paragraph(say("control_what", kinds=kinds)), Points(_settings(images, say))]
     usual = [image for image in images if _scale(image) == _scale(images[0])]
     names = list(dict.fromkeys(image.experiment for image in usual))
     prompt = usual[0].prompt_name
@@ -53,13 +52,20 @@ def control_costs(material: Material) -> dict[str, tuple[str, str]]:
 
 
 def _scales(material: Material, prompt: str) -> list[Block]:
-    """One table for each experiment that was made at several scales."""
+    """One table for each experiment, of the controls that it was made with at several scales."""
     blocks: list[Block] = []
     for name in dict.fromkeys(image.experiment for image in material.controlled):
-        mine = [i for i in material.controlled if i.experiment == name and i.prompt_name == prompt]
-        if len({_scale(image) for image in mine}) > 1:
+        by_control: dict[tuple[str, ...], list[ImageRecord]] = {}
+        for image in material.controlled:
+            if image.experiment == name and image.prompt_name == prompt:
+                key = tuple(f"{one['kind']} {one['image_sha256']}" for one in image.control)
+                by_control.setdefault(key, []).append(image)
+        several = [one for one in by_control.values() if len({_scale(image) for image in one}) > 1]
+        if several:
             caption = material.say("control_by_scale", experiment=name, prompt=prompt)
-            blocks.append(_table(material, mine, caption, columns="scale"))
+            blocks.append(
+                _table(material, [one for some in several for one in some], caption, columns="scale")
+            )
     return blocks
 
 
@@ -68,12 +74,26 @@ def _table(material: Material, images: Sequence[ImageRecord], caption: str, **op
     return Pictures(made, caption)
 
 
-def _settings(control: dict[str, Any], say: Words) -> str:
-    values = {name: f"{control[name]:g}" for name in ("scale", "start", "end")}
-    text = say("control_settings", kind=f"{control['kind']}, {control['image']}", **values)
-    if control["kind"] == "canny" and "low_threshold" in control:
-        text += f", low_threshold {control['low_threshold']:g}, high_threshold {control['high_threshold']:g}"
-    return text
+def _settings(images: Sequence[ImageRecord], say: Words) -> tuple[str, ...]:
+    """What the controls were set to, those that differ in the scale alone as one."""
+    scales: dict[tuple[str, ...], dict[float, None]] = {}
+    for one in (control for image in images for control in image.control):
+        start, end = f"{one['start']:g}", f"{one['end']:g}"
+        more = ""
+        if one["kind"] == "canny" and "low_threshold" in one:
+            more = f", low_threshold {one['low_threshold']:g}, high_threshold {one['high_threshold']:g}"
+        scales.setdefault((f"{one['kind']}, {one['image']}", start, end, more), {})[one["scale"]] = None
+    return tuple(
+        say(
+            "control_settings",
+            kind=kind,
+            scale=", ".join(f"{n:g}" for n in sorted(values)),
+            start=start,
+            end=end,
+        )
+        + more
+        for (kind, start, end, more), values in scales.items()
+    )
 
 
 def _scale(image: ImageRecord) -> tuple[float, ...]:

@@ -76,7 +76,7 @@ def _cost(material: Material) -> dict[str, str]:
         value = duration(sum(times), say.language)
         rows["training time"] = say("for_experiments", value=value, count=len(times))
     if memory := [record["peak_memory_gb"] for record in records if "peak_memory_gb" in record]:
-        rows["peak memory"] = say("gigabytes", value=f"{max(memory):.2g}")
+        rows["peak memory"] = say("gigabytes", value=f"{max(memory):.3g}")
     if sizes := [record["size_mb"] for record in records if "size_mb" in record]:
         value = say("megabytes", value=f"{sum(sizes):.3g}")
         rows["size on disk"] = say("for_experiments", value=value, count=len(sizes))

@@ -162,7 +162,7 @@ def _differing(known: list[dict[str, Any]]) -> list[str]:
 _RECORDED: dict[str, tuple[str, Callable[[Any, Words], str]]] = {
     "steps/s": ("steps_per_second", lambda value, say: f"{value:.3g}"),
     "time": ("seconds", lambda value, say: duration(value, say.language)),
-    "peak memory": ("peak_memory_gb", lambda value, say: say("gigabytes", value=f"{value:.2g}")),
+    "peak memory": ("peak_memory_gb", lambda value, say: say("gigabytes", value=f"{value:.3g}")),
     "trained weights": ("trainable_parameters", lambda value, say: say.count(value)),
     "share": ("trainable_share", lambda value, say: f"{100 * value:.3g} %"),
     "size": ("size_mb", lambda value, say: say("megabytes", value=f"{value:.3g}")),
