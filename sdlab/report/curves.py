@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from sdlab import thumbnails
 from sdlab.experiment import Experiment
@@ -136,8 +139,23 @@ def _colour(index: int, number: int, ordered: bool) -> Any:
 def _dress(axes: Axes, step: str, what: str) -> None:
     axes.set_xlabel(step)
     axes.set_ylabel(what)
-    low, high = axes.get_ylim()
-    if low > 0 and high / low > 8:
-        axes.set_yscale("log")
+    _without_outliers(axes)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
+
+
+def _without_outliers(axes: Axes) -> None:
+    """Curves that leave the others far below (a training that broke) leave the picture, with their height."""
+    values = {line: np.asarray(line.get_ydata(), float) for line in axes.get_lines()}
+    heights = {line: float(column.max()) for line, column in values.items() if column.size}
+    limit = 2 * median(heights.values())
+    usual = [line for line in heights if heights[line] <= limit]
+    if not 2 <= len(usual) < len(heights):
+        return
+    low = min(float(values[line].min()) for line in usual)
+    high = max(heights[line] for line in usual)
+    axes.set_ylim(low - 0.05 * (high - low), high + 0.15 * (high - low))
+    for place, line in enumerate(line for line in heights if line not in usual):
+        said = f"\N{UPWARDS ARROW} {heights[line]:.2g}"
+        height = 0.98 - 0.08 * place
+        axes.text(0.04, height, said, transform=axes.transAxes, va="top", color=line.get_color(), fontsize=8)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SIDE = 260  # pixels of a cell's picture; shown smaller, so that it is sharp on fine screens
 MAX_BYTES = 900_000
 IN_A_NOTEBOOK = 250_000  # several tables are kept in one file
+NOTEBOOK_PAGE = 860  # CSS pixels of a cell's output in JupyterLab in a window of 1280
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Table:
         return min(most, max(100, (page - headings) // len(self.columns) - 12))
 
     def _repr_html_(self) -> str:
-        return self.html(max_bytes=IN_A_NOTEBOOK)
+        return self.html(self.fitting(NOTEBOOK_PAGE, 180), IN_A_NOTEBOOK)
 
     @property
     def size(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -87,7 +86,10 @@ class Summary:
         return render(
             "panel_body.html",
             curves=[
-                {"uri": _uri(draw_curve(title, values, self.total, colour)), "alt": _in_words(title, values)}
+                {
+                    "uri": thumbnails.data_uri(draw_curve(title, values, self.total, colour)),
+                    "alt": _in_words(title, values),
+                }
                 for title, values, colour in self._curves()
             ],
             width=WIDTH,
@@ -137,7 +139,3 @@ class Summary:
 def _in_words(title: str, values: Mapping[int, float]) -> str:
     shown = list(values.values())
     return f"{title}: from {shown[0]:.4f} to {shown[-1]:.4f} at step {max(values)}"
-
-
-def _uri(picture: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(picture).decode("ascii")
