@@ -24,7 +24,8 @@ start = time.perf_counter()
 from sdlab import PromptSet, table
 prompts = PromptSet({f"prompt{k}": "portrait of sks woman, on the street" for k in range(1, %d + 1)})
 html = table([f"lora_{e}" for e in range(%d)], prompts).html()
-print(f"{time.perf_counter() - start:.2f} s, {len(html.encode()):,} bytes")
+seconds, busy = time.perf_counter() - start, time.process_time()
+print(f"{seconds:.2f} s ({busy:.2f} s of processor time), {len(html.encode()):,} bytes")
 """
 
 

@@ -51,13 +51,13 @@ def fitted(image: Image.Image, side: int) -> Image.Image:
     if scale == 1 and image.mode == "RGB":
         return image
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    return image.convert("RGB").resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
+    return _rgb(image).resize(size, Image.Resampling.LANCZOS, reducing_gap=1.5)
 
 
 def webp(image: Image.Image, quality: int = 80) -> bytes:
     """The picture as a WebP file's bytes, without metadata."""
     buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, "WEBP", quality=quality, method=4, exif=b"", icc_profile=b"")
+    _rgb(image).save(buffer, "WEBP", quality=quality, method=2, exif=b"", icc_profile=b"")
     return buffer.getvalue()
 
 
@@ -74,3 +74,8 @@ def opened(path: str | Path | IO[bytes]) -> Image.Image:
     with Image.open(path) as file:
         file.load()
         return file.convert("RGB")
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """The picture itself where it is RGB: a copy of each would take a tenth of a table's time."""
+    return image if image.mode == "RGB" else image.convert("RGB")
