@@ -1,5 +1,6 @@
 # make setup   create .venv and install sdlab into it, and nothing else
 # make demo    the whole homework on the mini model: photos -> experiments -> images -> report
+# make lab     the notebooks, in JupyterLab
 # make test    lint, types and every test that this machine can run
 #
 # Another Python:        make setup PYTHON=python3.12
@@ -12,13 +13,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: setup demo test lint
+.PHONY: setup demo lab test lint
 .DEFAULT_GOAL := setup
 
 setup: $(INSTALLED)
 
 demo: $(INSTALLED)
 	$(BIN)/sdlab demo
+
+lab: $(INSTALLED)
+	$(BIN)/jupyter lab
 
 test: lint
 	$(BIN)/python -m pytest
