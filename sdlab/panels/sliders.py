@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sdlab import notebook
 from sdlab.basemodel import checkpoint_names, resolve
 from sdlab.experiment import Experiment
 from sdlab.generate import generate
@@ -107,11 +108,14 @@ def _generated(
     sampling: dict[str, Any],
 ) -> Table:
     """One image for each name and prompt, generated as far as missing."""
-    from tqdm import tqdm  # not its widget, which would stay in the notebook
+    import tqdm.auto
+
+    # its widget would stay in a notebook that nobody sees, its line on a page
+    bar = tqdm.auto.tqdm if notebook.has_widgets() else tqdm.tqdm
 
     options: dict[str, Any] = {"images_per_prompt": 1, "progress": False, **places, **sampling}
     base = resolve(names[-1], places["root"]).root_name
-    for name in tqdm(names, desc="images", unit="row", leave=False, disable=not progress):
+    for name in bar(names, desc="images", unit="row", leave=False, disable=not progress):
         generate(name, prompts, base=base, **options)
     return table(names, prompts, images_per_cell=1, root=places["root"], results=places["results"])
 
