@@ -46,11 +46,11 @@ def checkpoint_slider(
     Taught in: notebooks/02
     """
     found = _find(experiment, root)
-    below = resolve(found.hyperparameters.pretrained_model_name_or_path, root).experiment
+    below = resolve(found.hyperparameters.pretrained_model_name_or_path, found.root).experiment
     between = checkpoint_names(found.path, root)
     names = [below.name if below else "base", *between, found.name]
     labels = ["0", *(name.rpartition("@step")[2] for name in between), str(found.record["steps"])]
-    shown = _generated(names, prompts, {"root": root, "results": results}, progress, sampling)
+    shown = _generated(names, prompts, {"root": found.root, "results": results}, progress, sampling)
     return _slider("step", labels, shown)
 
 
@@ -88,8 +88,8 @@ def lora_scale_slider(
     found = _find(experiment, root)
     names = [f"{found.name}@{scale:g}" for scale in scales]
     for name in names:
-        resolve(name, root)  # raises where it is no LoRA, before anything is made
-    shown = _generated(names, prompts, {"root": root, "results": results}, progress, sampling)
+        resolve(name, found.root)  # raises where it is no LoRA, before anything is made
+    shown = _generated(names, prompts, {"root": found.root, "results": results}, progress, sampling)
     return _slider("scale", [f"{scale:g}" for scale in scales], shown)
 
 
@@ -110,9 +110,8 @@ def _generated(
     """One image for each name and prompt, generated as far as missing."""
     import tqdm.auto
 
-    # its widget would stay in a notebook that nobody sees, its line on a page
+    # on a page, a bar of text leaves an empty red line; without one, a widget leaves a widget
     bar = tqdm.auto.tqdm if notebook.has_widgets() else tqdm.tqdm
-
     options: dict[str, Any] = {"images_per_prompt": 1, "progress": False, **places, **sampling}
     base = resolve(names[-1], places["root"]).root_name
     for name in bar(names, desc="images", unit="row", leave=False, disable=not progress):
