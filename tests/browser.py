@@ -126,13 +126,20 @@ class Opened:
         """The output area of a code cell, counted from 0."""
         return self.page.locator(".jp-CodeCell").nth(cell).locator(".jp-Cell-outputArea")
 
-    def resize(self, width: int) -> None:
-        self.page.set_viewport_size({"width": width, "height": 900})
-        self.page.wait_for_timeout(600)  # JupyterLab lays itself out after the window
+    def resize(self, width: int, height: int = 900) -> None:
+        self.page.set_viewport_size({"width": width, "height": height})
+        self.page.wait_for_timeout(400)  # JupyterLab lays itself out after the window
 
     def too_wide(self) -> list[str]:
         """What reaches over the page's right edge without a scroll area of its own."""
         return list(self.page.evaluate(_TOO_WIDE))
+
+    def whole(self, name: str, width: int) -> None:
+        """Takes a screenshot of all cells, however long the notebook is, and leaves the window so large."""
+        self.resize(width)
+        outer = "document.querySelector('.jp-WindowedPanel-outer').scrollHeight"
+        self.resize(width, min(self.page.evaluate(outer) + 200, 16_000))
+        self.screenshot(name)
 
     def screenshot(self, name: str, target: Any | None = None) -> bytes:
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)

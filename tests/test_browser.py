@@ -24,13 +24,13 @@ import sdlab
 prompt = "portrait of sks woman, <img src=x onerror=alert(1)>"
 chosen = sdlab.hyperparameters("lora", "mini", instance_data_dir="photos", resolution=64, train_batch_size=2,
     max_train_steps={steps}, checkpointing_steps=20, checkpoints_total_limit=None, validation_steps=20,
-    validation_prompt=prompt, num_validation_images=2, learning_rate=2e-3)
+    validation_prompt=prompt, num_validation_images=1, learning_rate=2e-3)
 lora = sdlab.train("{name}", chosen)
 """
 PROMPTS = """
 from sdlab import panels
 prompts = sdlab.PromptSet({"street": "portrait of sks woman, on the street, at night",
-    "hostile": "<img src=x onerror=alert(1)> sks woman, moon", "forest": "sks woman in the forest"})
+    "hostile": "<img src=x onerror=alert(1)> sks woman, moon"})
 """
 
 
@@ -74,8 +74,8 @@ def test_the_panel_moves_and_its_button_stops_and_saves(browser: Any, server: Se
         panel = notebook.output(0).inner_text()
         for figure in ("left", "loss (smoothed)", "validation loss", "learning rate", "peak memory"):
             assert figure in panel
-        titles = notebook.output(0).locator("figcaption").all_inner_texts()
-        assert titles[0] == "before training" and titles[1].startswith("after step ")
+        notebook.page.locator("figcaption", has_text="after step").wait_for()
+        assert notebook.page.locator("figcaption").first.inner_text() == "before training"
         notebook.screenshot("panel_running")
         notebook.page.get_by_role("button", name="Stop and save").click()
         notebook.wait(30)
@@ -105,9 +105,9 @@ def explorers(browser: Any, server: Server) -> Iterator[Opened]:
         TRAIN.format(name="lora", steps=40) + PROMPTS,
         'panels.checkpoint_slider("lora", prompts, num_inference_steps=4)',
         'panels.lora_scale_slider("lora", prompts, (0, 0.5, 1), num_inference_steps=4)',
-        "images = sdlab.generate(['base', 'lora'], prompts, images_per_prompt=2, num_inference_steps=4)\n"
-        "panels.wipe(images[0], images[6])",
-        'shown = panels.table_filter(["base", "lora"], prompts, images_per_cell=2)\nshown',
+        "images = sdlab.generate(['base', 'lora'], prompts, images_per_prompt=1, num_inference_steps=4)\n"
+        "panels.wipe(images[0], images[2])",
+        'shown = panels.table_filter(["base", "lora"], prompts, images_per_cell=1)\nshown',
         "shown.table()",
     ]
     with opened(browser, server, cells) as notebook:
@@ -116,32 +116,44 @@ def explorers(browser: Any, server: Server) -> Iterator[Opened]:
         yield notebook
 
 
-@pytest.mark.parametrize(("cell", "name"), [(1, "checkpoints"), (2, "scales"), (3, "wipe")])
-def test_sliders_change_the_pictures_by_keyboard(explorers: Opened, cell: int, name: str) -> None:
+@pytest.mark.parametrize(("cell", "what"), [(1, "step"), (2, "scale")])
+def test_sliders_change_the_pictures_by_keyboard(explorers: Opened, cell: int, what: str) -> None:
     output = explorers.output(cell)
-    pictures = output.locator(".over" if name == "wipe" else ".frame:visible")
-    before = explorers.screenshot(f"{name}_before", pictures)
+    last, first = output.locator(".frame").last, output.locator(".frame").first
+    before = explorers.screenshot(f"{what}_last", last)
     output.locator(".noUi-handle").focus()
     for _ in range(2):
-        explorers.page.keyboard.press("ArrowLeft" if name != "wipe" else "PageDown")
-    explorers.page.wait_for_timeout(500)
-    assert explorers.screenshot(f"{name}_after", pictures) != before
-    assert pictures.count() == 1
+        explorers.page.keyboard.press("ArrowLeft")
+    first.wait_for(state="visible")
+    assert first.get_attribute("aria-label") == f"{what} 0"
+    assert output.locator(".frame:visible").count() == 1
+    assert explorers.screenshot(f"{what}_first", first) != before
+
+
+def test_the_wipe_moves_by_keyboard(explorers: Opened) -> None:
+    output = explorers.output(3)
+    before = explorers.screenshot("wipe_middle", output.locator(".over"))
+    output.locator(".noUi-handle").focus()
+    explorers.page.keyboard.press("PageDown")
+    place = "getComputedStyle(document.querySelector('.over')).getPropertyValue('--at')"
+    explorers.page.wait_for_function(f"{place} !== '50%'")
+    assert explorers.screenshot("wipe_left", output.locator(".over")) != before
 
 
 def test_the_filter_hides_what_is_not_ticked_and_its_table_too(explorers: Opened) -> None:
     output = explorers.output(4)
-    assert output.locator("td:visible").count() == 6
+    assert output.locator("td:visible").count() == 4
     output.get_by_role("checkbox", name="base").click()
     output.get_by_role("checkbox", name="hostile").click()
-    explorers.page.wait_for_timeout(500)
-    assert output.locator("td:visible").count() == 2
+    output.locator("tbody tr").first.wait_for(state="hidden")
+    output.locator("th", has_text="hostile").wait_for(state="hidden")
+    assert output.locator("td:visible").count() == 1
     explorers.screenshot("filter", output)
     explorers.page.locator(".jp-CodeCell").nth(5).locator(".cm-content").click()
     explorers.page.keyboard.press("Control+Enter")
     explorers.page.wait_for_timeout(500)
     explorers.wait(20)
-    assert explorers.output(5).locator("td").count() == 2
+    assert explorers.output(5).locator("td").count() == 1
 
 
 def test_a_picture_opens_in_full_size_and_closes_by_keyboard(explorers: Opened) -> None:
@@ -178,14 +190,16 @@ def test_a_dark_theme_is_readable(explorers: Opened) -> None:
         explorers.screenshot(f"dark_{cell}")
         colour = explorers.output(cell).locator(inner).first.evaluate("e => getComputedStyle(e).color")
         assert min(int(part) for part in colour[4:-1].split(",")[:3]) > 150  # light letters
+    explorers.page.evaluate(
+        "jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Light'})"
+    )
+    explorers.page.wait_for_timeout(500)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_committed_notebooks_open_without_errors_and_fit(browser: Any, server: Server, path: Path) -> None:
     with opened(browser, server, path) as notebook:
-        notebook.screenshot(f"{path.stem}_{WIDE}")
-        assert not notebook.too_wide()
-        notebook.resize(NARROW)
-        notebook.screenshot(f"{path.stem}_{NARROW}")
-        assert not notebook.too_wide()
+        for width in (WIDE, NARROW):
+            notebook.whole(f"{path.stem}_{width}", width)
+            assert not notebook.too_wide()
         assert not notebook.errors

@@ -159,6 +159,12 @@ def test_the_checkpoint_slider_has_a_row_for_the_base_and_each_checkpoint(here: 
     assert all(cell.images and not cell.hint for row in shown.cells for cell in row)
 
 
+def test_an_experiment_brings_its_own_root(trained: Path, workplace: Path) -> None:
+    experiment = Experiment("lora", trained / "experiments")
+    shown = panels.lora_scale_slider(experiment, prompts(), (1,), progress=False, **FEW)
+    assert all(cell.images for cell in shown.table().cells[0])
+
+
 def test_the_scale_slider_generates_what_is_missing_under_its_names(here: Path) -> None:
     generate("lora@0.5", prompts(), images_per_prompt=1, progress=False, **FEW)
     kept = Path("results/lora@0.5/street_img1.png")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sdlab import notebook
 from sdlab.basemodel import checkpoint_names, resolve
 from sdlab.experiment import Experiment
 from sdlab.generate import generate
@@ -45,11 +46,11 @@ def checkpoint_slider(
     Taught in: notebooks/02
     """
     found = _find(experiment, root)
-    below = resolve(found.hyperparameters.pretrained_model_name_or_path, root).experiment
+    below = resolve(found.hyperparameters.pretrained_model_name_or_path, found.root).experiment
     between = checkpoint_names(found.path, root)
     names = [below.name if below else "base", *between, found.name]
     labels = ["0", *(name.rpartition("@step")[2] for name in between), str(found.record["steps"])]
-    shown = _generated(names, prompts, {"root": root, "results": results}, progress, sampling)
+    shown = _generated(names, prompts, {"root": found.root, "results": results}, progress, sampling)
     return _slider("step", labels, shown)
 
 
@@ -87,8 +88,8 @@ def lora_scale_slider(
     found = _find(experiment, root)
     names = [f"{found.name}@{scale:g}" for scale in scales]
     for name in names:
-        resolve(name, root)  # raises where it is no LoRA, before anything is made
-    shown = _generated(names, prompts, {"root": root, "results": results}, progress, sampling)
+        resolve(name, found.root)  # raises where it is no LoRA, before anything is made
+    shown = _generated(names, prompts, {"root": found.root, "results": results}, progress, sampling)
     return _slider("scale", [f"{scale:g}" for scale in scales], shown)
 
 
@@ -107,11 +108,13 @@ def _generated(
     sampling: dict[str, Any],
 ) -> Table:
     """One image for each name and prompt, generated as far as missing."""
-    from tqdm import tqdm  # not its widget, which would stay in the notebook
+    import tqdm.auto
 
+    # on a page, a bar of text leaves an empty red line; without one, a widget leaves a widget
+    bar = tqdm.auto.tqdm if notebook.has_widgets() else tqdm.tqdm
     options: dict[str, Any] = {"images_per_prompt": 1, "progress": False, **places, **sampling}
     base = resolve(names[-1], places["root"]).root_name
-    for name in tqdm(names, desc="images", unit="row", leave=False, disable=not progress):
+    for name in bar(names, desc="images", unit="row", leave=False, disable=not progress):
         generate(name, prompts, base=base, **options)
     return table(names, prompts, images_per_cell=1, root=places["root"], results=places["results"])
 

@@ -171,7 +171,8 @@ class _Panel:
         before, since = self._first
         pace = (time.perf_counter() - since) / (summary.done - before)
         left = tqdm.format_interval(pace * (summary.total - summary.done))
-        return f"{state}, {1 / pace:.2g} steps a second, {left} left"
+        speed = f"{1 / pace:.2g} steps a second" if pace < 1 else f"{pace:.3g} s a step"
+        return f"{state}, {speed}, {left} left"
 
     def _ask(self, button: Any) -> None:
         self._stop.set()
