@@ -40,6 +40,24 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
     return Path(path)
 
 
+def append_line(path: str | Path, line: str) -> None:
+    """Appends a line to a file; one that a kill or a full disk tore has no newline at its end.
+
+    Args:
+        path: The file, made where there is none.
+        line: Without its newline.
+
+    Raises:
+        DiskFull: The disk is full; the lines before are whole.
+    """
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    except OSError as error:
+        _explain(error, Path(path), needed=len(line))
+        raise
+
+
 @contextmanager
 def write_file(path: str | Path, *, needed: int = 0) -> Iterator[Path]:
     """Gives a path beside `path`; when the block has written it, it is synced and takes `path`'s place.

@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from sdlab.atomic import write_bytes, write_json
+from sdlab.atomic import append_line, write_bytes, write_json
 from sdlab.methods import METHODS, DreamBooth, Hyperparameters, LoRA, from_dict, unknown
 from sdlab.prompts import check_file_name
 
@@ -239,9 +239,11 @@ class Experiment:
 
         Args:
             row: Ready for JSON.
+
+        Raises:
+            DiskFull: The disk is full.
         """
-        with open(self.path / "log.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        append_line(self.path / "log.jsonl", json.dumps(row))
 
     def cut_log(self, step: int) -> None:
         """Drops the log's rows after a step, for a run that goes on from there.

@@ -58,3 +58,15 @@ def test_a_fingerprint_tells_content_and_name_but_not_place(tmp_path: Path) -> N
     write_bytes(tmp_path / "b/x.png", b"2")
     write_bytes(tmp_path / "a/y.png", b"1")
     assert len({same, fingerprint([tmp_path / "b/x.png"]), fingerprint([tmp_path / "a/y.png"])}) == 3
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on a file's size")
+def test_a_full_disk_keeps_the_log_and_says_so(tmp_path: Path) -> None:
+    program = _FULL.replace("write_bytes(", "append_line(").replace('b"new" * 1000', '"new" * 1000')
+    program = program.replace("import write_bytes", "import append_line")
+    (tmp_path / "log.jsonl").write_text('{"step": 1}\n')
+    run = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "log.jsonl")], capture_output=True, text=True
+    )
+    assert "DiskFull" in run.stderr and "log.jsonl" in run.stderr
+    assert (tmp_path / "log.jsonl").read_text().startswith('{"step": 1}\n')

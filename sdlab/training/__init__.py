@@ -37,7 +37,7 @@ def train(
         root: The folder of all experiments.
         resume_from_checkpoint: Where an experiment that was begun goes on: `latest`, or a checkpoint's name
             such as `step_000100`.
-        progress: Say what is chosen and why, and show a progress bar.
+        progress: Say what is chosen and why; in a notebook show the live panel, else a progress bar.
 
     Returns:
         The experiment: `finished`, or `stopped` after an interrupt (train it again to go on).
@@ -98,7 +98,7 @@ def preflight(
     Raises:
         ValueError: The base is unknown, or there are no images.
         NotEnoughMemory: It doesn't fit into memory; the message says what to change first.
-        OSError: It doesn't fit on the disk.
+        DiskFull: It doesn't fit on the disk.
     """
     images = image_files(hyperparameters.instance_data_dir)
     _check(hyperparameters, images)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import psutil
 import torch
 
+from sdlab.atomic import DiskFull
 from sdlab.methods import Hyperparameters, LoRA
 from sdlab.training import lora
 from sdlab.training.measure import peak_memory_gb, reset_peak_memory
@@ -116,7 +117,7 @@ def check(training: Training, folder: Path) -> Needs:
 
     Raises:
         NotEnoughMemory: More memory is needed than is free.
-        OSError: More disk is needed than is free.
+        DiskFull: More disk is needed than is free.
     """
     found = needs(training, folder)
     if found.memory_gb > found.memory_free_gb:
@@ -125,7 +126,7 @@ def check(training: Training, folder: Path) -> Needs:
             f"{found.memory_free_gb:.1f} GB are free. {advice(training.hyperparameters)}"
         )
     if found.disk_gb > found.disk_free_gb:
-        raise OSError(
+        raise DiskFull(
             f"The training needs {found.disk_gb:.1f} GB of disk for checkpoints and result, "
             f"{found.disk_free_gb:.1f} GB are free at {folder}. Make room, or set checkpoints_total_limit=1."
         )
@@ -145,7 +146,7 @@ def try_steps(training: Training, folder: Path, step: Callable[[Training, int], 
 
     Raises:
         NotEnoughMemory: More memory is needed than is free.
-        OSError: More disk is needed than is free.
+        DiskFull: More disk is needed than is free.
     """
     found = check(training, folder)
     reset_peak_memory()
