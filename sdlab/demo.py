@@ -9,16 +9,19 @@ from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import Any
 
+from sdlab.control import Control
 from sdlab.experiment import Experiment
 from sdlab.generate import class_images, generate
+from sdlab.maps import KINDS
 from sdlab.mini import world
+from sdlab.mini.world import references
 from sdlab.mini.world.album import album
 from sdlab.photos import Dataset, prepare
 from sdlab.profiles import Profile, hyperparameters, profile
 from sdlab.prompts import HOMEWORK_A, PromptSet
 from sdlab.report import report
 from sdlab.scores import mini_scores
-from sdlab.sweep import saying_once, sweep
+from sdlab.sweep import experiment_name, saying_once, sweep
 from sdlab.table import duration, table
 from sdlab.training import train
 
@@ -30,7 +33,7 @@ NOTE = (
     "mean probability of the subject's skin, hair colour, hair style and glasses. Scene as in the prompt: "
     "share of the images. In brackets: 95 % interval over the images, by the bootstrap."
 )
-STAGES = 6
+STAGES = 7
 
 
 def demo(
@@ -40,7 +43,7 @@ def demo(
     images_per_prompt: int = 4,
     **overrides: Any,
 ) -> Path:
-    """Photos -> dataset -> DreamBooth and LoRA sweeps -> images -> tables -> report, on the mini model.
+    """Photos -> DreamBooth and LoRA sweeps -> images -> ControlNet -> tables and report, on the mini model.
 
     What is finished is not done again, so a second run takes seconds and a killed run goes on.
 
@@ -75,8 +78,10 @@ def demo(
         names = ["base", *(one.name for one in experiments)]
         with _stage(5, f"images: {len(names)} models × {len(prompts.prompts)} prompts × {images_per_prompt}"):
             generate(names, prompts, images_per_prompt=images_per_prompt, base=BASE)
-        with _stage(6, "tables and report"):
-            page = _report(names, prompts, images_per_prompt, dataset)
+        with _stage(6, "ControlNet: canny, depth and pose through the best of each method"):
+            controlled = _controlled([dreambooths[0].name, _best_lora(loras, chosen)], prompts)
+        with _stage(7, "tables and report"):
+            page = _report(names, controlled, prompts, images_per_prompt, dataset)
     return _look_at(Path(root) / page, time.perf_counter() - start)
 
 
@@ -126,7 +131,29 @@ def _loras(chosen: Profile, overrides: Mapping[str, Any]) -> list[Experiment]:
     return list(dict.fromkeys([*rates, *ranks]))
 
 
-def _report(names: list[str], prompts: PromptSet, images_per_cell: int, dataset: Dataset) -> Path:
+def _best_lora(loras: list[Experiment], chosen: Profile) -> str:
+    """The one that the profile's rates and ranks are built around."""
+    best = experiment_name(
+        hyperparameters("lora", BASE, learning_rate=chosen.lora_learning_rate, rank=chosen.lora_ranks[0])
+    )
+    return best if best in [one.name for one in loras if one.status == "finished"] else loras[0].name
+
+
+def _controlled(names: list[str], prompts: PromptSet) -> list[str]:
+    """Images in another picture's outline, depth and pose; returns their folders."""
+    image = Path("data/control_images/raised_arms.png")
+    if not image.is_file():
+        references.write(image.parent)
+    folders: dict[str, None] = {}
+    for kind in KINDS:
+        made = generate(names, prompts, control=Control(kind, image), images_per_prompt=1, sampler="unipc")
+        folders |= dict.fromkeys(one.path.parent.name for one in made)
+    return list(folders)
+
+
+def _report(
+    names: list[str], controlled: list[str], prompts: PromptSet, images_per_cell: int, dataset: Dataset
+) -> Path:
     title = f"{world.SUBJECTS[SUBJECT].name} on the mini model: DreamBooth and LoRA"
     page = report(
         names,
@@ -134,7 +161,7 @@ def _report(names: list[str], prompts: PromptSet, images_per_cell: int, dataset:
         title=title,
         dataset=dataset.folder,
         images_per_cell=images_per_cell,
-        measurements=mini_scores(names, subject=SUBJECT, prompt_names=prompts.prompts),
+        measurements=mini_scores([*names, *controlled], subject=SUBJECT, prompt_names=prompts.prompts),
         note=NOTE,
     )
     shown = table(names, prompts, images_per_cell=images_per_cell, reference=dataset.images)

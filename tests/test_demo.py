@@ -33,7 +33,7 @@ def test_demo_goes_from_photos_to_report_and_does_nothing_twice(
     page = demo(tmp_path, images_per_prompt=1, **QUICK)
     assert page == tmp_path / "results/report/report.html"
     said = capsys.readouterr().out
-    assert all(f"[{stage}/6]" in said for stage in range(1, 7))
+    assert all(f"[{stage}/7]" in said for stage in range(1, 8))
     assert "results/report/report.html" in said and "Finished in" in said
 
     names = [one.name for one in find(tmp_path / "experiments")]
@@ -46,6 +46,7 @@ def test_demo_goes_from_photos_to_report_and_does_nothing_twice(
         "DreamBooth",
         "LoRA: learning rate",
         "LoRA: rank",
+        "ControlNet",
         "Conclusion",
         "Reproducibility",
     ):
