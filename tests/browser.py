@@ -151,8 +151,9 @@ class Opened:
 def opened(browser: Any, server: Server, notebook: Path | list[str], width: int = WIDE) -> Iterator[Opened]:
     """Opens a notebook, or one made of these cells; its kernel is ended afterwards."""
     if isinstance(notebook, Path):
-        name = notebook.name
-        shutil.copy(notebook, server.folder / name)
+        name = f"{notebook.parent.name}/{notebook.name}"  # its links go to ../docs
+        shutil.copytree(notebook.parent, server.folder / notebook.parent.name, dirs_exist_ok=True)
+        shutil.copytree(notebook.parent.parent / "docs", server.folder / "docs", dirs_exist_ok=True)
     else:
         name = f"{secrets.token_hex(4)}.ipynb"
         made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in notebook])

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SIDE = 260  # pixels of a cell's picture; shown smaller, so that it is sharp on fine screens
 MAX_BYTES = 900_000
-IN_A_NOTEBOOK = 250_000  # several tables are kept in one file
+IN_A_NOTEBOOK = 150_000  # several tables are kept in one file
 NOTEBOOK_PAGE = 860  # CSS pixels of a cell's output in JupyterLab in a window of 1280
 
 
