@@ -409,7 +409,7 @@ def score(
 
     names = list(experiments) or [n for n in finished(root) if (results / n / "images.json").is_file()]
     scores = run(names, photos=photos, root=root, results=results)
-    choice = recommend(scores) if any(name != "base" for name in scores.of(scores.likeness)) else None
+    choice = recommend(scores) if scores.eligible else None
     if plot is not None:
         from sdlab.scores.plots import save, tradeoff
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,14 @@ def scores(**figures: tuple[float, float]) -> Scores:
     return Scores(
         {n: Tally(n, {"CLIP-I": around(i), "CLIP-T": around(t)}, {}) for n, (i, t) in names.items()}
     )
+
+
+def test_images_made_with_control_are_not_recommended() -> None:
+    found = scores(base=(0.2, 0.3), lora=(0.5, 0.3), lora_pose_arms=(0.9, 0.3))
+    steered = replace(found["lora_pose_arms"], controlled=True)
+    known = Scores({**found.tallies, "lora_pose_arms": steered})
+    assert known.eligible == ["lora"]
+    assert recommend(found).name == "lora_pose_arms" and recommend(known).name == "lora"
 
 
 def trained(folder: Path, **values: object) -> None:

@@ -47,7 +47,8 @@ def recommend(
     """Chooses the best by the rule: highest likeness among those that still follow the prompts.
 
     Checkpoints (`LORA@step100`) and LoRA scales (`LORA@0.7`) that have images are compared likewise. Where no
-    experiment follows the prompts as the base does, all take part, and the sentence says so.
+    experiment follows the prompts as the base does, all take part, and the sentence says so. Images that were
+    made with control don't: their control image differs, not their experiment.
 
     Args:
         experiments: Scores, or names that `score` takes; with `base` among them, since the rule needs it.
@@ -64,7 +65,7 @@ def recommend(
         experiments if isinstance(experiments, Scores) else score(experiments, root=root, results=results)
     )
     likeness, fidelity = scores.of(scores.likeness), scores.of("CLIP-T")
-    names = [name for name in likeness if name != BASE]
+    names = scores.eligible
     if not names:
         raise ValueError(
             "A recommendation needs at least one experiment whose images have the rare word, got none. "

@@ -197,6 +197,7 @@ def _tally(name: str, images: list[ImageRecord], settings: _Settings) -> Tally:
         photos={"folder": settings.photos[0].parent.as_posix(), "number": len(settings.photos)},
         rare_words=settings.rare_words,
         content=fingerprint([image.path for image in images]),
+        controlled=any(image.control for image in images),
     )
 
 

@@ -42,6 +42,7 @@ class Tally:
         photos: Folder and number of the photos.
         rare_words: What was left out of the prompts for CLIP-T.
         content: Fingerprint of the images.
+        controlled: Whether a control image steered them; then they say nothing of which experiment is best.
     """
 
     experiment: str
@@ -52,6 +53,7 @@ class Tally:
     photos: Mapping[str, Any] | None = None
     rare_words: tuple[str, ...] = ()
     content: str = ""
+    controlled: bool = False
 
     def save(self, path: str | Path) -> Path:
         """Writes the tally as JSON.
@@ -106,6 +108,12 @@ class Scores:
     def experiments(self) -> list[str]:
         """Names without `photos`."""
         return [name for name in self.tallies if name != PHOTOS]
+
+    @property
+    def eligible(self) -> list[str]:
+        """Names that a recommendation may choose from: neither the base nor images made with control."""
+        known = self.of(self.likeness)
+        return [name for name in known if name != "base" and not self[name].controlled]
 
     @property
     def likeness(self) -> str:
