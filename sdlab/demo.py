@@ -59,7 +59,7 @@ def demo(
     Raises:
         KeyboardInterrupt: it was interrupted; the same call goes on from there.
 
-    Taught in: notebooks/02
+    Taught in: notebooks/05
     """
     start = time.perf_counter()
     Path(root).mkdir(parents=True, exist_ok=True)

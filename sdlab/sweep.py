@@ -55,7 +55,7 @@ def sweep(
         DiskFull: there is no room left.
         KeyboardInterrupt: it was interrupted; the same call goes on.
 
-    Taught in: notebooks/02
+    Taught in: notebooks/03
     """
     planned = plan(hyperparameters, prefix=prefix, **grid)
     done: list[Experiment] = []

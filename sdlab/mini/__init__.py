@@ -11,7 +11,7 @@ def path() -> Path:
     Returns:
         A folder that `diffusers.StableDiffusionPipeline.from_pretrained` loads.
 
-    Taught in: notebooks/02.
+    Taught in: notebooks/00.
     """
     return Path(__file__).parent / "weights" / "sd"
 

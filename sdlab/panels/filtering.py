@@ -36,7 +36,7 @@ def table_filter(
     Raises:
         ValueError: No experiment, or another number of images per cell.
 
-    Taught in: notebooks/02
+    Taught in: notebooks/05
     """
     names = [entry if isinstance(entry, str) else entry.name for entry in experiments]
     options: dict[str, Any] = {"results": results, "root": root, "images_per_cell": images_per_cell}

@@ -43,7 +43,7 @@ def checkpoint_slider(
     Raises:
         ValueError: There is no such experiment, or it isn't finished.
 
-    Taught in: notebooks/02
+    Taught in: notebooks/03
     """
     found = _find(experiment, root)
     below = resolve(found.hyperparameters.pretrained_model_name_or_path, found.root).experiment
@@ -81,7 +81,7 @@ def lora_scale_slider(
     Raises:
         ValueError: It is no finished LoRA, or there is no scale.
 
-    Taught in: notebooks/02
+    Taught in: notebooks/03
     """
     if not scales:
         raise ValueError("scales needs one value at least, got none. Usual: 0 to 1.5.")

@@ -26,7 +26,7 @@ def wipe(first: str | Path | ImageRecord, second: str | Path | ImageRecord) -> E
     Raises:
         ValueError: There is no such file.
 
-    Taught in: notebooks/02
+    Taught in: notebooks/04
     """
     headings, cells = [], []
     for place, image in (("left", first), ("right", second)):

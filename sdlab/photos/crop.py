@@ -179,7 +179,7 @@ def cut(image: Image.Image, box: Box, size: tuple[int, int], resolution: int) ->
     Returns:
         A square RGB picture.
 
-    Taught in: notebooks/02
+    Taught in: notebooks/01
     """
     from PIL import Image
 

@@ -31,7 +31,7 @@ class Dataset:
         dropped: records of photos that were left out as the user asked.
         resolution: side of the images in pixels.
 
-    Taught in: notebooks/02
+    Taught in: notebooks/01
     """
 
     folder: Path

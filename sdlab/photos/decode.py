@@ -66,7 +66,7 @@ def decode(path: str | Path, *, wanted: int | None = None, background: str = "wh
     Raises:
         UnusablePhoto: the file is no picture, is damaged or truncated, is too large or too small.
 
-    Taught in: notebooks/02
+    Taught in: notebooks/01
     """
     path = Path(path)
     try:

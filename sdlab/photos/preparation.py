@@ -60,7 +60,7 @@ def prepare(
         ValueError: no photo could be used, or an argument or the folders are not usable.
         FileNotFoundError: there is no such raw folder.
 
-    Taught in: notebooks/02
+    Taught in: notebooks/01
     """
     from filelock import FileLock
 

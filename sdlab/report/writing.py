@@ -61,7 +61,7 @@ def report(
         ValueError: there are no experiments, `out` holds a README.md that this function didn't make, or the
             report would hold a token, a path of this machine or a picture with EXIF.
 
-    Taught in: notebooks/02
+    Taught in: notebooks/05
     """
     out, say = Path(out), Words(language)
     kept = places.read_kept(out / "README.md")

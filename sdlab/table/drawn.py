@@ -37,7 +37,7 @@ def draw_table(table: Table, title: str = "") -> Image.Image:
     Returns:
         An RGB picture, 260 pixels per cell.
 
-    Taught in: notebooks/02
+    Taught in: notebooks/05
     """
     from PIL import Image, ImageDraw
 

@@ -83,7 +83,7 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "framing": FRAMINGS,
     "style": ("photo", "cartoon"),
 }
-"""What a reader of pictures can be asked, and the answers. Taught in: notebooks/02."""
+"""What a reader of pictures can be asked, and the answers. Taught in: notebooks/01."""
 
 
 @dataclass(frozen=True)
