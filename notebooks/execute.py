@@ -45,7 +45,8 @@ def execute(path: Path, folder: Path) -> float:
                 print(f"{path.name}: stderr: {line}")
             cell.outputs = [output for output in cell.outputs if worth_keeping(output)]
     notebook.metadata.pop("widgets", None)
-    nbformat.write(notebook, path)
+    here = str(path.resolve().parent.parent) + "/"  # whose folder it was means nothing to others
+    path.write_text(nbformat.writes(notebook).replace(here, "") + "\n", encoding="utf-8")
     print(f"{path}: {seconds:.0f} s, {path.stat().st_size / 1000:.0f} kB", flush=True)
     return seconds
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import statistics
 import subprocess
@@ -47,6 +48,7 @@ def test_outputs_are_committed_and_small(path: Path) -> None:
     assert "widgets" not in notebook.metadata
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert len(outputs) >= 5
+    assert not re.search(r"/(home|root|tmp|Users)/", str(outputs)), "a folder of the machine that ran it"
     assert not [
         output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"
     ]
