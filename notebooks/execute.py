@@ -43,7 +43,7 @@ def execute(path: Path, folder: Path) -> float:
         if cell.cell_type == "code":
             for line in strange(cell.outputs):
                 print(f"{path.name}: stderr: {line}")
-            cell.outputs = [output for output in cell.outputs if worth_keeping(output)]
+            cell.outputs = [slimmed(output) for output in cell.outputs if worth_keeping(output)]
     notebook.metadata.pop("widgets", None)
     here = str(path.resolve().parent.parent) + "/"  # whose folder it was means nothing to others
     path.write_text(nbformat.writes(notebook).replace(here, "") + "\n", encoding="utf-8")
@@ -62,15 +62,19 @@ def worth_keeping(output: nbformat.NotebookNode) -> bool:
     if output.output_type == "stream":
         return output.name == "stdout" and bool(output.text.strip())
     data = output.get("data", {})
-    if data.pop(WIDGETS, None) is not None:  # its state isn't kept: what stands beside it is what is seen
-        return bool(data.keys() - {"text/plain"})
+    return WIDGETS not in data or bool(data.keys() - {WIDGETS, "text/plain"})
+
+
+def slimmed(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The output without its widget, whose state isn't kept, and each picture in its smaller form."""
+    data = output.get("data", {})
+    data.pop(WIDGETS, None)
     if "image/png" in data:
         data["image/png"] = with_fewer_colours(data["image/png"])
-        if len(data.get("image/jpeg", "")) > len(data["image/png"]):  # Pillow sends both; one is enough
-            del data["image/jpeg"]
-    if "image/jpeg" in data:
-        data.pop("image/png", None)
-    return True
+        if "image/jpeg" in data:  # Pillow sends both; one is enough
+            larger = max("image/png", "image/jpeg", key=lambda kind: len(data[kind]))
+            del data[larger]
+    return output
 
 
 def with_fewer_colours(png: str) -> str:

@@ -72,11 +72,12 @@ def test_the_commands_are_understood(script: str, tmp_path: Path) -> None:
             assert parse(words) is not None
 
 
-def test_homework_b_is_what_its_own_flags_say(tmp_path: Path) -> None:
+@pytest.mark.parametrize("base", ["sd15", "mini"])
+def test_homework_b_is_what_its_own_flags_say(base: str, tmp_path: Path) -> None:
     # coursework.md's table; the script has the homework's flags as they were handed in
-    known = homework("B", "sd15")
+    known = homework("B", base)
     flags = {}
-    for words in commands("homework_b.sh", "sd15", tmp_path)[:6]:
+    for words in commands("homework_b.sh", base, tmp_path)[:6]:
         given = dict(word[2:].split("=", 1) for word in words if "=" in word)
         flags[Path(given["output_dir"]).name] = given
     assert [*known.dreambooths, *known.loras] == list(flags)
@@ -84,6 +85,8 @@ def test_homework_b_is_what_its_own_flags_say(tmp_path: Path) -> None:
         for flag in ("resolution", "learning_rate", "max_train_steps", "checkpointing_steps", "lr_scheduler"):
             assert type(getattr(chosen, flag))(flags[name][flag]) == getattr(chosen, flag), (name, flag)
         assert chosen.use_8bit_adam and chosen.train_text_encoder and chosen.seed == 31
+        if "num_class_images" in flags[name]:
+            assert chosen.num_class_images == int(flags[name]["num_class_images"])
     assert [one.prior_loss_weight for one in known.dreambooths.values()] == [1.0, 1.0, 1.2]
     assert [one.rank for one in known.loras.values()] == [32, 64, 96]
     assert {one.pretrained_model_name_or_path for one in known.loras.values()} == {"exp1.1"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -49,22 +49,7 @@ Stage = Literal[
     "export",
     "evaluate",
 ]
-STAGES: tuple[Stage, ...] = (
-    "tokenizer",
-    "pictures",
-    "vae",
-    "latents",
-    "decoder",
-    "text",
-    "unet",
-    "reader",
-    "clip",
-    "maps",
-    "control",
-    "annotators",
-    "export",
-    "evaluate",
-)
+STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
 @dataclass(frozen=True)
