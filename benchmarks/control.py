@@ -44,7 +44,7 @@ from sdlab.mini.train.evaluation import sheet as side_by_side
 from sdlab.mini.world.captions import described
 from sdlab.sampling import choose_sampling, ready_pipeline, sample
 from sdlab.scores import mini_scores
-from sdlab.table import control_table
+from sdlab.tables import control_table
 
 NEAR_EDGE = 2  # pixels
 NEAR_JOINT = 0.06  # of the side

@@ -18,7 +18,7 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from sdlab import prepare
-from sdlab.environment import this_machine
+from sdlab.machine import this_machine
 from sdlab.mini import world
 
 PROBE = Path(__file__).with_name("probe.py")

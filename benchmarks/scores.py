@@ -20,7 +20,7 @@ from pathlib import Path
 
 from sdlab import recommend, score
 from sdlab.experiment import find
-from sdlab.generate import load_images
+from sdlab.images import load_images
 from sdlab.mini import world
 
 CALL = "import sdlab; sdlab.score('base', photos='photos', root='experiments')"

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from sdlab import HOMEWORK_A, hyperparameters, prepare, train
-from sdlab.environment import describe
+from sdlab.machine import describe
 from sdlab.mini import world
 from sdlab.sampling import choose_sampling, ready_pipeline, sample
 

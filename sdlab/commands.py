@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from sdlab.methods import METHODS, DreamBooth, LoRA
+from sdlab.config import METHODS, DreamBooth, LoRA
 from sdlab.prompts import HOMEWORK_A, HOMEWORK_B, PromptSet
 
 PROMPT_SETS = {"homework_a": HOMEWORK_A, "homework_b": HOMEWORK_B}
@@ -25,7 +25,7 @@ def demo(root: Path = Path()) -> None:
     Args:
         root: Folder to work in; the report ends up in results/report/ below it.
     """
-    from sdlab.demo import demo as run
+    from sdlab.demonstration import demo as run
 
     run(root)
 
@@ -82,7 +82,7 @@ def class_images(
         negative_prompt: What they don't show.
         seed: Of the first image.
     """
-    from sdlab.generate import class_images as run
+    from sdlab.images import class_images as run
     from sdlab.profiles import profile
 
     chosen = profile(base)
@@ -110,7 +110,7 @@ def train(
         resume_from_checkpoint: Where one that was begun goes on: latest, or a checkpoint such as step_000100.
         root: Folder of the experiments.
     """
-    from sdlab.sweep import experiment_name
+    from sdlab.sweeps import experiment_name
     from sdlab.training import train as run
 
     if name and output_dir:
@@ -152,8 +152,8 @@ def sweep(
         json: Print the experiments' records as JSON; what happens meanwhile goes to stderr.
         root: Folder of the experiments.
     """
-    from sdlab.sweep import sweep as run
-    from sdlab.table import summary
+    from sdlab.sweeps import sweep as run
+    from sdlab.tables import summary
 
     values = {"learning_rate": learning_rates, "rank": ranks, "prior_loss_weight": prior_loss_weights}
     grid: dict[str, Any] = {name: list(given) for name, given in values.items() if given}
@@ -217,7 +217,7 @@ def generate(
         root: Folder of the experiments.
         results: Folder for the images.
     """
-    from sdlab.generate import generate as run
+    from sdlab.images import generate as run
 
     names = list(experiments) or finished(root)
     with talk_to_stderr(json):
@@ -294,8 +294,8 @@ def control(
         results: Folder for the images.
     """
     from sdlab.control import Control, NothingFound
-    from sdlab.generate import generate as run
-    from sdlab.table import control_table
+    from sdlab.images import generate as run
+    from sdlab.tables import control_table
 
     chosen: dict[str, Any] = {
         "start": start,
@@ -365,8 +365,8 @@ def table(
         root: Folder of the experiments.
         results: Folder of the images.
     """
-    from sdlab.table import prompts_of
-    from sdlab.table import table as run
+    from sdlab.tables import prompts_of
+    from sdlab.tables import table as run
 
     names = list(experiments) or finished(root)
     made = run(
@@ -456,7 +456,7 @@ def report(
         root: Folder of the experiments.
         results: Folder of the images.
     """
-    from sdlab.report import report as run
+    from sdlab.reports import report as run
 
     chosen = {"dreambooth": best_dreambooth, "lora": best_lora}
     best = {method: name for method, name in chosen.items() if name}
@@ -562,7 +562,7 @@ def environment(json: bool = False) -> None:
     """
     from dataclasses import asdict
 
-    from sdlab import environment as this
+    from sdlab import machine as this
 
     if not json:
         print(this.check())

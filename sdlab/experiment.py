@@ -14,8 +14,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from sdlab.atomic import append_line, write_bytes, write_json
-from sdlab.methods import METHODS, DreamBooth, Hyperparameters, LoRA, from_dict, unknown
+from sdlab.config import METHODS, DreamBooth, Hyperparameters, LoRA, from_dict, unknown
+from sdlab.files import append_line, write_bytes, write_json
 from sdlab.prompts import check_file_name
 
 __all__ = ["METHODS", "DreamBooth", "Experiment", "Hyperparameters", "LoRA", "Locked", "find"]

@@ -7,8 +7,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from sdlab.atomic import write_file
 from sdlab.experiment import Experiment, find
+from sdlab.files import write_file
 
 DRIVE = Path("/content/drive")  # where Colab mounts Google Drive
 RECORD = "experiment.json"

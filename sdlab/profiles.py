@@ -6,9 +6,9 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from sdlab.basemodel import resolve
-from sdlab.environment import this_machine
-from sdlab.methods import METHODS, DreamBooth, LoRA, from_dict, unknown
+from sdlab.config import METHODS, DreamBooth, LoRA, from_dict, unknown
+from sdlab.machine import this_machine
+from sdlab.models import resolve
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +121,7 @@ def profile(base: str | Path = "mini", *, name: str = "auto", root: str | Path =
     """Chooses the profile for a base model on this machine.
 
     Args:
-        base: Anything that `basemodel.resolve` knows.
+        base: Anything that `models.resolve` knows.
         name: A key of `PROFILES`, or `auto`.
         root: The folder of all experiments.
 
@@ -161,7 +161,7 @@ def hyperparameters(
 
     Args:
         method: `dreambooth` or `lora`.
-        base: The base model, see `basemodel.resolve`.
+        base: The base model, see `models.resolve`.
         profile: A key of `PROFILES`; `auto` takes what fits the base and this machine.
         root: The folder of all experiments.
         **overrides: Hyperparameters by name, such as `learning_rate=1e-4`.

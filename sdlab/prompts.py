@@ -7,7 +7,7 @@ import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from sdlab.atomic import write_json
+from sdlab.files import write_json
 
 _FILE_NAME = re.compile(r"[^\W_][\w.+-]{0,99}")
 # Windows opens a device, not a file, under these names, whatever their ending.

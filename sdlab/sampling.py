@@ -16,10 +16,10 @@ from filelock import FileLock
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from sdlab import environment
-from sdlab.atomic import write_bytes, write_json
-from sdlab.basemodel import base_fingerprint, fuse, load_pipeline, quiet
-from sdlab.methods import unknown
+from sdlab import machine
+from sdlab.config import unknown
+from sdlab.files import write_bytes, write_json
+from sdlab.models import base_fingerprint, fuse, load_pipeline, quiet
 from sdlab.profiles import profile
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def ready_pipeline(
     """
     import torch
 
-    place = environment.device()
+    place = machine.device()
     dtype = torch.float16 if place.type == "cuda" else torch.float32
     pipeline = fuse(load_pipeline(base, root=root, dtype=dtype)).to(place)
     return with_sampler(pipeline, sampling.sampler)

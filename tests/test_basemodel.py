@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from sdlab import mini
-from sdlab.basemodel import SD15, base_fingerprint, load_pipeline, resolve
 from sdlab.experiment import Experiment, LoRA
 from sdlab.formats import export_model
+from sdlab.models import SD15, base_fingerprint, load_pipeline, resolve
 
 
 def test_names_and_places_resolve(tmp_path: Path) -> None:

@@ -13,14 +13,14 @@ from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
 from sdlab import Control, PromptSet, generate
-from sdlab.atomic import file_sha256
 from sdlab.control import control_map, with_controlnets
 from sdlab.experiment import DreamBooth, LoRA
-from sdlab.generate import ImageRecord, load_images
+from sdlab.files import file_sha256
+from sdlab.images import ImageRecord, load_images
 from sdlab.maps import KINDS, canny_map
 from sdlab.mini import annotator_path, controlnet_path, world
 from sdlab.sampling import choose_sampling, read_record, ready_pipeline
-from sdlab.table import control_table
+from sdlab.tables import control_table
 from sdlab.training import train
 
 ROOT = Path(__file__).parent.parent

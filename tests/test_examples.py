@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sdlab.cli import parse
-from sdlab.homework import homework
+from sdlab.homeworks import homework
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs bash")

@@ -19,11 +19,11 @@ from safetensors import safe_open  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
 from sdlab import mini  # noqa: E402
-from sdlab.basemodel import fuse, load_pipeline  # noqa: E402
 from sdlab.cli import main  # noqa: E402
 from sdlab.experiment import DreamBooth, Experiment, LoRA  # noqa: E402
 from sdlab.formats import convert, export_lora, export_model  # noqa: E402
 from sdlab.formats.kohya import kohya_weights  # noqa: E402
+from sdlab.models import fuse, load_pipeline  # noqa: E402
 from sdlab.training import train  # noqa: E402
 from sdlab.training.lora import export, named_weights  # noqa: E402
 from tests.test_formats import image, stable_diffusion_1_5  # noqa: E402

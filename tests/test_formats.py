@@ -20,11 +20,11 @@ from safetensors.torch import load, load_file, save_file  # noqa: E402
 from transformers import CLIPTextConfig, CLIPTextModel  # noqa: E402
 
 from sdlab import mini  # noqa: E402
-from sdlab.basemodel import load_pipeline  # noqa: E402
 from sdlab.formats import NotACheckpoint, convert, export_model  # noqa: E402
 from sdlab.formats.checkpoint_file import checkpoint_shapes  # noqa: E402
 from sdlab.formats.conversion import CONFIGS  # noqa: E402
 from sdlab.formats.original import original_weights, unet_name, vae_name  # noqa: E402
+from sdlab.models import load_pipeline  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,11 @@ from PIL import Image
 from pypdf import PdfReader
 
 from sdlab.experiment import DreamBooth, Experiment
-from sdlab.report import report, scan
-from sdlab.report.conclusion import conclusion
-from sdlab.report.curves import loss_curves, smoothed
-from sdlab.report.diagnosis import said_of
-from sdlab.report.flags import sweep_over
+from sdlab.reports import report, scan
+from sdlab.reports.conclusion import conclusion
+from sdlab.reports.curves import loss_curves, smoothed
+from sdlab.reports.diagnosis import said_of
+from sdlab.reports.flags import sweep_over
 from sdlab.words import Words
 from tests import course as made_up
 from tests.course import HOSTILE, MEASURED, PROMPTS, RATES

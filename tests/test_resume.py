@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from sdlab.atomic import DiskFull, file_sha256
 from sdlab.experiment import DreamBooth, Experiment, LoRA
+from sdlab.files import DiskFull, file_sha256
 from sdlab.training import checkpoint, train
 
 resource = pytest.importorskip("resource", reason="needs SIGKILL, fork and limits, which Windows has not")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sdlab.basemodel import base_fingerprint, checkpoint_names, load_pipeline, resolve
+from sdlab.models import base_fingerprint, checkpoint_names, load_pipeline, resolve
 from sdlab.training import train
 
 

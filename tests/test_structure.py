@@ -26,19 +26,19 @@ ORDER = [
     "words",
     "maps",
     "mini",
-    "atomic",
+    "files",
     "templates",
     "notebook",
     "thumbnails",
     "lettering",
     "paper",
     "prompts",
-    "methods",
-    "environment",
+    "config",
+    "machine",
     "experiment",
-    "basemodel",
+    "models",
     "profiles",
-    "homework",
+    "homeworks",
     "exercises",
     "keeping",
     "formats",
@@ -46,13 +46,13 @@ ORDER = [
     "sampling",
     "training",
     "control",
-    "generate",
-    "table",
+    "images",
+    "tables",
     "panels",
     "scores",
-    "sweep",
-    "report",
-    "demo",
+    "sweeps",
+    "reports",
+    "demonstration",
     "commands",
     "cli",
 ]
@@ -149,7 +149,7 @@ def test_public_names_resolve(name: str) -> None:
 
 def test_a_public_function_survives_the_import_of_its_module() -> None:
     code = (
-        "import sdlab.table, sdlab.generate, sdlab; assert callable(sdlab.table) and callable(sdlab.generate)"
+        "import sdlab.tables, sdlab.images, sdlab; assert callable(sdlab.table) and callable(sdlab.generate)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from sdlab.experiment import DreamBooth, Experiment, LoRA
-from sdlab.sweep import experiment_name, plan, sweep
-from sdlab.table import Figures, duration, summary
+from sdlab.sweeps import experiment_name, plan, sweep
+from sdlab.tables import Figures, duration, summary
 
 
 def test_names_are_made_from_what_varies() -> None:

@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 from pypdf import PdfReader
 
+from sdlab.config import number
 from sdlab.experiment import DreamBooth, Experiment, LoRA
-from sdlab.generate import load_images
+from sdlab.images import load_images
 from sdlab.lettering import writable
-from sdlab.methods import number
 from sdlab.prompts import PromptSet
-from sdlab.table import Table, captions, control_table, table
+from sdlab.tables import Table, captions, control_table, table
 from tests.course import HOSTILE, controlled
 
 PROMPTS = PromptSet({"street": "portrait of sks woman, on the street", "moon": "sks woman on the moon"})

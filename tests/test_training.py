@@ -16,8 +16,8 @@ from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file
 
 from sdlab import mini
-from sdlab.basemodel import load_pipeline, resolve
 from sdlab.experiment import DreamBooth, Experiment, LoRA
+from sdlab.models import load_pipeline, resolve
 from sdlab.sampling import image_files
 from sdlab.training import lora, train
 from sdlab.training.loop import Diverged, batch_loss

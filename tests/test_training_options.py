@@ -15,9 +15,9 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image, ImageChops
 from safetensors.torch import load_file
 
-from sdlab.basemodel import base_fingerprint, load_pipeline, resolve
+from sdlab.config import Hyperparameters
 from sdlab.experiment import DreamBooth, Experiment, LoRA
-from sdlab.methods import Hyperparameters
+from sdlab.models import base_fingerprint, load_pipeline, resolve
 from sdlab.sampling import image_files, read_record
 from sdlab.training import preflight, train
 from sdlab.training.loop import resume, save_checkpoint, train_step
@@ -267,7 +267,7 @@ def test_too_little_memory_is_said_before_anything_starts(short: Short, workplac
 _RUNS_OUT = """
 import json, resource, sys
 import psutil
-from sdlab.methods import from_dict
+from sdlab.config import from_dict
 from sdlab.training import loop, train
 steps = loop.train_steps
 def with_little_memory(*arguments):

@@ -6,9 +6,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdlab import environment, mini
-from sdlab.basemodel import quiet
+from sdlab import machine, mini
 from sdlab.maps import canny_map, depth_map, openpose_from_coco, pose_map
+from sdlab.models import quiet
 
 if TYPE_CHECKING:
     import numpy as np
@@ -156,7 +156,7 @@ def _loaded(model: str, loader: str) -> tuple[Any, Any]:
             network = getattr(transformers, loader).from_pretrained(model, dtype="float32")
     except OSError as error:
         raise _missing(model, error) from error
-    return processor, network.to(environment.device()).eval()
+    return processor, network.to(machine.device()).eval()
 
 
 def _by_controlnet_aux(picture: Image.Image, control: Control) -> Image.Image:
@@ -189,7 +189,7 @@ def _aux_detector(name: str) -> Any:
     import controlnet_aux as aux
 
     try:
-        return getattr(aux, name).from_pretrained(AUX_WEIGHTS).to(environment.device())
+        return getattr(aux, name).from_pretrained(AUX_WEIGHTS).to(machine.device())
     except OSError as error:
         raise _missing(AUX_WEIGHTS, error) from error
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdlab.atomic import file_sha256
 from sdlab.control.annotators import annotate
 from sdlab.control.picture import fitted, load_picture, squared
 from sdlab.control.sources import annotator_source, controlnet_source, identity
+from sdlab.files import file_sha256
 
 if TYPE_CHECKING:
     from PIL import Image

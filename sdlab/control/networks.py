@@ -7,8 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdlab.basemodel import quiet
 from sdlab.control.sources import controlnet_source
+from sdlab.models import quiet
 
 if TYPE_CHECKING:
     import torch

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from sdlab.config import unknown
 from sdlab.maps import HIGH_THRESHOLD, KINDS, LOW_THRESHOLD
-from sdlab.methods import unknown
 
 
 @dataclass(frozen=True)

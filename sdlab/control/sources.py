@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sdlab import mini
-from sdlab.atomic import fingerprint
+from sdlab.files import fingerprint
 
 if TYPE_CHECKING:
     from sdlab.control.settings import Control

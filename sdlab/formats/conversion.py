@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sdlab.atomic import must_be_free, write_folder
-from sdlab.basemodel import SD15, quiet
+from sdlab.files import must_be_free, write_folder
 from sdlab.formats.checkpoint_file import (
     HARMLESS,
     NotACheckpoint,
@@ -19,6 +18,7 @@ from sdlab.formats.checkpoint_file import (
     checkpoint_shapes,
     size_as_float32,
 )
+from sdlab.models import SD15, quiet
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline

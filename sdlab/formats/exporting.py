@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from sdlab.atomic import must_be_free, write_bytes, write_file, write_folder
-from sdlab.basemodel import fuse, load_pipeline, quiet, resolve
+from sdlab.config import unknown
 from sdlab.experiment import Experiment
+from sdlab.files import must_be_free, write_bytes, write_file, write_folder
 from sdlab.formats.card import model_card
 from sdlab.formats.kohya import Configs, kohya_weights, read_lora
 from sdlab.formats.metadata import kohya_entries, modelspec, public_name
 from sdlab.formats.original import original_weights
-from sdlab.methods import unknown
+from sdlab.models import fuse, load_pipeline, quiet, resolve
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline

@@ -11,8 +11,8 @@ from statistics import mode
 
 import torch
 
-from sdlab.basemodel import SD15
 from sdlab.experiment import Experiment
+from sdlab.models import SD15
 
 LICENSES = {"mini": "MIT", SD15: "CreativeML OpenRAIL-M"}
 """Of the base models that are known here, by `public_name`; what is trained from one is bound by it, too."""

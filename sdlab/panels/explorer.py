@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sdlab import notebook, thumbnails
-from sdlab.table import Cell, Table
+from sdlab.tables import Cell, Table
 
 _MAX_BYTES = 4_000_000  # of one widget's pictures; they go from the kernel to the page in one message
 

@@ -9,7 +9,7 @@ from typing import Any
 from sdlab.experiment import Experiment
 from sdlab.panels.explorer import Explorer, new_key, pictures
 from sdlab.prompts import PromptSet
-from sdlab.table import table
+from sdlab.tables import table
 from sdlab.templates import render
 
 

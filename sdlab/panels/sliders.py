@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from sdlab import notebook
-from sdlab.basemodel import checkpoint_names, resolve
 from sdlab.experiment import Experiment
-from sdlab.generate import generate
+from sdlab.images import generate
+from sdlab.models import checkpoint_names, resolve
 from sdlab.panels.explorer import Explorer, new_key, pictures
 from sdlab.prompts import PromptSet
-from sdlab.table import Table, table
+from sdlab.tables import Table, table
 from sdlab.templates import render
 
 SCALES = (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sdlab.generate import ImageRecord
+from sdlab.images import ImageRecord
 from sdlab.panels.explorer import Explorer, new_key, pictures
-from sdlab.table import Cell, Heading, Table
+from sdlab.tables import Cell, Heading, Table
 from sdlab.templates import render
 
 _WIDTH = 400  # CSS pixels

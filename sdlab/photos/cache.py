@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sdlab.atomic import file_sha256, write_bytes, write_json
+from sdlab.files import file_sha256, write_bytes, write_json
 from sdlab.photos.crop import Crop
 from sdlab.photos.making import Made
 

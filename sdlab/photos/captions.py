@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from sdlab.atomic import write_bytes
+from sdlab.files import write_bytes
 
 CAPTIONS_FILE = "captions.txt"
 

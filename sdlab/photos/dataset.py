@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdlab.atomic import write_json
+from sdlab.files import write_json
 from sdlab.photos.doctor import DROPPABLE, KINDS, Finding, examine
 
 if TYPE_CHECKING:

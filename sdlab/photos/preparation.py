@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sdlab.atomic import file_sha256, write_bytes
+from sdlab.files import file_sha256, write_bytes
 from sdlab.photos.cache import Cache
 from sdlab.photos.captions import add_missing
 from sdlab.photos.crop import FRAMINGS, Crop, crop_by_hand

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sdlab import thumbnails
-from sdlab.atomic import write_bytes
+from sdlab.files import write_bytes
 from sdlab.lettering import broken, font
 from sdlab.photos.cache import Cache
 from sdlab.photos.dataset import Dataset, Record

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sdlab.atomic import file_sha256
+from sdlab.files import file_sha256
 from sdlab.photos.archive import UnusableMember, is_archive, members, plain_parts, unpack
 from sdlab.photos.decode import SUFFIXES
 

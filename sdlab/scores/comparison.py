@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sdlab import thumbnails
-from sdlab.generate import ImageRecord, load_images
+from sdlab.images import ImageRecord, load_images
 from sdlab.scores.intervals import Interval
 from sdlab.scores.tally import Tally
 

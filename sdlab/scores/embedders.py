@@ -9,9 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdlab import environment, mini
-from sdlab.atomic import fingerprint
-from sdlab.basemodel import quiet
+from sdlab import machine, mini
+from sdlab.files import fingerprint
+from sdlab.models import quiet
 
 if TYPE_CHECKING:
     import numpy as np
@@ -130,7 +130,7 @@ def _loaded(embedder: Embedder) -> _Loaded:
     """Loads a model once; its kind is read from its own configuration."""
     from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
-    place = environment.device()
+    place = machine.device()
     try:
         with quiet():
             config = AutoConfig.from_pretrained(embedder.source)

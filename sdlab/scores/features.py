@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from sdlab import thumbnails
-from sdlab.atomic import file_sha256, write_bytes
+from sdlab.files import file_sha256, write_bytes
 from sdlab.scores.embedders import Embedder
 
 if TYPE_CHECKING:

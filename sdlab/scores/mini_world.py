@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from sdlab.generate import ImageRecord, load_images
+from sdlab.images import ImageRecord, load_images
 from sdlab.scores.intervals import Interval, interval
 
 TRAITS = ("skin", "hair_colour", "hair_style", "glasses")

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdlab.atomic import write_bytes
+from sdlab.files import write_bytes
 from sdlab.scores.intervals import Interval
 from sdlab.scores.scoring import experiment_of
 from sdlab.scores.tally import PHOTOS, Scores
-from sdlab.table.captions import METHOD_NAMES, NOT_SHOWN, hyperparameters_of, number, written
+from sdlab.tables.captions import METHOD_NAMES, NOT_SHOWN, hyperparameters_of, number, written
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

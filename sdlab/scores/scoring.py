@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdlab.atomic import fingerprint
-from sdlab.basemodel import resolve
 from sdlab.experiment import Experiment, find
-from sdlab.generate import ImageRecord, load_images
+from sdlab.files import fingerprint
+from sdlab.images import ImageRecord, load_images
+from sdlab.models import resolve
 from sdlab.sampling import image_files
 from sdlab.scores import measures
 from sdlab.scores.embedders import Embedder, embedders_for, pixels

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from sdlab.generate import load_images
+from sdlab.images import load_images
 from sdlab.prompts import PromptSet
 from sdlab.scores.scoring import experiment_of, rare_words, without
 from sdlab.scores.tally import Tally
-from sdlab.table.captions import Heading, captions
-from sdlab.table.contents import Cell, Table
+from sdlab.tables.captions import Heading, captions
+from sdlab.tables.contents import Cell, Table
 
 
 def nearest_photos(

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sdlab.atomic import fingerprint, write_json
+from sdlab.files import fingerprint, write_json
 from sdlab.scores.intervals import Interval
-from sdlab.table.figures import Figures, measurement_text
+from sdlab.tables.figures import Figures, measurement_text
 from sdlab.words import Words
 
 PHOTOS = "photos"

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sdlab import environment
-from sdlab.atomic import fingerprint
-from sdlab.basemodel import base_fingerprint, resolve
+from sdlab import machine
 from sdlab.experiment import DreamBooth, Experiment, LoRA
+from sdlab.files import fingerprint
+from sdlab.models import base_fingerprint, resolve
 from sdlab.photos.captions import captions_fingerprint
 from sdlab.sampling import class_images, image_files
 
@@ -121,7 +121,7 @@ def _check(hyperparameters: DreamBooth | LoRA, images: list[Path]) -> None:
             f"There are no images in instance_data_dir={hyperparameters.instance_data_dir!r}. "
             "Put photos into data/raw_images and run `sdlab prepare`."
         )
-    if hyperparameters.mixed_precision == "fp16" and environment.device().type == "cpu":
+    if hyperparameters.mixed_precision == "fp16" and machine.device().type == "cpu":
         raise ValueError(
             "mixed_precision 'fp16' needs a GPU, and this machine trains on the CPU. Take 'no' or 'bf16'."
         )
@@ -172,7 +172,7 @@ def _memory(hyperparameters: DreamBooth | LoRA) -> Iterator[None]:
             raise
         said = str(error).splitlines()[0]
         traceback.clear_frames(error.__traceback__)  # they hold the tensors
-        environment.free_memory()
+        machine.free_memory()
         raise NotEnoughMemory(f"Memory ran out ({said}). {advice(hyperparameters)}") from None
 
 

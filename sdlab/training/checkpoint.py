@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from sdlab.atomic import file_sha256, write_folder, write_json
+from sdlab.files import file_sha256, write_folder, write_json
 
 WEIGHTS, OPTIMIZER, MANIFEST = "weights.safetensors", "optimizer.pt", "manifest.json"
 LATEST = "latest"

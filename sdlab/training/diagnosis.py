@@ -11,9 +11,9 @@ import torch
 from diffusers import StableDiffusionPipeline
 from peft.tuners.lora import LoraLayer
 
-from sdlab.basemodel import fuse, load_pipeline
+from sdlab.config import Hyperparameters, LoRA, number
 from sdlab.experiment import Experiment
-from sdlab.methods import Hyperparameters, LoRA, number
+from sdlab.models import fuse, load_pipeline
 from sdlab.training.data import generator, tokenize
 from sdlab.training.latents import on_device
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from diffusers import StableDiffusionPipeline
 
-from sdlab.atomic import write_folder
+from sdlab.config import Hyperparameters
 from sdlab.experiment import Experiment
-from sdlab.methods import Hyperparameters
+from sdlab.files import write_folder
 
 _BYTES = 4  # weights are trained and saved in float32
 

@@ -13,7 +13,7 @@ from diffusers import AutoencoderKL
 from PIL import Image, ImageOps
 from safetensors.torch import load_file, save
 
-from sdlab.atomic import file_sha256, write_bytes
+from sdlab.files import file_sha256, write_bytes
 
 CACHE = Path("cache_dir/latents")
 _IMAGES_AT_ONCE = 8

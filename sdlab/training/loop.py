@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
-from sdlab.atomic import write_bytes
 from sdlab.experiment import Experiment, Hyperparameters
+from sdlab.files import write_bytes
 from sdlab.formats import model_card
 from sdlab.training import checkpoint, diagnosis
 from sdlab.training.data import draw_batch, generator

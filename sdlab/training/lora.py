@@ -10,10 +10,10 @@ from diffusers import StableDiffusionPipeline
 from diffusers.training_utils import cast_training_params
 from peft import LoraConfig, get_peft_model_state_dict
 
-from sdlab.atomic import write_folder
-from sdlab.basemodel import quiet
+from sdlab.config import LoRA
 from sdlab.experiment import Experiment
-from sdlab.methods import LoRA
+from sdlab.files import write_folder
+from sdlab.models import quiet
 from sdlab.training.data import generator
 
 # Layers by the end of their names; those that one part hasn't are passed over.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import torch
 
-from sdlab import environment
+from sdlab import machine as environment
 from sdlab.experiment import Experiment
 
 if TYPE_CHECKING:

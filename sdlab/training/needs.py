@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import psutil
 import torch
 
-from sdlab.atomic import DiskFull
-from sdlab.methods import Hyperparameters, LoRA
+from sdlab.config import Hyperparameters, LoRA
+from sdlab.files import DiskFull
 from sdlab.training import lora
 from sdlab.training.measure import peak_memory_gb, reset_peak_memory
 

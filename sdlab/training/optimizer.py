@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from diffusers.optimization import get_scheduler
 
-from sdlab.methods import Hyperparameters
+from sdlab.config import Hyperparameters
 
 Say = Callable[[str], None]
 Groups = list[dict[str, Any]]

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 from tqdm import tqdm
 
 from sdlab import notebook
+from sdlab.config import Hyperparameters
 from sdlab.experiment import Experiment
-from sdlab.methods import Hyperparameters
 from sdlab.training.summary import Summary
 
 _SOONEST, _LATEST = 1.0, 5.0  # seconds between two refreshes of the panel

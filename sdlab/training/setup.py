@@ -15,9 +15,9 @@ from accelerate.state import AcceleratorState
 from diffusers import DDPMScheduler, StableDiffusionPipeline
 from diffusers.training_utils import EMAModel
 
-from sdlab import environment
-from sdlab.basemodel import fuse, load_pipeline
+from sdlab import machine
 from sdlab.experiment import Experiment, Hyperparameters
+from sdlab.models import fuse, load_pipeline
 from sdlab.photos import read_captions
 from sdlab.training import dreambooth, lora
 from sdlab.training.data import Prompts, prompts_of_images, tokenize
@@ -120,7 +120,7 @@ def set_up(
     AcceleratorState._reset_state()  # or a second training in this process couldn't have another precision
     accelerator = Accelerator(mixed_precision=hyperparameters.mixed_precision)
     device = accelerator.device
-    say(f"device: {device.type}, because {environment.choose_device()[1]}")
+    say(f"device: {device.type}, because {machine.choose_device()[1]}")
     say(f"mixed precision: {accelerator.mixed_precision}, as asked for")
     pipeline = fuse(load_pipeline(hyperparameters.pretrained_model_name_or_path, root=experiment.root))
     sources = _sources(pipeline, hyperparameters, files, device, say)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from sdlab import thumbnails
+from sdlab.config import Hyperparameters, number
 from sdlab.experiment import Experiment
-from sdlab.methods import Hyperparameters, number
 from sdlab.templates import render
 from sdlab.training.curve import WIDTH, draw_curve, smoothed
 from sdlab.training.measure import peak_memory_gb

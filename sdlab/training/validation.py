@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from sdlab.config import Hyperparameters
 from sdlab.experiment import Experiment
-from sdlab.methods import Hyperparameters
 from sdlab.sampling import choose_sampling, sample, with_sampler, write_image
 from sdlab.training.data import generator
 from sdlab.training.latents import on_device

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from sdlab.config import LoRA, number
 from sdlab.experiment import Experiment
-from sdlab.methods import LoRA, number
 from sdlab.words import Words
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from urllib.parse import quote
 
 from sdlab import thumbnails
-from sdlab.report import places
-from sdlab.report.blocks import (
+from sdlab.reports import places
+from sdlab.reports.blocks import (
     Block,
     Flags,
     Numbers,
@@ -19,7 +19,7 @@ from sdlab.report.blocks import (
     Section,
     shares,
 )
-from sdlab.report.flags import in_lines
+from sdlab.reports.flags import in_lines
 from sdlab.templates import markdown_text
 
 MAX_BYTES = 700_000  # of all pictures

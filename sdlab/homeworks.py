@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sdlab.methods import DreamBooth, LoRA
+from sdlab.config import DreamBooth, LoRA
 from sdlab.profiles import hyperparameters, profile
 from sdlab.prompts import HOMEWORK_A, HOMEWORK_B, PromptSet
 

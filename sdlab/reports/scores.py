@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from sdlab.report.blocks import Block, Numbers, Paragraph, Plot, Points, Section
-from sdlab.report.curves import picture
-from sdlab.report.material import Material
+from sdlab.reports.blocks import Block, Numbers, Paragraph, Plot, Points, Section
+from sdlab.reports.curves import picture
+from sdlab.reports.material import Material
 from sdlab.scores import MEASURES, Scores, as_faithful, recommend
 from sdlab.scores.plots import tradeoff
 from sdlab.words import Words

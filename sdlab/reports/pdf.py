@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sdlab.paper import Paper
-from sdlab.report import prose
-from sdlab.report.blocks import Block, Flags, Numbers, Paragraph, Pictures, Place, Plot, Points, Section
-from sdlab.report.flags import in_lines
-from sdlab.report.html import title_of
-from sdlab.table.paged import put_figures, put_table
+from sdlab.reports import prose
+from sdlab.reports.blocks import Block, Flags, Numbers, Paragraph, Pictures, Place, Plot, Points, Section
+from sdlab.reports.flags import in_lines
+from sdlab.reports.html import title_of
+from sdlab.tables.paged import put_figures, put_table
 from sdlab.words import Words
 
 

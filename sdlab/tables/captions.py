@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sdlab.config import number
 from sdlab.experiment import Experiment
-from sdlab.methods import number
 from sdlab.words import Words
 
 BASE = "base"

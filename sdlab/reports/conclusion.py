@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from sdlab.config import number
 from sdlab.experiment import Experiment
-from sdlab.methods import number
 from sdlab.scores import LIKENESS
-from sdlab.table import duration
-from sdlab.table.captions import BASE
-from sdlab.table.figures import measurement_text
+from sdlab.tables import duration
+from sdlab.tables.captions import BASE
+from sdlab.tables.figures import measurement_text
 from sdlab.words import Words
 
 Measured = Mapping[str, Mapping[str, Any]]

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from sdlab.paper import A4, MARGIN, Box, Line, Paper, Way
-from sdlab.table.figures import Figures
+from sdlab.tables.figures import Figures
 
 if TYPE_CHECKING:
-    from sdlab.table.captions import Heading
-    from sdlab.table.contents import Cell, Table
+    from sdlab.tables.captions import Heading
+    from sdlab.tables.contents import Cell, Table
 
 NARROWEST, WIDEST, HEAD = 22.0, 52.0, 27.0  # mm: of a column of pictures, and of the row headings
 

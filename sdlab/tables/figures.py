@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sdlab.config import number
 from sdlab.experiment import Experiment
-from sdlab.methods import number
-from sdlab.table.captions import BASE, METHOD_NAMES, NOT_SHOWN, hyperparameters_of
+from sdlab.tables.captions import BASE, METHOD_NAMES, NOT_SHOWN, hyperparameters_of
 from sdlab.templates import code, markdown_text, render
 from sdlab.words import Words
 

@@ -11,9 +11,9 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, TextIO
 
-from sdlab.atomic import DiskFull
+from sdlab.config import DreamBooth, LoRA, number, unknown
 from sdlab.experiment import Experiment
-from sdlab.methods import DreamBooth, LoRA, number, unknown
+from sdlab.files import DiskFull
 from sdlab.prompts import check_file_name
 from sdlab.training import train
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from sdlab.experiment import Experiment, find
-from sdlab.generate import ImageRecord, load_images
+from sdlab.images import ImageRecord, load_images
 from sdlab.photos import Dataset
 from sdlab.photos.dataset import RECORD_FILE
 from sdlab.prompts import PromptSet
-from sdlab.report.conclusion import highest
+from sdlab.reports.conclusion import highest
 from sdlab.scores import Scores, as_faithful, load_scores, recommend
-from sdlab.table import Figures, Table, measured, prompts_of, summary, table
-from sdlab.table.captions import BASE
+from sdlab.tables import Figures, Table, measured, prompts_of, summary, table
+from sdlab.tables.captions import BASE
 from sdlab.words import Words
 
 Measurements = Mapping[str, Mapping[str, Any]]

@@ -11,8 +11,8 @@ from sdlab.lettering import broken, font
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont
 
-    from sdlab.table.captions import Heading
-    from sdlab.table.contents import Table
+    from sdlab.tables.captions import Heading
+    from sdlab.tables.contents import Table
 
 CELL, GAP, MARGIN, HEAD = 260, 14, 36, 190
 INK, QUIET, PAPER, EMPTY = "#1d1f24", "#676d78", "#ffffff", "#eef0f3"

@@ -11,10 +11,10 @@ import numpy as np
 
 from sdlab import thumbnails
 from sdlab.experiment import Experiment
-from sdlab.report.conclusion import measure_name
+from sdlab.reports.conclusion import measure_name
 from sdlab.scores import Scores, Tally
 from sdlab.scores.plots import along
-from sdlab.table.captions import BASE
+from sdlab.tables.captions import BASE
 from sdlab.training.curve import smoothed
 from sdlab.words import Words
 

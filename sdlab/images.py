@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
-from sdlab.atomic import write_json
-from sdlab.basemodel import base_fingerprint, resolve
 from sdlab.control import Control, ControlMap, control_map, control_options, with_controlnets
 from sdlab.experiment import Experiment
+from sdlab.files import write_json
+from sdlab.models import base_fingerprint, resolve
 from sdlab.profiles import profile
 from sdlab.prompts import PromptSet
 from sdlab.sampling import (

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sdlab.report.blocks import Place, Section
+from sdlab.reports.blocks import Place, Section
 from sdlab.words import Words
 
 MADE_BY = "<!-- made by `sdlab report`"

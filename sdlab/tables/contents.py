@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from sdlab import thumbnails
-from sdlab.atomic import write_bytes
-from sdlab.table.captions import Heading
+from sdlab.files import write_bytes
+from sdlab.tables.captions import Heading
 from sdlab.templates import markdown_text, render
 from sdlab.words import Words
 
@@ -167,7 +167,7 @@ class Table:
         Returns:
             The path.
         """
-        from sdlab.table.drawn import draw_table
+        from sdlab.tables.drawn import draw_table
 
         path = Path(path)
         formats = {".png": "PNG", ".webp": "WEBP", ".jpg": "JPEG"}
@@ -190,7 +190,7 @@ class Table:
             The path.
         """
         from sdlab.paper import Paper
-        from sdlab.table.paged import put_table, way_of
+        from sdlab.tables.paged import put_table, way_of
 
         paper = Paper(title or Path(path).stem, self.language, way_of(self))
         if title:

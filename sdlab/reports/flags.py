@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sdlab.config import number
 from sdlab.experiment import Experiment
-from sdlab.methods import number
-from sdlab.table.captions import plain_place
+from sdlab.tables.captions import plain_place
 
 PLACES = ("instance_data_dir", "class_data_dir")
 PRIOR = ("class_prompt", "prior_loss_weight", "num_class_images")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from sdlab.table import Figures, Table
+from sdlab.tables import Figures, Table
 from sdlab.words import Words
 
 if TYPE_CHECKING:

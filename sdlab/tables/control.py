@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from sdlab.generate import ImageRecord
-from sdlab.table.captions import Heading, captions
-from sdlab.table.contents import Cell, Table
+from sdlab.images import ImageRecord
+from sdlab.tables.captions import Heading, captions
+from sdlab.tables.contents import Cell, Table
 from sdlab.words import Words
 
 By = Literal["control", "scale", "experiment", "prompt"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sdlab.generate import ImageRecord
-from sdlab.report.blocks import Block, Paragraph, Pictures, Points, Section
-from sdlab.report.material import Material
-from sdlab.table import control_table
-from sdlab.table.captions import BASE
+from sdlab.images import ImageRecord
+from sdlab.reports.blocks import Block, Paragraph, Pictures, Points, Section
+from sdlab.reports.material import Material
+from sdlab.tables import control_table
+from sdlab.tables.captions import BASE
 from sdlab.words import Words
 
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdlab import mini
-from sdlab.atomic import fingerprint
+from sdlab.config import unknown
 from sdlab.experiment import Experiment, find
-from sdlab.methods import unknown
+from sdlab.files import fingerprint
 
 if TYPE_CHECKING:
     import torch

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from sdlab import thumbnails
-from sdlab.report import prose
-from sdlab.report.blocks import Place, Section, shares
+from sdlab.reports import prose
+from sdlab.reports.blocks import Place, Section, shares
 from sdlab.templates import render
 from sdlab.words import Words
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from sdlab.atomic import write_bytes
 from sdlab.experiment import Experiment
+from sdlab.files import write_bytes
 from sdlab.prompts import PromptSet
-from sdlab.report import html, markdown, pdf, places, prose, scan
-from sdlab.report.blocks import Block, Flags, Numbers, Paragraph, Place, Points, Section, numbered
-from sdlab.report.material import gather
-from sdlab.report.sections import all_sections
-from sdlab.table import Figures
+from sdlab.reports import html, markdown, pdf, places, prose, scan
+from sdlab.reports.blocks import Block, Flags, Numbers, Paragraph, Place, Points, Section, numbered
+from sdlab.reports.material import gather
+from sdlab.reports.sections import all_sections
+from sdlab.tables import Figures
 from sdlab.words import Words
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from sdlab.control import Control
 from sdlab.experiment import Experiment
-from sdlab.generate import class_images, generate
+from sdlab.images import class_images, generate
 from sdlab.maps import KINDS
 from sdlab.mini import world
 from sdlab.mini.world import references
@@ -19,10 +19,10 @@ from sdlab.mini.world.album import album
 from sdlab.photos import Dataset, prepare
 from sdlab.profiles import Profile, hyperparameters, profile
 from sdlab.prompts import HOMEWORK_A, PromptSet
-from sdlab.report import report
+from sdlab.reports import report
 from sdlab.scores import mini_scores
-from sdlab.sweep import experiment_name, saying_once, sweep
-from sdlab.table import duration, table
+from sdlab.sweeps import experiment_name, saying_once, sweep
+from sdlab.tables import duration, table
 from sdlab.training import train
 
 BASE = "mini"

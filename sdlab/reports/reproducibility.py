@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sdlab.generate import load_images
-from sdlab.methods import number
-from sdlab.report.blocks import Numbers, Section
-from sdlab.report.material import Material
-from sdlab.table import Figures, duration
-from sdlab.table.captions import plain_place
+from sdlab.config import number
+from sdlab.images import load_images
+from sdlab.reports.blocks import Numbers, Section
+from sdlab.reports.material import Material
+from sdlab.tables import Figures, duration
+from sdlab.tables.captions import plain_place
 
 
 def reproducibility(material: Material) -> Section:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 from sdlab.experiment import Experiment
-from sdlab.generate import load_images
+from sdlab.images import load_images
 from sdlab.prompts import PromptSet
-from sdlab.table.captions import Heading, captions
-from sdlab.table.contents import Cell, Table
+from sdlab.tables.captions import Heading, captions
+from sdlab.tables.contents import Cell, Table
 from sdlab.words import Words
 
 Side = Literal["experiments", "prompts"]

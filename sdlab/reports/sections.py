@@ -7,16 +7,16 @@ from pathlib import Path
 
 from sdlab.experiment import Experiment
 from sdlab.photos import Dataset
-from sdlab.report.blocks import Block, Flags, Numbers, Paragraph, Pictures, Place, Plot, Points, Section
-from sdlab.report.conclusion import conclusion
-from sdlab.report.control import control_costs, control_section
-from sdlab.report.curves import loss_curves, sweep_curves
-from sdlab.report.diagnosis import said_of
-from sdlab.report.flags import shared_flags, sweep_over
-from sdlab.report.material import Material
-from sdlab.report.reproducibility import reproducibility
-from sdlab.report.scores import scores_section
-from sdlab.table import Table
+from sdlab.reports.blocks import Block, Flags, Numbers, Paragraph, Pictures, Place, Plot, Points, Section
+from sdlab.reports.conclusion import conclusion
+from sdlab.reports.control import control_costs, control_section
+from sdlab.reports.curves import loss_curves, sweep_curves
+from sdlab.reports.diagnosis import said_of
+from sdlab.reports.flags import shared_flags, sweep_over
+from sdlab.reports.material import Material
+from sdlab.reports.reproducibility import reproducibility
+from sdlab.reports.scores import scores_section
+from sdlab.tables import Table
 from sdlab.templates import markdown_text
 from sdlab.words import Words
 
@@ -93,7 +93,7 @@ def _what_was_found(dataset: Dataset, kind: str, say: Words) -> str:
 
 def photo_table(pictures: Sequence[Path], say: Words, columns: int = 5) -> Table:
     """Photos in rows, without headings."""
-    from sdlab.table import Cell, Heading
+    from sdlab.tables import Cell, Heading
 
     alt = say("photos_of_the_subject")
     rows = [pictures[start : start + columns] for start in range(0, len(pictures), columns)]
