@@ -32,6 +32,7 @@ ORDER = [
     "thumbnails",
     "lettering",
     "paper",
+    "subject",
     "prompts",
     "config",
     "machine",
