@@ -16,14 +16,14 @@ _PERSONS = """
     politician president king queen prince princess knight wizard witch elf character mother father sister
     brother daughter son grandmother grandfather wife husband friend bride groom"""
 _ANIMALS = """
-    animal pet dog puppy cat kitten horse pony foal donkey cow calf bull sheep lamb goat pig piglet rabbit bunny
+    animal pet dog puppy cat kitten horse pony foal donkey cow calf bull sheep lamb goat pig piglet rabbit
     hare hamster mouse rat squirrel hedgehog ferret fox wolf bear panda koala lion tiger leopard lynx elephant
-    giraffe zebra deer monkey chimpanzee gorilla sloth otter seal dolphin whale shark fish goldfish bird parrot
-    budgie canary owl eagle crow duck goose swan hen chicken rooster penguin turtle tortoise lizard gecko snake
-    frog spider butterfly bee corgi poodle retriever shepherd terrier spaniel bulldog pug husky beagle dachshund
+    giraffe deer monkey chimpanzee gorilla sloth otter seal dolphin whale shark fish bird parrot
+    budgie canary owl eagle crow duck goose swan hen chicken rooster penguin turtle tortoise lizard snake
+    frog spider butterfly bee corgi poodle retriever shepherd terrier spaniel bulldog pug husky beagle
     chihuahua labrador dalmatian samoyed collie rottweiler pitbull"""
 _STYLES = "style painting drawing sketch illustration watercolor watercolour engraving"
-_KIND_OF: dict[str, Kind] = (
+_KIND_OF: dict[str, str] = (
     dict.fromkeys(_PERSONS.split(), "person")
     | dict.fromkeys(_ANIMALS.split(), "animal")
     | dict.fromkeys(_STYLES.split(), "style")
@@ -133,7 +133,7 @@ class Subject:
         return f"a picture in {what.removesuffix(' style')} style"
 
 
-def _kind_of(class_noun: str) -> Kind:
+def _kind_of(class_noun: str) -> str:
     words = class_noun.lower().replace("-", " ").split()
     if _MADE.intersection(words):
         return "thing"
