@@ -41,7 +41,7 @@ ORDER = [
     "profiles",
     "homeworks",
     "exercises",
-    "keeping",
+    "backup",
     "formats",
     "photos",
     "sampling",
