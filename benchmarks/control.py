@@ -34,9 +34,8 @@ from scipy.ndimage import distance_transform_edt
 from scipy.stats import spearmanr
 
 from sdlab import HOMEWORK_A, Control, generate, mini
-from sdlab.control import NothingFound, control_map, control_options, with_controlnets
+from sdlab.control import ControlMap, NothingFound, control_map, control_options, with_controlnets
 from sdlab.control.annotators import estimate_depth, estimate_pose
-from sdlab.control.making import ControlMap
 from sdlab.maps import KINDS, canny_map
 from sdlab.mini import reader, world
 from sdlab.mini.train.evaluation import asked_pictures, wilson
