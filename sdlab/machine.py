@@ -8,9 +8,9 @@ import os
 import platform
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -242,6 +242,18 @@ def findings(machine: Machine) -> list[str]:
     if machine.disk_free < _GB:
         found.append(f"{machine.disk_free / _GB:.1f} GB of disk are free, the course needs 1: make room.")
     return found
+
+
+def facts() -> dict[str, Any]:
+    """What `check` says, as figures."""
+    machine = this_machine()
+    return {
+        "machine": asdict(machine),
+        "versions": versions(),
+        "to_do": findings(machine),
+        "works": capabilities(machine),
+        "can_run": can_run(machine),
+    }
 
 
 def check() -> str:
