@@ -37,12 +37,12 @@ from sdlab import HOMEWORK_A, Control, generate, mini
 from sdlab.control import NothingFound, control_map, control_options, with_controlnets
 from sdlab.control.annotators import estimate_depth, estimate_pose
 from sdlab.control.making import ControlMap
+from sdlab.images import choose_sampling, ready_pipeline, sample
 from sdlab.maps import KINDS, canny_map
 from sdlab.mini import reader, world
 from sdlab.mini.train.evaluation import asked_pictures, wilson
 from sdlab.mini.train.evaluation import sheet as side_by_side
 from sdlab.mini.world.captions import described
-from sdlab.sampling import choose_sampling, ready_pipeline, sample
 from sdlab.scores import mini_scores
 from sdlab.tables import control_table
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sdlab.config import METHODS, DreamBooth, LoRA, from_dict, unknown
 from sdlab.machine import this_machine
-from sdlab.models import resolve
+from sdlab.models import Base, resolve
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,11 +117,11 @@ PROFILES: dict[str, Profile] = {
 }
 
 
-def profile(base: str | Path = "mini", *, name: str = "auto", root: str | Path = "experiments") -> Profile:
+def profile(base: Base = "mini", *, name: str = "auto", root: str | Path = "experiments") -> Profile:
     """Chooses the profile for a base model on this machine.
 
     Args:
-        base: Anything that `models.resolve` knows.
+        base: Anything that `models.resolve` knows, or what it gave.
         name: A key of `PROFILES`, or `auto`.
         root: The folder of all experiments.
 
