@@ -23,6 +23,7 @@ from sdlab.scores import (
 )
 from sdlab.scores.plots import along, heat_map, pareto, save, tradeoff
 
+
 def scores(**figures: tuple[float, float]) -> Scores:
     """Scores with these means of CLIP-I and CLIP-T, each ± 0.02; `__` in a name stands for `@`."""
 

@@ -7,7 +7,6 @@ from sdlab.reports.curves import picture
 from sdlab.reports.material import Material
 from sdlab.scores import MEASURES, Scores, recommend
 from sdlab.scores.plots import tradeoff
-from sdlab.tables import Figures
 from sdlab.words import Words
 
 
@@ -23,8 +22,8 @@ def scores_section(material: Material) -> Section | None:
     say, scores = material.say, _without_controlled(material)
     names = [one.name for one in material.experiments]
     measured = material.measured([*names, *(k for k in material.measurements if k not in names)])
-    figures = _rows(scores, say) if scores.tallies else measured
-    if not figures.rows:
+    figures = scores.table(say.language) if scores.tallies else measured
+    if figures.empty:
         return None
     blocks: list[Block] = [Paragraph(material.note)] if material.note else _note(scores, say)
     blocks.append(Numbers(figures, say("scores_table")))
@@ -41,14 +40,6 @@ def _without_controlled(material: Material) -> Scores:
     """The scores of experiments; what control costs is a thing of its own."""
     folders = {image.path.parent.name for image in material.controlled}
     return Scores({name: tally for name, tally in material.scores.tallies.items() if name not in folders})
-
-
-def _rows(scores: Scores, say: Words) -> Figures:
-    """The scores' DataFrame as the report's figures."""
-    table = scores.table(say.language)
-    return Figures(
-        tuple({str(table.index.name): str(name)} | dict(row) for name, row in table.to_dict("index").items())
-    )
 
 
 def _note(scores: Scores, say: Words) -> list[Block]:

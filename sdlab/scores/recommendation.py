@@ -9,7 +9,8 @@ from pathlib import Path
 from sdlab.experiment import Experiment
 from sdlab.scores.measures import Interval, apart
 from sdlab.scores.scoring import score
-from sdlab.scores.tallies import Scores, figure_text
+from sdlab.scores.tallies import Scores
+from sdlab.tables.figures import measurement_text
 from sdlab.words import Words
 
 BASE = "base"
@@ -95,11 +96,11 @@ def as_faithful(fidelity: dict[str, Interval], name: str) -> bool:
 def _choice(scores: Scores, best: str, words: Words) -> str:
     """`Take lora: CLIP-I …, CLIP-T …; the base model has … and ….`"""
     likeness, fidelity = scores.of(scores.likeness), scores.of("CLIP-T")
-    text = words("take", name=best) + f" {words.name(scores.likeness)} {figure_text(likeness[best], words)}"
+    text = words("take", name=best) + f" {words.name(scores.likeness)} {_text(likeness[best], words)}"
     if best in fidelity:
-        text += f", CLIP-T {figure_text(fidelity[best], words)}"
+        text += f", CLIP-T {_text(fidelity[best], words)}"
     if BASE in likeness and BASE in fidelity:
-        before = (figure_text(figures[BASE], words) for figures in (likeness, fidelity))
+        before = (_text(figures[BASE], words) for figures in (likeness, fidelity))
         text += words("take_base", values=words("and", some=next(before), last=next(before)))
         if not apart(likeness[best], likeness[BASE]):
             text += words("take_like_base")
@@ -110,5 +111,9 @@ def _class(drift: dict[str, Interval], best: str, words: Words) -> str:
     """A warning where the class has become like the subject."""
     if BASE not in drift or best not in drift or drift[best][1] <= drift[BASE][2]:
         return ""
-    figures = {key: figure_text(drift[name], words) for key, name in (("ours", best), ("base", BASE))}
+    figures = {key: _text(drift[name], words) for key, name in (("ours", best), ("base", BASE))}
     return words("take_drifted", **figures)
+
+
+def _text(figure: Interval, words: Words) -> str:
+    return measurement_text(figure, words.language, decimals=3)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdlab.files import fingerprint, write_json
 from sdlab.scores.measures import Interval
+from sdlab.tables.figures import Figures, figures
 from sdlab.words import Words
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Tally:
 class Scores:
     """The scores of several experiments; a notebook shows them as a table.
 
-    `figures` and `images` are pandas DataFrames, one row per figure and one per image.
+    `table` and `images` are pandas DataFrames, one row per experiment and one per image.
 
     Args:
         tallies: By experiment; `photos` is what a perfect image could reach.
@@ -123,18 +124,6 @@ class Scores:
         }
 
     @property
-    def figures(self) -> DataFrame:
-        """One row per experiment and measure, the photos' too: `experiment, measure, mean, low, high`."""
-        import pandas as pd
-
-        rows = [
-            (name, measure, *figure)
-            for name, one in self.tallies.items()
-            for measure, figure in one.figures.items()
-        ]
-        return pd.DataFrame(rows, columns=["experiment", "measure", "mean", "low", "high"])
-
-    @property
     def images(self) -> DataFrame:
         """One row per image: `experiment, file, prompt_name`, its measures, the `nearest` photo's file."""
         import pandas as pd
@@ -142,34 +131,25 @@ class Scores:
         rows = [{"experiment": name} | dict(row) for name in self.experiments for row in self[name].images]
         return pd.DataFrame(rows)
 
-    def by_prompt(self, measure: str | None = None) -> DataFrame:
+    def by_prompt(self, measure: str | None = None) -> Figures:
         """Means of a measure (None: likeness), one row per experiment, one column per prompt that has it."""
-        measured = self.images.dropna(subset=measure or self.likeness)
-        means = measured.groupby(["experiment", "prompt_name"], sort=False)[measure or self.likeness].mean()
-        return means.unstack(sort=False)
+        wanted = measure or self.likeness
+        means = self.images.pivot_table(wanted, "experiment", "prompt_name", sort=False)
+        return figures(means.reset_index().to_dict("records"), decimals=3)
 
-    def table(self, language: str = "en") -> DataFrame:
-        """All measures for reading, mean and interval in one cell, one row per experiment."""
-        import pandas as pd
-
-        words = Words(language)
-        rows = {
-            words.name(name) if name == PHOTOS else name: {
-                words.name(measure): figure_text(one.figures[measure], words)
-                if measure in one.figures
-                else ""
-                for measure in self.measures
-            }
+    def table(self, language: str = "en") -> Figures:
+        """One row per experiment, a mean and the ends of its interval (`CLIP-I low`) for each measure."""
+        rows = [
+            {"experiment": name} | {measure: one.figures.get(measure) for measure in self.measures}
             for name, one in self.tallies.items()
-        }
-        frame = pd.DataFrame.from_dict(rows, orient="index")
-        return frame.rename_axis(index=words.name("experiment"))
+        ]
+        return figures(rows, language=language, decimals=3)
 
     def _repr_html_(self) -> str:
-        return str(self.table().to_html(border=0))
+        return self.table()._repr_html_()
 
     def __repr__(self) -> str:
-        return str(self.table().to_string())
+        return repr(self.table())
 
 
 def load_scores(experiments: Iterable[str], results: str | Path = "results") -> Scores:
@@ -184,12 +164,6 @@ def load_scores(experiments: Iterable[str], results: str | Path = "results") -> 
         if all(file.is_file() for file in files) and fingerprint(files) == tally.content:
             found[name] = tally
     return Scores(found)
-
-
-def figure_text(figure: Interval, words: Words) -> str:
-    """`0.612 (0.590 to 0.634)`: three decimals, since cosines of different models differ in the third."""
-    mean, low, high = (f"{value:.3f}" for value in figure)
-    return words("interval", mean=mean, low=low, high=high) if low != high else mean
 
 
 def measure_name(measure: str, words: Words) -> str:
