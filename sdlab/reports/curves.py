@@ -11,7 +11,7 @@ import numpy as np
 
 from sdlab import thumbnails
 from sdlab.experiment import Experiment
-from sdlab.scores import Scores, Tally
+from sdlab.scores import Interval, Scores, Tally
 from sdlab.scores.plots import along
 from sdlab.tables.captions import BASE
 from sdlab.training.curve import smoothed
@@ -112,10 +112,9 @@ def picture(figure: Figure) -> Image.Image:
     return thumbnails.opened(buffer)
 
 
-def _interval(value: Any) -> tuple[float, float, float]:
+def _interval(value: Any) -> Interval:
     """A plain number as a mean whose interval has no width."""
-    mean, low, high = value if isinstance(value, Sequence) else (value, value, value)
-    return float(mean), float(low), float(high)
+    return Interval(*map(float, value if isinstance(value, Sequence) else (value,) * 3))
 
 
 def _column(experiment: Experiment, name: str) -> dict[int, float]:

@@ -41,13 +41,15 @@ def scene_of(prompt: str) -> str | None:
 
 
 def _read(images: list[ImageRecord], subject: str) -> dict[str, Interval]:
+    import numpy as np
+
     from sdlab import thumbnails
     from sdlab.mini import reader, world
 
     person = world.SUBJECTS[subject].person
     found = reader.probabilities([thumbnails.opened(image.path) for image in images])
     traits = [found[t][:, world.ATTRIBUTES[t].index(getattr(person, t))] for t in TRAITS]
-    scores = {"likeness to the subject": interval(sum(traits) / len(traits))}
+    scores = {"likeness to the subject": interval(np.mean(traits, axis=0))}
     asked = [scene_of(image.prompt) for image in images]
     seen = [world.ATTRIBUTES["scene"][index] for index in found["scene"].argmax(axis=1)]
     right = [float(one == other) for one, other in zip(asked, seen, strict=True) if one is not None]
