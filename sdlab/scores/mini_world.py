@@ -21,7 +21,7 @@ def mini_scores(
     """Reads the images of experiments on the mini model; those without images are left out.
 
     `likeness to the subject` is the mean probability that skin, hair colour, hair style and glasses are those
-    of `world.SUBJECTS[subject]`, `scene as in the prompt` the share of images that show it, both 0 to 1.
+    of the subject (woman or man), `scene as in the prompt` the share of images that show it, both 0 to 1.
     """
     wanted = None if prompt_names is None else set(prompt_names)
     scores: dict[str, dict[str, Interval]] = {}
@@ -34,23 +34,23 @@ def mini_scores(
 
 def scene_of(prompt: str) -> str | None:
     """The first scene of the mini world that a prompt names, or None."""
-    from sdlab.mini import world
+    from sdlab.mini import reader
 
     words = prompt.lower().replace(",", " ").split()
-    return next((word for word in words if word in world.ATTRIBUTES["scene"]), None)
+    return next((word for word in words if word in reader.attributes()["scene"]), None)
 
 
 def _read(images: list[ImageRecord], subject: str) -> dict[str, Interval]:
     import numpy as np
 
     from sdlab import thumbnails
-    from sdlab.mini import reader, world
+    from sdlab.mini import reader
 
-    person = world.SUBJECTS[subject].person
+    classes, person = reader.attributes(), reader.subjects()[subject]
     found = reader.probabilities([thumbnails.opened(image.path) for image in images])
-    traits = [found[t][:, world.ATTRIBUTES[t].index(getattr(person, t))] for t in TRAITS]
+    traits = [found[t][:, classes[t].index(person[t])] for t in TRAITS]
     scores = {"likeness to the subject": interval(np.mean(traits, axis=0))}
     asked = [scene_of(image.prompt) for image in images]
-    seen = [world.ATTRIBUTES["scene"][index] for index in found["scene"].argmax(axis=1)]
+    seen = [classes["scene"][index] for index in found["scene"].argmax(axis=1)]
     right = [float(one == other) for one, other in zip(asked, seen, strict=True) if one is not None]
     return scores | ({"scene as in the prompt": interval(right)} if right else {})
