@@ -21,8 +21,8 @@ from transformers import (
     ViTModel,
 )
 
+from recipes.mini import world
 from sdlab import mini
-from sdlab.mini import world
 from sdlab.scores import apart, interval, score
 from sdlab.scores.embedders import Embedder, embedders_for
 from sdlab.scores.scoring import rare_words, without
