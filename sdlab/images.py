@@ -480,7 +480,7 @@ def _maps(
             one.root_name == root_name and one.image.size == (sampling.width, sampling.height) for one in maps
         ):
             return maps
-    return [control_map(control, sampling.width, root_name) for control in controls]
+    return [control_map(control, (sampling.width, sampling.height), root_name) for control in controls]
 
 
 def _folder(label: str, maps: list[ControlMap]) -> str:
