@@ -59,7 +59,7 @@ def prepare(
     side = resolution if resolution is not None else profile(base).resolution
     kinds = [kind.strip() for kind in drop.split(",") if kind.strip()]
     dataset = run(raw, out, side, framing=framing, background=background, drop=kinds, captions=captions)
-    print(f"{dataset.summary()}\n\nbefore and after, as a picture: {save_sheet(dataset)}")
+    print(f"{dataset.summary()}\n\nbefore and after: {save_sheet(dataset)}")
     if errors := [finding for finding in dataset.findings if finding.level == "error"]:
         raise ValueError(f"{errors[0].text}: {errors[0].effect}. Add photos to {raw} and run it again.")
 
