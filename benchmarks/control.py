@@ -33,15 +33,15 @@ from PIL import Image
 from scipy.ndimage import distance_transform_edt
 from scipy.stats import spearmanr
 
+from recipes.mini import world
+from recipes.mini.evaluation import asked_pictures, wilson
+from recipes.mini.evaluation import sheet as side_by_side
+from recipes.mini.world.captions import described
 from sdlab import HOMEWORK_A, Control, generate, mini
-from sdlab.control import NothingFound, control_map, control_options, with_controlnets
+from sdlab.control import ControlMap, NothingFound, control_map, control_options, with_controlnets
 from sdlab.control.annotators import estimate_depth, estimate_pose
-from sdlab.control.making import ControlMap
 from sdlab.maps import KINDS, canny_map
-from sdlab.mini import reader, world
-from sdlab.mini.train.evaluation import asked_pictures, wilson
-from sdlab.mini.train.evaluation import sheet as side_by_side
-from sdlab.mini.world.captions import described
+from sdlab.mini import reader
 from sdlab.sampling import choose_sampling, ready_pipeline, sample
 from sdlab.scores import mini_scores
 from sdlab.tables import control_table

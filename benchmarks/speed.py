@@ -16,9 +16,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from recipes.mini import world
 from sdlab import HOMEWORK_A, hyperparameters, prepare, train
 from sdlab.machine import describe
-from sdlab.mini import world
 from sdlab.sampling import choose_sampling, ready_pipeline, sample
 
 

@@ -220,7 +220,7 @@ def _overview() -> str:
     described = {name.split()[0] + " METHOD": function for name, function in commands.TRAINING.items()}
     described |= commands.COMMANDS
     ahead = ("demo", "prepare", "class-images")
-    about = ("environment", "keep")
+    about = ("environment", "sync")
 
     def lines(names: Iterable[str]) -> str:
         rows = [(name, (described[name].__doc__ or "").strip().splitlines()[0]) for name in names]

@@ -76,7 +76,7 @@ def class_images(
 
     Args:
         class_prompt: What they show; None takes the profile's.
-        num_class_images: How many there shall be; None takes the profile's.
+        num_class_images: How many are wanted; None takes the profile's.
         base: The base model that samples them.
         class_data_dir: Folder for them, filled up to the number; None takes one below data/class_images.
         negative_prompt: What they don't show.
@@ -159,9 +159,9 @@ def sweep(
     grid: dict[str, Any] = {name: list(given) for name, given in values.items() if given}
     if not grid:
         raise ValueError("a sweep needs values: --learning_rates 2e-5 2e-4, or --ranks 2 4 8.")
-    with talk_to_stderr(json):
+    with stdout_to_stderr(json):
         done = run(hyperparameters, prefix=prefix, root=root, **grid)
-    print(as_json({one.name: one.record for one in done}) if json else summary(done, root=root).text())
+    print(as_json({one.name: one.record for one in done}) if json else summary(done, root=root))
 
 
 def preflight(
@@ -182,7 +182,7 @@ def preflight(
 
     from sdlab.training import preflight as run
 
-    with talk_to_stderr(json):
+    with stdout_to_stderr(json):
         trial = run(hyperparameters, root=root)
     print(as_json(asdict(trial)) if json else trial.text())
 
@@ -220,7 +220,7 @@ def generate(
     from sdlab.images import generate as run
 
     names = list(experiments) or finished(root)
-    with talk_to_stderr(json):
+    with stdout_to_stderr(json):
         images = run(
             names,
             prompt_set(prompts, subject),
@@ -541,7 +541,7 @@ def export_model(
     print(f"{run(model, out, format=format, half=half, root=root)}: the whole model")
 
 
-def keep(place: Positional[Path], root: Path = Path("experiments"), results: Path = Path("results")) -> None:
+def sync(place: Positional[Path], root: Path = Path("experiments"), results: Path = Path("results")) -> None:
     """Finished work to a folder that outlives the machine, and back.
 
     Args:
@@ -549,13 +549,13 @@ def keep(place: Positional[Path], root: Path = Path("experiments"), results: Pat
         root: Folder of the experiments.
         results: Folder of the images.
     """
-    from sdlab.keeping import keep as run
+    from sdlab.backup import sync as run
 
     run(place, root=root, results=results)
 
 
 def environment(json: bool = False) -> None:
-    """What this machine is, what was chosen and why, what of the course fits.
+    """What this machine is, what was chosen and why, what fits it.
 
     Args:
         json: Print JSON instead of text.
@@ -585,7 +585,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "convert": convert,
     "export lora": export_lora,
     "export model": export_model,
-    "keep": keep,
+    "sync": sync,
     "environment": environment,
 }
 TRAINING: dict[str, Callable[..., None]] = {
@@ -599,7 +599,7 @@ TRAINING: dict[str, Callable[..., None]] = {
 
 
 @contextmanager
-def talk_to_stderr(json: bool) -> Iterator[None]:
+def stdout_to_stderr(json: bool) -> Iterator[None]:
     """Leaves stdout to the JSON alone, so that a script can read it."""
     with redirect_stdout(sys.stderr) if json else nullcontext():
         yield

@@ -12,13 +12,14 @@ import pytest
 from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
+from recipes.mini import world
 from sdlab import Control, PromptSet, generate
 from sdlab.control import control_map, with_controlnets
 from sdlab.experiment import DreamBooth, LoRA
 from sdlab.files import file_sha256
 from sdlab.images import ImageRecord, load_images
 from sdlab.maps import KINDS, canny_map
-from sdlab.mini import annotator_path, controlnet_path, world
+from sdlab.mini import annotator_path, controlnet_path
 from sdlab.sampling import choose_sampling, read_record, ready_pipeline
 from sdlab.tables import control_table
 from sdlab.training import train
@@ -251,7 +252,7 @@ def test_the_command_makes_images_and_a_table(
 
 
 def test_the_courses_control_images_are_what_the_world_draws(tmp_path: Path) -> None:
-    from sdlab.mini.world.references import write
+    from recipes.mini.world.references import write
 
     drawn = write(tmp_path)
     assert len(drawn) >= 3

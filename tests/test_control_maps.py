@@ -9,11 +9,11 @@ import pytest
 from PIL import Image, ImageDraw
 from pillow_heif import register_heif_opener
 
+from recipes.mini import world
 from sdlab import Control, mini
 from sdlab.control import NothingFound, control_map
 from sdlab.control.annotators import estimate_depth, estimate_pose
 from sdlab.maps import COCO, KINDS, canny_map, depth_map, openpose_from_coco, pose_map
-from sdlab.mini import world
 
 SIDE = 128
 

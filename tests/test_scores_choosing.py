@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sdlab.mini import world
+from recipes.mini import world
 from sdlab.prompts import PromptSet
 from sdlab.scores import (
     Comparison,

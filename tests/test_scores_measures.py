@@ -21,8 +21,8 @@ from transformers import (
     ViTModel,
 )
 
+from recipes.mini import world
 from sdlab import mini
-from sdlab.mini import world
 from sdlab.scores import apart, interval, score
 from sdlab.scores.embedders import Embedder, embedders_for
 from sdlab.scores.scoring import rare_words, without
@@ -156,13 +156,13 @@ def test_all_measures_agree_with_loops_over_the_models(
     assert of_first[0]["DINO"] == pytest.approx(mean_to_photos([(1, 1)], 1), abs=1e-5)
     assert scores.likeness == "DINO"
     first_prompt = mean_to_photos([(1, 1), (1, 2)], 1)
-    assert scores.by_prompt().rows == (
+    assert scores.by_prompt().written().to_dict("records") == [
         {
             "experiment": "one",
             "p1": f"{first_prompt:.3f}",
             "p2": f"{2 * expected['DINO'] - first_prompt:.3f}",
         },
-    )
+    ]
     recorded = json.loads((results / "scores.json").read_text())
     assert [model["name"] for model in recorded["models"]] == ["CLIP", "DINO", "pixels"]
     assert recorded["models"][0]["preprocessing"]["crop_size"] == {"height": 32, "width": 32}

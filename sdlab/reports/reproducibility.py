@@ -9,7 +9,7 @@ from sdlab.config import number
 from sdlab.images import load_images
 from sdlab.reports.blocks import Numbers, Section
 from sdlab.reports.material import Material
-from sdlab.tables import Figures, duration
+from sdlab.tables import duration, figures
 from sdlab.tables.captions import plain_place
 
 
@@ -29,10 +29,8 @@ def reproducibility(material: Material) -> Section:
         **_machine([one.record.get("environment") or {} for one in material.experiments]),
         **_cost(material),
     }
-    table = tuple(
-        {say.name("what"): say.name(name), say.name("value"): value} for name, value in rows.items() if value
-    )
-    blocks = (Numbers(Figures(table), say("reproducibility_table")),)
+    table = [{"what": name, "value": value} for name, value in rows.items() if value]
+    blocks = (Numbers(figures(table, language=say.language), say("reproducibility_table")),)
     return Section("reproducibility", say("reproducibility"), blocks)
 
 

@@ -25,7 +25,7 @@ def scores_section(material: Material) -> Section | None:
     names = [one.name for one in material.experiments]
     measured = material.measured([*names, *(k for k in material.measurements if k not in names)])
     figures = scores.table(say.language) if scores.tallies else measured
-    if not figures.rows:
+    if figures.empty:
         return None
     blocks: list[Block] = [Paragraph(material.note)] if material.note else _note(scores, say)
     blocks.append(Numbers(figures, say("scores_table")))

@@ -15,7 +15,6 @@ from sdlab.reports import html, markdown, pdf, places, prose, scan
 from sdlab.reports.blocks import Block, Flags, Numbers, Paragraph, Place, Points, Section, numbered
 from sdlab.reports.material import gather
 from sdlab.reports.sections import all_sections
-from sdlab.tables import Figures
 from sdlab.words import Words
 
 
@@ -110,8 +109,7 @@ def _short_block(block: Block) -> Block:
         case Flags(flags):
             return Flags(tuple(map(scan.shortened, flags)))
         case Numbers(figures, caption):
-            rows = ({name: scan.shortened(value) for name, value in row.items()} for row in figures.rows)
-            return Numbers(Figures(tuple(rows)), caption)
+            return Numbers(figures.map(lambda v: scan.shortened(v) if isinstance(v, str) else v), caption)
     return block
 
 

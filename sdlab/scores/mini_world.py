@@ -22,7 +22,7 @@ def mini_scores(
 
     Args:
         experiments: names; "base" is the base model.
-        subject: key of `world.SUBJECTS`.
+        subject: "woman" or "man".
         results: folder of the images.
         prompt_names: prompts whose images count; None takes all.
 
@@ -47,26 +47,26 @@ def mini_scores(
 
 def scene_of(prompt: str) -> str | None:
     """The first scene of the mini world that a prompt names, or None."""
-    from sdlab.mini import world
+    from sdlab.mini import reader
 
     words = prompt.lower().replace(",", " ").split()
-    return next((word for word in words if word in world.ATTRIBUTES["scene"]), None)
+    return next((word for word in words if word in reader.attributes()["scene"]), None)
 
 
 def _read(images: list[ImageRecord], subject: str) -> dict[str, Interval]:
     from sdlab import thumbnails
-    from sdlab.mini import reader, world
+    from sdlab.mini import reader
 
-    person = world.SUBJECTS[subject].person
+    classes, person = reader.attributes(), reader.subjects()[subject]
     found = reader.probabilities([thumbnails.opened(image.path) for image in images])
-    traits = [found[t][:, world.ATTRIBUTES[t].index(getattr(person, t))] for t in TRAITS]
+    traits = [found[t][:, classes[t].index(person[t])] for t in TRAITS]
     scores = {
         "likeness to the subject": interval(
             [float(sum(one)) / len(traits) for one in zip(*traits, strict=True)]
         )
     }
     asked = [scene_of(image.prompt) for image in images]
-    seen = [world.ATTRIBUTES["scene"][index] for index in found["scene"].argmax(axis=1)]
+    seen = [classes["scene"][index] for index in found["scene"].argmax(axis=1)]
     right = [float(one == other) for one, other in zip(asked, seen, strict=True) if one is not None]
     if right:
         scores["scene as in the prompt"] = interval(right)

@@ -10,8 +10,7 @@ from typing import Any
 
 from sdlab.files import fingerprint, write_json
 from sdlab.scores.intervals import Interval
-from sdlab.tables.figures import Figures, measurement_text
-from sdlab.words import Words
+from sdlab.tables.figures import Figures, figures
 
 PHOTOS = "photos"
 MEASURES = {
@@ -170,15 +169,12 @@ class Scores:
         Returns:
             One row per experiment.
         """
-        say = Words(language)
         shown = [name for name in MEASURES if any(name in one.figures for one in self.tallies.values())]
-        return Figures(
-            tuple(
-                {say.name("experiment"): say.name(name) if name == PHOTOS else name}
-                | {say.name(key): _text(one.figures[key], say) if key in one.figures else "" for key in shown}
-                for name, one in self.tallies.items()
-            )
-        )
+        rows = [
+            {"experiment": name} | {key: one.figures.get(key) for key in shown}
+            for name, one in self.tallies.items()
+        ]
+        return figures(rows, language=language, decimals=3)
 
     def by_prompt(self, measure: str | None = None) -> Figures:
         """Gives one measure of each prompt: which ones go wrong?
@@ -190,23 +186,18 @@ class Scores:
             One row per experiment, one column per prompt that has the measure.
         """
         wanted = measure or self.likeness
-        return Figures(
-            tuple(
-                {"experiment": name}
-                | {
-                    prompt: f"{figures[wanted]:.3f}"
-                    for prompt, figures in self.tallies[name].prompts.items()
-                    if wanted in figures
-                }
-                for name in self.experiments
-            )
-        )
+        rows = [
+            {"experiment": name}
+            | {prompt: of[wanted] for prompt, of in self.tallies[name].prompts.items() if wanted in of}
+            for name in self.experiments
+        ]
+        return figures(rows, decimals=3)
 
     def _repr_html_(self) -> str:
-        return self.table().html()
+        return self.table()._repr_html_()
 
     def __repr__(self) -> str:
-        return self.table().text()
+        return repr(self.table())
 
 
 def load_scores(experiments: Iterable[str], results: str | Path = "results") -> Scores:
@@ -229,9 +220,3 @@ def load_scores(experiments: Iterable[str], results: str | Path = "results") -> 
         if all(file.is_file() for file in files) and fingerprint(files) == tally.content:
             found[name] = tally
     return Scores(found)
-
-
-def _text(figure: Interval, say: Words) -> str:
-    """Three decimals, as in the paper's tables: cosines of different models differ in the third."""
-    mean, low, high = (f"{value:.3f}" for value in figure)
-    return say("interval", mean=mean, low=low, high=high) if low != high else measurement_text(figure[0])

@@ -4,7 +4,7 @@ from sdlab.tables.building import prompts_of, table
 from sdlab.tables.captions import Heading, captions, hyperparameters_of, written
 from sdlab.tables.contents import Cell, Table
 from sdlab.tables.control import control_table
-from sdlab.tables.figures import Figures, duration, measured, summary
+from sdlab.tables.figures import Figures, duration, figures, measured, summary
 
 __all__ = [
     "Cell",
@@ -14,6 +14,7 @@ __all__ = [
     "captions",
     "control_table",
     "duration",
+    "figures",
     "hyperparameters_of",
     "measured",
     "prompts_of",

@@ -82,7 +82,8 @@ def put_figures(paper: Paper, figures: Figures, caption: str = "") -> None:
         caption: a line above them.
     """
     paper.turn()
-    if not figures.columns:
+    figures = figures.written()
+    if not len(figures.columns):
         return
     for size, folded in ((8.0, False), (7.0, False), (6.2, False), (7.0, True), (6.0, True)):
         widths = {name: _natural(paper, figures, name, size, folded=folded) for name in figures.columns}
@@ -92,7 +93,7 @@ def put_figures(paper: Paper, figures: Figures, caption: str = "") -> None:
         head = [Box((Line(name.replace("_", " "), bold=True),)) for name in columns]
         rows = [
             [Box((Line(row.get(name, ""), bold=name == columns[0]),)) for name in columns]
-            for row in figures.rows
+            for row in figures.to_dict("records")
         ]
         paper.grid([widths[name] for name in columns], head, rows, size, "" if index else caption)
 
@@ -113,9 +114,9 @@ def _natural(paper: Paper, figures: Figures, name: str, size: float, *, folded: 
     first = name == figures.columns[0]
     names = _folded(paper, name.replace("_", " "), size, bold=True)
     if folded and not first:
-        values = [_folded(paper, row.get(name, ""), size) for row in figures.rows]
+        values = [_folded(paper, row.get(name, ""), size) for row in figures.to_dict("records")]
     else:
-        values = [paper.measure(row.get(name, ""), size, bold=first) for row in figures.rows]
+        values = [paper.measure(row.get(name, ""), size, bold=first) for row in figures.to_dict("records")]
     return min(max([names, *values]), 70.0) + 2.4
 
 

@@ -12,8 +12,8 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from recipes.mini import world
 from sdlab.maps import Kind
-from sdlab.mini import world
 
 from .autoencoder import LATENT_CHANNELS
 from .control_maps import Maps

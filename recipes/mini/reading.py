@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from sdlab.mini import world
+from recipes.mini import world
 from sdlab.mini.reader import Reader
 
 from .autoencoder import as_tensor, reconstruct
@@ -61,7 +61,7 @@ def train_reader(
         batch_size: pictures in a step of one process.
     """
     torch.manual_seed(seed)
-    reader = Reader().to(machine.device, memory_format=torch.channels_last)
+    reader = Reader(world.ATTRIBUTES).to(machine.device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(reader.parameters(), 2e-3, weight_decay=0.02, fused=True)
     progress = Progress(folder, reader, optimizer, machine, minutes=minutes, ema_decay=0.99)
     for step in progress.steps(lambda: accuracy(reader, held_out, machine)):

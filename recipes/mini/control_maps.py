@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import binary_dilation
 
+from recipes.mini import world
+from recipes.mini.world.figure import DEPTH, keypoints
 from sdlab.maps import COCO, Kind, canny_map, depth_map, openpose_from_coco, pose_map
-from sdlab.mini import world
-from sdlab.mini.world.figure import DEPTH, keypoints
 
 from .pictures import SHARD, SIZE, shard_path, write_array
 

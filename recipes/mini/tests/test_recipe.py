@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sdlab.mini import world
+from recipes.mini import world
 
 pytest.importorskip("torch")
 
@@ -16,7 +16,7 @@ pytest.importorskip("torch")
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which every stage of the recipe ran for a moment."""
-    from sdlab.mini.train.recipe import Recipe, train
+    from recipes.mini.recipe import Recipe, train
 
     folder = tmp_path_factory.mktemp("recipe")
     train(Recipe(work=folder, out=folder / "weights", device="cpu", smoke=True))
@@ -50,7 +50,7 @@ def test_the_evaluation_counts_only_what_a_picture_shows(smoke: Path) -> None:
 
 
 def test_more_minutes_continue_a_training(smoke: Path) -> None:
-    from sdlab.mini.train.recipe import Recipe, train
+    from recipes.mini.recipe import Recipe, train
 
     def steps() -> list[int]:
         lines = (smoke / "text" / "log.jsonl").read_text().splitlines()
@@ -74,7 +74,7 @@ def test_the_exported_clip_loads_and_says_how_well_it_judges(smoke: Path) -> Non
 def test_standardising_leaves_the_decoded_image() -> None:
     import torch
 
-    from sdlab.mini.train.autoencoder import new_vae, standardise
+    from recipes.mini.autoencoder import new_vae, standardise
 
     torch.manual_seed(0)
     vae = new_vae().eval()
@@ -92,7 +92,7 @@ def test_standardising_leaves_the_decoded_image() -> None:
 
 
 def test_every_word_of_the_world_is_one_token_and_no_text_is_unknown() -> None:
-    from sdlab.mini.train.text import train_tokenizer
+    from recipes.mini.text import train_tokenizer
 
     tokenizer = train_tokenizer()
     for word in ("sks", "woman", "pyramids", "disfigured"):

@@ -1,6 +1,6 @@
-"""Train the mini model: `python -m sdlab.mini.train`.
+"""Train the mini model: `python -m recipes.mini`.
 
-On several cores or GPUs: `torchrun --nproc-per-node 2 -m sdlab.mini.train`.
+On several cores or GPUs: `torchrun --nproc-per-node 2 -m recipes.mini`.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from . import (
     reading,
     seeing,
     text,
+    world,
 )
 from .machine import Machine, machine
 from .pictures import CHARACTERS, COMBINATIONS, HELD_OUT, OF_EACH
@@ -318,7 +319,7 @@ def _export(recipe: Recipe, here: Machine) -> None:
             scaling_factor=1 / float(_standard_latents(recipe, "latents").astype(np.float32).std()),
         )
     if (recipe.work / "reader" / "checkpoint.pt").exists():
-        reader = reading.Reader()
+        reader = reading.Reader(world.ATTRIBUTES)
         reader.load_state_dict(_average(recipe, "reader"))
         held_out = _source(recipe, recipe.held_out, HELD_OUT)
         accuracies = reading.accuracy(reader.eval(), held_out, here)

@@ -106,6 +106,12 @@ def subject(name: str) -> Subject:
     return SUBJECTS[name]
 
 
+def traits(subject: Subject) -> dict[str, str]:
+    """The subject's name, and the attributes that are the same in each photo."""
+    kept = ("gender", "skin", "hair_colour", "hair_style", "glasses", "beard")
+    return {"name": subject.name, **{name: getattr(subject.person, name) for name in kept}}
+
+
 def photograph(name: str, folder: Path, size: int = 640) -> list[Path]:
     """Write the photos of a subject as JPEG files, as from a camera; files that are there are kept.
 

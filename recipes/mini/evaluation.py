@@ -11,9 +11,9 @@ import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
+from recipes.mini import world
+from recipes.mini.world.captions import described
 from sdlab.mini import reader as reading
-from sdlab.mini import world
-from sdlab.mini.world.captions import described
 
 from .autoencoder import psnr
 from .machine import Machine

@@ -12,7 +12,7 @@ from diffusers.training_utils import compute_snr
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from sdlab.mini import world
+from recipes.mini import world
 
 from .autoencoder import LATENT_CHANNELS
 from .machine import Machine

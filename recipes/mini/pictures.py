@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sdlab.mini import world
-from sdlab.mini.world.figure import keypoints
+from recipes.mini import world
+from recipes.mini.world.figure import keypoints
 
 SHARD = 500
 """Pictures in a shard: small enough that a killed run loses seconds."""

@@ -3,7 +3,7 @@
 from .captions import caption, vocabulary
 from .drawing import Truth, draw, truth
 from .picture import ATTRIBUTES, Face, Picture, held_out, labels, sample, sample_held_out, varied
-from .subjects import SUBJECTS, Subject, photograph
+from .subjects import SUBJECTS, Subject, photograph, traits
 
 __all__ = [
     "ATTRIBUTES",
@@ -19,6 +19,7 @@ __all__ = [
     "photograph",
     "sample",
     "sample_held_out",
+    "traits",
     "truth",
     "varied",
     "vocabulary",

@@ -20,6 +20,8 @@ from transformers.image_processing_utils import BaseImageProcessor as ImageProce
 
 from sdlab.mini.reader import Reader
 
+from . import world
+
 
 def export_pipeline(
     folder: Path,
@@ -67,7 +69,7 @@ def export_pipeline(
 
 
 def export_reader(path: Path, reader: Reader, accuracies: dict[str, float]) -> None:
-    """Save the reader's weights in half precision, and beside them how well it reads.
+    """Save the reader's weights in half precision, beside them attributes, subjects and accuracy.
 
     Args:
         path: the safetensors file.
@@ -82,7 +84,12 @@ def export_reader(path: Path, reader: Reader, accuracies: dict[str, float]) -> N
     beside = path.with_suffix(".part")
     save_file(half, beside)
     beside.replace(path)
-    path.with_name("reader.json").write_text(json.dumps({"held_out_accuracy": accuracies}, indent=2) + "\n")
+    description = {
+        "attributes": world.ATTRIBUTES,
+        "subjects": {key: world.traits(subject) for key, subject in world.SUBJECTS.items()},
+        "held_out_accuracy": accuracies,
+    }
+    path.with_name("reader.json").write_text(json.dumps(description, indent=2) + "\n")
 
 
 def export_clip(folder: Path, clip: CLIPModel, tokenizer: CLIPTokenizer, measured: dict[str, object]) -> None:

@@ -21,10 +21,10 @@ from transformers import (
     VitPoseImageProcessorPil,
 )
 
+from recipes.mini.world.canvas import Canvas
+from recipes.mini.world.figure import keypoints
+from recipes.mini.world.scenes import BACKGROUNDS
 from sdlab.maps import COCO
-from sdlab.mini.world.canvas import Canvas
-from sdlab.mini.world.figure import keypoints
-from sdlab.mini.world.scenes import BACKGROUNDS
 
 from .control_maps import Maps
 from .machine import Machine

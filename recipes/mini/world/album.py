@@ -1,7 +1,7 @@
 """A subject's photos as they lie on a phone: mixed sizes, shapes and formats, and some faults.
 
-The course's raw photos are made by `python -m sdlab.mini.world.album`, so that `sdlab prepare` meets in them
-what it meets in a student's own.
+The course's raw photos are made by `python -m recipes.mini.world.album`, so that `sdlab prepare` meets
+in them what it meets in a student's own.
 """
 
 from __future__ import annotations

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTokenizer, CLIPVisionConfig
 
-from sdlab.mini import world
-from sdlab.mini.world.captions import described
-from sdlab.mini.world.picture import HAIR_STYLES
+from recipes.mini import world
+from recipes.mini.world.captions import described
+from recipes.mini.world.picture import HAIR_STYLES
 
 from .autoencoder import as_tensor
 from .evaluation import wilson

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recipes.mini import world
+from recipes.mini.world.captions import described
 from sdlab import prompts
-from sdlab.mini import world
-from sdlab.mini.world.captions import described
 
 
 def test_same_seed_same_picture_at_any_size():

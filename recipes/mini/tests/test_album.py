@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 from pillow_heif import register_heif_opener
 
-from sdlab.mini.world import album
+from recipes.mini.world import album
 from sdlab.photos import prepare
 from sdlab.profiles import profile
 
-RAW = Path(__file__).parent.parent / "data/raw_images"
+RAW = Path(__file__).parents[3] / "data/raw_images"
 
 
 def test_the_photos_in_the_repository_are_mixed_and_small() -> None:

@@ -1,6 +1,6 @@
 """Control images for the course, drawn: raised arms, a pose that is in no training picture, others.
 
-python -m sdlab.mini.world.references      # writes data/control_images/
+python -m recipes.mini.world.references      # writes data/control_images/
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sdlab.mini.world.canvas import Canvas
-from sdlab.mini.world.drawing import draw
-from sdlab.mini.world.figure import draw_figure
-from sdlab.mini.world.picture import Picture, varied
-from sdlab.mini.world.scenes import BACKGROUNDS
+from recipes.mini.world.canvas import Canvas
+from recipes.mini.world.drawing import draw
+from recipes.mini.world.figure import draw_figure
+from recipes.mini.world.picture import Picture, varied
+from recipes.mini.world.scenes import BACKGROUNDS
 
 SIDE = 512
 INK, DUSK, HORIZON = (22, 20, 30), (64, 60, 120), (250, 176, 110)
