@@ -19,21 +19,21 @@ def read_captions(folder: str | Path) -> dict[str, str]:
     """Reads the captions of a folder of images.
 
     Args:
-        folder: With captions.txt, whose lines are `image.png: a photo of sks woman face, smiling`, with a text
-            file beside each image (`image.txt`), or with captions in dataset.json; the first that has one counts.
+        folder: With captions.txt, whose lines are `image.png: a photo of sks woman face, smiling`, with text
+            files beside the images (`image.txt`), or with captions in dataset.json; the first counts.
 
     Returns:
         Image file names to captions; empty where there are none.
 
     Raises:
-        ValueError: A line of captions.txt has no file name, names no image, or one that has a caption already.
+        ValueError: A line of captions.txt has no file name, names no image, or one twice.
     """
     folder = Path(folder)
     return _in_dataset(folder) | _beside_images(folder) | _in_text(folder)
 
 
 def add_missing(folder: Path, files: Sequence[str], caption: str) -> Path:
-    """Gives images that have no caption this one in captions.txt; captions that are there stay as they are."""
+    """Gives images without a caption this one, in captions.txt; captions that are there stay."""
     path = folder / CAPTIONS_FILE
     there = path.read_text(encoding="utf-8") if path.is_file() else ""
     captions = read_captions(folder)
@@ -52,7 +52,7 @@ def captions_fingerprint(folder: str | Path) -> str:
 
 
 def caption_beside(image: Path) -> str:
-    """The text of the file that bears an image's name and ends in .txt or .caption; empty where there is none."""
+    """The text of the .txt or .caption file with an image's name; empty where there is none."""
     for path in (image.with_suffix(ending) for ending in BESIDE):
         if path.is_file() and path.name != CAPTIONS_FILE:
             return " ".join(path.read_text(encoding="utf-8-sig").split())

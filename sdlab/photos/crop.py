@@ -70,9 +70,8 @@ def _placed(middle: float, side: int, low: float, high: float, length: int) -> i
     """Where a square begins that lies inside the picture and holds low … high, or the middle of that."""
     low, high = max(0, low), min(length, high)
     if high - low > side:
-        start = (low + high - side) / 2
-    else:
-        start = min(max(middle - side / 2, high - side), low)
+        middle = low = high = (low + high) / 2
+    start = min(max(middle - side / 2, high - side), low)
     return round(min(max(start, 0), length - side))
 
 

@@ -149,7 +149,7 @@ class Dataset:
         )
 
     def _before(self, record: Record) -> Image.Image | None:
-        """The small whole photo with the crop and the face drawn; None for an image that the user put there."""
+        """The small whole photo with crop and face drawn; None for an image that the user put there."""
         from PIL import Image, ImageDraw
 
         path = self.folder / HIDDEN / f"{record['file']}.webp"

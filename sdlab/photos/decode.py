@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 # A phone's MPO is opened as JPEG.
 FORMATS = ("JPEG", "PNG", "WEBP", "HEIF", "TIFF", "BMP", "GIF")
 SUFFIXES = frozenset(
-    ".jpg .jpeg .jfif .mpo .png .webp .tif .tiff .bmp .gif .heic .heif .hif .avif".split(),
+    {
+        *(".jpg", ".jpeg", ".jfif", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"),
+        *(".heic", ".heif", ".hif", ".avif"),
+    }
 )
 MAX_PIXELS = 50_400_000  # a 50-megapixel phone, 8192×6144: as RGBA 200 MB, of which a few copies are made
 MIN_SIDE = 64
@@ -83,7 +86,9 @@ def load_image(path: str | Path) -> Image.Image:
     try:
         decoded = decode(path)
     except UnusablePhoto as reason:
-        raise ValueError(f"{path} can't be used: {reason}. Delete it or put it there again.") from reason
+        raise ValueError(
+            f"{path} can't be read as an image: {reason}. Delete it or put it there again."
+        ) from reason
     return to_srgb(decoded.image, decoded.profile)
 
 

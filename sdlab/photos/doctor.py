@@ -1,8 +1,8 @@
 """The doctor: what in a dataset will spoil the training, said before any GPU time is spent.
 
-`measure` takes the figures of one photo, once; `examine` compares them with the thresholds, which costs nothing
-to do again. To add a finding: its kind and what it would do to the training in `KINDS`, and a function in
-`_FOR_ONE` or `_FOR_ALL`.
+`measure` takes the figures of one photo, once; `examine` compares them with the thresholds.
+To add a finding: its kind and what it would do to the training in `KINDS`, and a function in `_FOR_ONE` or
+`_FOR_ALL`.
 """
 
 from __future__ import annotations

@@ -96,8 +96,9 @@ def choose_detector(subject_kind: str = "person") -> Detector:
         return Detector("none", f"not looked for, the subject is a {subject_kind}", lambda image: [])
     if (weights := yunet_weights()) is None:
         why = (
-            f"not looked for, since YuNet's weights ({YUNET}, 230 KB) can't be downloaded now; photos are "
-            f"cropped where they draw the eye. Run it again when online, or put the file into {WEIGHTS_FOLDER}"
+            f"not looked for: YuNet's weights ({YUNET}, 230 KB) can't be downloaded now, so photos are cropped "
+            "where they draw the eye; run it again when online, or put the file into "
+            f"{WEIGHTS_FOLDER.as_posix()}"
         )
         return Detector("none", why, lambda image: [])
     return yunet(weights)
@@ -109,7 +110,7 @@ def yunet(weights: Path) -> Detector:
 
 
 def yunet_weights() -> Path | None:
-    """YuNet's weights: from the project's folder, the hub's cache, or downloaded from the hub or OpenCV's zoo.
+    """YuNet's weights: here, in the hub's cache, or downloaded from the hub or OpenCV's zoo.
 
     Source: https://github.com/opencv/opencv_zoo, MIT licence.
     """
@@ -144,7 +145,7 @@ def _downloaded(address: str) -> bytes:
 
 
 def find_faces(image: Image.Image, weights: Path) -> list[Face]:
-    """Finds faces by YuNet: in the picture, in a larger one for small faces, and in one that lies on its side.
+    """Finds faces by YuNet: in the picture, else enlarged for small faces, else lying on either side.
 
     Args:
         image: RGB.
@@ -165,7 +166,7 @@ def find_faces(image: Image.Image, weights: Path) -> list[Face]:
 
 
 def _turned_until_upright(image: Image.Image, face: Face, weights: Path) -> Face:
-    """The face as it is seen best when its surroundings are turned: YuNet finds a lying one, but too small."""
+    """The face as it is seen best when its surroundings are turned; YuNet finds a lying one too small."""
     left, top = (round(middle - 1.5 * face.side) for middle in face.centre)
     around = image.crop((left, top, left + round(3 * face.side), top + round(3 * face.side)))
     seen = [one for turn in range(0, 360, 45) for one in _detected(around, CLOSE_SIDE, weights, turn)]
@@ -174,7 +175,7 @@ def _turned_until_upright(image: Image.Image, face: Face, weights: Path) -> Face
 
 
 def _detected(image: Image.Image, side: int, weights: Path, turn: int = 0) -> list[Face]:
-    """The faces of a picture that is looked at with a longer side of `side` pixels, turned left by degrees."""
+    """The faces of a picture looked at with a longer side of `side` pixels, turned left by degrees."""
     import numpy as np
     from PIL import Image, ImageOps
 
@@ -203,8 +204,7 @@ def _network(weights: str) -> Any:
 
     loaded: dict[str, Any] = _OF_THIS_THREAD.__dict__.setdefault("loaded", {})
     if weights not in loaded:
-        cv2.utils.logging.setLogLevel(
-            cv2.utils.logging.LOG_LEVEL_ERROR
-        )  # it warns of targets nobody asked for
+        # it warns of targets that nobody asked for
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
         loaded[weights] = cv2.FaceDetectorYN.create(weights, "", (SIDE, SIDE), CONFIDENT)
     return loaded[weights]

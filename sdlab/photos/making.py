@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -163,9 +163,9 @@ def _notes(photo: Decoded, crop: Crop, faces: list[Face], settings: Settings) ->
 
 
 def _in_crop(face: Face, box: Box, resolution: int) -> Face:
-    """The face in whole pixels of the instance image."""
-    moved = Face(face.left - box[0], face.top - box[1], face.width, face.height)
-    return Face(*moved.scaled(resolution / (box[2] - box[0])).as_list())
+    """The face in pixels of the instance image."""
+    moved = replace(face, left=face.left - box[0], top=face.top - box[1])
+    return moved.scaled(resolution / (box[2] - box[0]))
 
 
 def _at_most(image: Image.Image, side: int) -> Image.Image:

@@ -23,6 +23,7 @@ from sdlab.photos.sources import Found, Source, find_photos, is_picture
 
 if TYPE_CHECKING:
     from sdlab.profiles import Profile
+    from sdlab.subject import Kind
 
 MIN_RESOLUTION = 64
 LOCK_FILE = ".dataset.lock"
@@ -35,7 +36,7 @@ def prepare(
     out: str | Path = "data/instance_images",
     resolution: Profile | int = 512,
     *,
-    subject_kind: str = "person",
+    subject_kind: Kind = "person",
     framing: str = "mixed",
     background: str = "white",
     drop: Sequence[str] = (),
@@ -53,8 +54,8 @@ def prepare(
         raw: Folder or zip with the photos as they came.
         out: Folder for the images and dataset.json.
         resolution: Side of the images in pixels, divisible by 8; or the base model's profile, which says it.
-        subject_kind: "person", whose face is looked for; "animal", "thing" or "style", cropped where the photo
-            draws the eye.
+        subject_kind: "person", whose face is looked for; "animal", "thing" or "style", which is cropped where
+            the photo draws the eye.
         framing: "face", "head_and_shoulders", "upper_body", "whole", or "mixed": one of these for each photo.
         background: Colour behind transparent parts.
         drop: Kinds of findings, see `doctor.DROPPABLE`; photos that have them are left out.

@@ -149,8 +149,8 @@ def _from_archive(path: Path, into: Path, found: Found, *, alone: bool) -> list[
             name = parts[-1] if times[parts[-1]] == 1 else "_".join(p for p in parts if p not in "/..")
             # a name of our own, so that no name in the zip can lead elsewhere
             target = into / f"{number:05d}{Path(info.filename).suffix.lower()[:8]}"
-            if reason := _member_fault(info) or _unpacked(archive, info, target):
-                found.refuse(name, reason)
+            if fault := _member_fault(info) or _unpacked(archive, info, target):
+                found.refuse(name, fault)
             else:
                 ready.append((name, target))
     return sorted(ready)
