@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from PIL import Image, ImageFont
 
 # They join or colour what stands before them and mean nothing alone.
 _JOINERS = {"\u200d", "\ufe0e", "\ufe0f", "\ufeff", *map(chr, range(0x1F3FB, 0x1F400))}
@@ -63,6 +63,14 @@ def font_folder() -> Path:
     import matplotlib
 
     return Path(matplotlib.get_data_path()).joinpath(*_FONTS)
+
+
+@cache
+def font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """DejaVu for a picture that Pillow draws."""
+    from PIL import ImageFont
+
+    return ImageFont.truetype(font_folder() / f"DejaVuSans{'-Bold' if bold else ''}.ttf", size)
 
 
 def printable(text: str) -> str:

@@ -137,11 +137,13 @@ def _learned(facts: _Facts, experiments: Sequence[Experiment], method: str) -> l
         said.append(words("c_others", values=", ".join(values)))
         alike = [name for name in others if not facts.below(name, best.name)]
         facts.undecided.extend(words("c_or", one=best.name, other=name) for name in alike)
-    return [*said, _fidelity(facts, best.name), _class(facts, [one.name for one in mine]), _cost(facts, mine, method)]
+    class_kept = _class(facts, [one.name for one in mine])
+    return [*said, _fidelity(facts, best.name), class_kept, _cost(facts, mine, method)]
 
 
 def _fidelity(facts: _Facts, name: str) -> str:
-    if not facts.fidelity or mean(facts.value(name, facts.fidelity)) is None or BASE not in facts.measurements:
+    values = [mean(facts.value(one, facts.fidelity)) for one in (name, BASE)]
+    if not facts.fidelity or None in values:
         return ""
     if not facts.below(name, BASE, facts.fidelity):
         return facts.words("c_faithful", name=name)
@@ -155,7 +157,8 @@ def _class(facts: _Facts, names: Sequence[str]) -> str:
     if BASE not in facts.drift or not known:
         return ""
     drifted = [name for name in known if facts.drift[name][1] > facts.drift[BASE][2]]
-    return facts.words("c_class_drifted" if drifted else "c_class_kept", names=_and(drifted or known, facts.words))
+    key, names = ("c_class_drifted", drifted) if drifted else ("c_class_kept", known)
+    return facts.words(key, names=_and(names, facts.words))
 
 
 def _cost(facts: _Facts, experiments: Sequence[Experiment], method: str) -> str:
@@ -190,7 +193,8 @@ def _rates(facts: _Facts, rates: Sequence[Experiment]) -> list[str]:
     if facts.below(high, best.name):
         said.append(words("c_rate_high", rate=at[high], value=facts.text(high)))
         if facts.fidelity and facts.below(high, best.name, facts.fidelity):
-            said.append(words("c_rate_broken", measure=facts.measure(facts.fidelity), value=facts.text(high, facts.fidelity)))
+            left = facts.text(high, facts.fidelity)
+            said.append(words("c_rate_broken", measure=facts.measure(facts.fidelity), value=left))
     if place in (0, len(known) - 1):
         said.append(words("c_rate_edge_high" if place else "c_rate_edge_low", best=at[best.name]))
     facts.undecided.extend(

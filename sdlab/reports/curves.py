@@ -43,8 +43,9 @@ def loss_curves(
 
     Taught in: notebooks/02
     """
-    logs = {one.name: pd.DataFrame(one.log(), columns=["step", "loss", "validation_loss"]) for one in experiments}
-    drawn = [name for name in ("loss", "validation_loss") if any(log[name].count() > 1 for log in logs.values())]
+    losses = ["loss", "validation_loss"]
+    logs = {one.name: pd.DataFrame(one.log(), columns=["step", *losses]) for one in experiments}
+    drawn = [name for name in losses if any(log[name].count() > 1 for log in logs.values())]
     if "loss" not in drawn:
         return None
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -45,7 +45,7 @@ def sweep_over(name: str, experiments: Sequence[Experiment]) -> list[Experiment]
 
 
 def shared_flags(experiments: Sequence[Experiment], width: int = 88) -> str:
-    """Hyperparameters that all have in common, as lines of diffusers' flags: the homework's, and what differs."""
+    """Hyperparameters that all have in common as lines of flags: the homework's, and what isn't default."""
     known = [one.hyperparameters.as_dict() for one in experiments]
     shared = {k: v for k, v in known[0].items() if all(other.get(k) == v for other in known)}
     usual = {name: value for one in experiments for name, value in vars(type(one.hyperparameters)()).items()}

@@ -57,8 +57,8 @@ def check(texts: Mapping[str, str], pictures: Mapping[str, bytes]) -> None:
                 if service == "Civitai" and _SUMS.search(near):
                     continue
                 raise ValueError(
-                    f"{file} would hold what looks like a token of {service}: {found[0][:6]}… {near}. Take it "
-                    "out, and have the service make a new one: this one has been seen. Nothing was written."
+                    f"{file} would hold what looks like a token of {service}: {found[0][:6]}… {near}. Take "
+                    "it out, and have the service make a new one: it has been seen. Nothing was written."
                 )
         if path := PATHS.search(plain):
             raise ValueError(

@@ -100,7 +100,7 @@ def _sameness(material: Material) -> str:
         if image.prompt_name in material.prompts.prompts:
             for what, value in _setting(image).items():
                 made.setdefault(what, {}).setdefault(image.experiment, set()).add(value)
-    different = [what for what, values in made.items() if len({frozenset(one) for one in values.values()}) > 1]
+    different = [what for what, values in made.items() if len(set(map(frozenset, values.values()))) > 1]
     if not made or len(next(iter(made.values()))) < 2:
         return ""
     words = material.words

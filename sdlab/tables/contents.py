@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -230,16 +230,18 @@ class Table:
     def _encoded(self, max_bytes: int) -> dict[Any, bytes]:
         """Pictures of all cells as WebP, in the best quality that fits."""
 
-        def small(picture: Image.Image) -> bytes:
-            return thumbnails.webp(thumbnails.fitted(picture, side), quality)
-
         encoded: dict[Any, bytes] = {}
         for side, quality in ((SIDE, 80), (SIDE, 55), (200, 50), (140, 40), (90, 35)):
+            small = partial(_small, side=side, quality=quality)
             with ThreadPoolExecutor() as threads:
                 encoded = dict(zip(self._pictures, threads.map(small, self._pictures.values()), strict=True))
             if sum(map(len, encoded.values())) < max_bytes:
                 break
         return encoded
+
+
+def _small(picture: Image.Image, side: int, quality: int) -> bytes:
+    return thumbnails.webp(thumbnails.fitted(picture, side), quality)
 
 
 def _file(name: str | tuple[str, ...]) -> str:
