@@ -169,6 +169,11 @@ def test_a_controlnet_of_another_base_is_refused(tmp_path: Path, picture: Path, 
         run(place, ["base"], Control("canny", picture, model=str(tmp_path / "other")))
 
 
+def test_a_folder_without_a_controlnet_is_named(tmp_path: Path, picture: Path, place: Path) -> None:
+    with pytest.raises(ValueError, match=r"is no ControlNet: a folder with config.json"):
+        run(place, ["base"], Control("canny", picture, model=str(tmp_path)))
+
+
 @pytest.mark.slow  # the hub is asked five times
 def test_a_missing_controlnet_is_named_with_the_way_out(place: Path, picture: Path) -> None:
     with pytest.raises(OSError, match=r"'nobody/nothing' isn't on this machine .* base 'mini'"):
