@@ -14,9 +14,8 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, UseAppendAction, arg
 
 from sdlab.config import METHODS, DreamBooth, LoRA
-from sdlab.prompts import HOMEWORK_A, HOMEWORK_B, PromptSet
-
-PROMPT_SETS = {"homework_a": HOMEWORK_A, "homework_b": HOMEWORK_B}
+from sdlab.prompts import PromptSet
+from sdlab.subject import Subject
 
 
 def demo(root: Path = Path()) -> None:
@@ -87,7 +86,7 @@ def class_images(
 
     chosen = profile(base)
     number = num_class_images if num_class_images is not None else chosen.num_class_images
-    prompt = class_prompt or chosen.class_prompt
+    prompt = class_prompt or Subject().class_prompt
     folder = run(base, prompt, number, folder=class_data_dir, seed=seed, negative_prompt=negative_prompt)
     print(f"{number} images of {prompt!r} in {folder}")
 
@@ -541,6 +540,22 @@ def export_model(
     print(f"{run(model, out, format=format, half=half, root=root)}: the whole model")
 
 
+def homework(which: Positional[Literal["A", "B"]], base: str = "mini", subject: str = "sks woman") -> None:
+    """The commands of homework A or B, to run, change or paste.
+
+    Args:
+        which: A sweeps learning rate and rank, B sweeps DreamBooth and trains LoRAs on top of it.
+        base: The base model.
+        subject: Who or what the photos show.
+    """
+    from shlex import join
+
+    from sdlab.homeworks import commands
+
+    for words in commands(which, base, subject=subject):
+        print(join(["sdlab", *words]))
+
+
 def sync(place: Positional[Path], root: Path = Path("experiments"), results: Path = Path("results")) -> None:
     """Finished work to a folder that outlives the machine, and back.
 
@@ -585,6 +600,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "convert": convert,
     "export lora": export_lora,
     "export model": export_model,
+    "homework": homework,
     "sync": sync,
     "environment": environment,
 }
@@ -612,11 +628,9 @@ def as_json(value: Any) -> str:
 
 def prompt_set(prompts: str, subject: str) -> PromptSet:
     """A prompt set by its name or file, with the subject filled in."""
-    if prompts in PROMPT_SETS:
-        return PROMPT_SETS[prompts].fill(subject)
-    if not Path(prompts).is_file():
-        raise ValueError(f"prompts must be homework_a, homework_b or a JSON file, got {prompts!r}.")
-    return PromptSet.load(prompts).fill(subject)
+    from sdlab.prompts import prompt_set as run
+
+    return run(prompts, subject)
 
 
 def finished(root: Path) -> list[str]:

@@ -146,12 +146,12 @@ def test_the_homeworks_lora_command_can_be_pasted(
     assert (hyperparameters.validation_prompt or "").startswith("a photo of sks woman face in NYC")
 
 
-def test_flags_that_need_no_setting_are_passed_over_and_others_name_the_way(
+def test_flags_that_need_no_setting_are_ignored_and_others_name_the_way(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    taken(["train", "lora", "x", "--report_to=wandb", "--dataloader_num_workers", "2"], monkeypatch)
+    taken(["train", "lora", "x", "--center_crop", "--dataloader_num_workers", "2"], monkeypatch)
     said = capsys.readouterr().err
-    assert "--report_to is passed over" in said and "--dataloader_num_workers is passed over" in said
+    assert "--center_crop is ignored" in said and "--dataloader_num_workers is ignored" in said
     assert "Give --noise_offset 0.1" in fails("train lora --offset_noise", 2, capsys)
 
 

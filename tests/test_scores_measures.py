@@ -23,7 +23,7 @@ from transformers import (
 
 from recipes.mini import world
 from sdlab import mini
-from sdlab.scores import apart, interval, score
+from sdlab.scores import Interval, apart, interval, score
 from sdlab.scores.embedders import Embedder, embedders_for
 from sdlab.scores.scoring import rare_words, without
 
@@ -156,13 +156,10 @@ def test_all_measures_agree_with_loops_over_the_models(
     assert of_first[0]["DINO"] == pytest.approx(mean_to_photos([(1, 1)], 1), abs=1e-5)
     assert scores.likeness == "DINO"
     first_prompt = mean_to_photos([(1, 1), (1, 2)], 1)
-    assert scores.by_prompt().written().to_dict("records") == [
-        {
-            "experiment": "one",
-            "p1": f"{first_prompt:.3f}",
-            "p2": f"{2 * expected['DINO'] - first_prompt:.3f}",
-        },
-    ]
+    second_prompt = 2 * expected["DINO"] - first_prompt
+    assert scores.by_prompt().to_dict("index") == {
+        "one": {"p1": pytest.approx(first_prompt, abs=1e-5), "p2": pytest.approx(second_prompt, abs=1e-5)}
+    }
     recorded = json.loads((results / "scores.json").read_text())
     assert [model["name"] for model in recorded["models"]] == ["CLIP", "DINO", "pixels"]
     assert recorded["models"][0]["preprocessing"]["crop_size"] == {"height": 32, "width": 32}
@@ -215,7 +212,8 @@ def test_the_interval_covers_the_mean_of_its_population_about_as_often_as_it_say
     rng = np.random.default_rng(1)
     hits = [low <= 0.3 <= high for _, low, high in (interval(rng.normal(0.3, 0.1, 20)) for _ in range(200))]
     assert 0.88 < np.mean(hits) < 0.99  # 95 % in the limit; the percentile interval of 20 is a little short
-    assert apart((0.5, 0.4, 0.6), (0.8, 0.7, 0.9)) and not apart((0.5, 0.4, 0.6), (0.65, 0.55, 0.7))
+    middle = Interval(0.5, 0.4, 0.6)
+    assert apart(middle, Interval(0.8, 0.7, 0.9)) and not apart(middle, Interval(0.65, 0.55, 0.7))
 
 
 def test_what_cannot_be_scored_is_said_with_what_to_do(experiment: Path) -> None:

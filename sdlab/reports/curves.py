@@ -11,8 +11,7 @@ import numpy as np
 
 from sdlab import thumbnails
 from sdlab.experiment import Experiment
-from sdlab.reports.conclusion import measure_name
-from sdlab.scores import Scores, Tally
+from sdlab.scores import Interval, Scores, Tally
 from sdlab.scores.plots import along
 from sdlab.tables.captions import BASE
 from sdlab.training.curve import smoothed
@@ -91,14 +90,10 @@ def sweep_curves(
     if len([name for name in known if name != BASE]) < 2:
         return None
     figures = {one: {name: _interval(value) for name, value in measurements[one].items()} for one in known}
-    scores = Scores({one: Tally(one, values, {}) for one, values in figures.items()})
-    figure = along(scores, hyperparameter, names, root=experiments[0].root)
-    for axes, name in zip(figure.axes, names, strict=True):
+    scores = Scores({one: Tally(one, values) for one, values in figures.items()})
+    figure = along(scores, hyperparameter, names, language=say.language, root=experiments[0].root)
+    for axes in figure.axes:
         axes.set_xlabel(say(f"what_{hyperparameter}"))
-        axes.set_ylabel(measure_name(name, say))
-        legend = axes.get_legend()
-        for text in legend.get_texts() if legend else ():
-            text.set_text(say("base") if text.get_text() == "base model" else text.get_text())
     return picture(figure)
 
 
@@ -117,10 +112,9 @@ def picture(figure: Figure) -> Image.Image:
     return thumbnails.opened(buffer)
 
 
-def _interval(value: Any) -> tuple[float, float, float]:
+def _interval(value: Any) -> Interval:
     """A plain number as a mean whose interval has no width."""
-    mean, low, high = value if isinstance(value, Sequence) else (value, value, value)
-    return float(mean), float(low), float(high)
+    return Interval(*map(float, value if isinstance(value, Sequence) else (value,) * 3))
 
 
 def _column(experiment: Experiment, name: str) -> dict[int, float]:

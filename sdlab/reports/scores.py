@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sdlab.reports.blocks import Block, Numbers, Paragraph, Plot, Points, Section
 from sdlab.reports.curves import picture
 from sdlab.reports.material import Material
-from sdlab.scores import MEASURES, Scores, as_faithful, recommend
+from sdlab.scores import MEASURES, Scores, recommend
 from sdlab.scores.plots import tradeoff
 from sdlab.words import Words
 
@@ -31,9 +29,10 @@ def scores_section(material: Material) -> Section | None:
     blocks.append(Numbers(figures, say("scores_table")))
     fidelity = scores.of("CLIP-T")
     if fidelity and any(name in fidelity for name in scores.of(scores.likeness)):
-        blocks.append(Plot("tradeoff", _drawn(scores, say), say("tradeoff")))
+        blocks.append(Plot("tradeoff", picture(tradeoff(scores, say.language)), say("tradeoff")))
     if any(name in scores.of(scores.likeness) for name in names):
-        blocks.append(Paragraph(_choice(scores, say)))
+        choice = recommend(scores, language=say.language)
+        blocks.append(Paragraph(f"{choice.sentence} {say('chosen_by', rule=choice.rule)}"))
     return Section("scores", say("scores"), tuple(blocks))
 
 
@@ -41,16 +40,6 @@ def _without_controlled(material: Material) -> Scores:
     """The scores of experiments; what control costs is a thing of its own."""
     folders = {image.path.parent.name for image in material.controlled}
     return Scores({name: tally for name, tally in material.scores.tallies.items() if name not in folders})
-
-
-def _choice(scores: Scores, say: Words) -> str:
-    choice = recommend(scores)
-    mean, low, high = (f"{value:.3f}" for value in scores.of(scores.likeness)[choice.name])
-    value = say("interval", mean=mean, low=low, high=high)
-    text = say("take", name=choice.name, likeness=scores.likeness, value=value)
-    if not as_faithful(scores.of("CLIP-T"), choice.name):
-        text += " " + say("take_stray")
-    return text + (" " + say("take_equals", names=", ".join(choice.equals)) if choice.equals else "")
 
 
 def _note(scores: Scores, say: Words) -> list[Block]:
@@ -66,17 +55,3 @@ def _note(scores: Scores, say: Words) -> list[Block]:
     )
     meanings = tuple(f"{say.name(name)}: {say.name(MEASURES[name])}" for name in shown)
     return [Points(meanings), Paragraph(say("scores_models", models=models))]
-
-
-def _drawn(scores: Scores, say: Words) -> Any:
-    """The plot of likeness against fidelity, its words in the language."""
-    figure = tradeoff(scores)
-    axes = figure.axes[0]
-    axes.set_title("", loc="left")
-    axes.set_xlabel(say("axis_fidelity"))
-    axes.set_ylabel(say("axis_likeness", name=scores.likeness))
-    legend = axes.get_legend()
-    for text in legend.get_texts() if legend else ():
-        if text.get_text() == "photos among themselves":
-            text.set_text(say("axis_photos"))
-    return picture(figure)
