@@ -19,6 +19,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 
 from sdlab.config import METHODS, DreamBooth, LoRA
 from sdlab.prompts import PromptSet
+from sdlab.subject import Subject
 
 # What several commands say of the same option.
 COMMON = """
@@ -106,21 +107,29 @@ def demo(run: Run, **options: Any) -> None:
 
 @command("prepare", "sdlab.photos:prepare")
 def prepare(
-    run: Run, resolution: int | None = None, base: str = "mini", drop: str = "", **options: Any
+    run: Run,
+    resolution: int | None = None,
+    base: str = "mini",
+    subject: str | None = None,
+    drop: str = "",
+    **options: Any,
 ) -> None:
-    """Photos -> square images around the face, and what will spoil the training.
+    """Photos -> square images around the subject, and what will spoil the training.
 
     Args:
         resolution: Side of the images in pixels; None takes the base model's.
+        subject: Who or what the photos show, such as "sks dog"; it says the kind.
         drop: Findings whose photos are left out, such as blurry,duplicates.
     """
     from sdlab.photos import save_sheet
     from sdlab.profiles import profile
 
     side = resolution if resolution is not None else profile(base).resolution
+    if subject:
+        options["subject_kind"] = Subject.parse(subject).kind
     kinds = [kind.strip() for kind in drop.split(",") if kind.strip()]
     dataset = run(resolution=side, drop=kinds, **options)
-    print(f"{dataset.summary()}\n\nbefore and after, as a picture: {save_sheet(dataset)}")
+    print(f"{dataset.summary()}\n\nbefore and after: {save_sheet(dataset)}")
     if errors := [finding for finding in dataset.findings if finding.level == "error"]:
         raise ValueError(
             f"{errors[0].text}: {errors[0].effect}. Add photos to {options['raw']} and run it again."

@@ -17,10 +17,9 @@ from sdlab import Control, PromptSet, generate
 from sdlab.control import control_map, with_controlnets
 from sdlab.experiment import DreamBooth, LoRA
 from sdlab.files import file_sha256
-from sdlab.images import ImageRecord, load_images
+from sdlab.images import ImageRecord, choose_sampling, load_images, read_record, ready_pipeline
 from sdlab.maps import KINDS, canny_map
 from sdlab.mini import annotator_path, controlnet_path
-from sdlab.sampling import choose_sampling, read_record, ready_pipeline
 from sdlab.tables import control_table
 from sdlab.training import train
 
@@ -167,6 +166,11 @@ def test_a_controlnet_of_another_base_is_refused(tmp_path: Path, picture: Path, 
         ValueError, match=r"made for another base model: its in_channels is 4, the UNet's is 8"
     ):
         run(place, ["base"], Control("canny", picture, model=str(tmp_path / "other")))
+
+
+def test_a_folder_without_a_controlnet_is_named(tmp_path: Path, picture: Path, place: Path) -> None:
+    with pytest.raises(ValueError, match=r"is no ControlNet: a folder with config.json"):
+        run(place, ["base"], Control("canny", picture, model=str(tmp_path)))
 
 
 @pytest.mark.slow  # the hub is asked five times
