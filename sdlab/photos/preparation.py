@@ -20,10 +20,10 @@ from sdlab.photos.doctor import ENOUGH, check_kinds, examine
 from sdlab.photos.faces import choose_detector
 from sdlab.photos.making import Made, Settings, crop_check, make, own_record
 from sdlab.photos.sources import Found, Source, find_photos, is_picture
+from sdlab.subject import Kind
 
 if TYPE_CHECKING:
     from sdlab.profiles import Profile
-    from sdlab.subject import Kind
 
 MIN_RESOLUTION = 64
 LOCK_FILE = ".dataset.lock"
