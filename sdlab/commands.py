@@ -66,7 +66,7 @@ class Command:
                 kind = _type(option.annotation, target)
                 if kind is not None and name != "progress":
                     found.setdefault(name, option.replace(annotation=kind))
-                elif name in EDGES:
+                elif name in ("experiments", "prompts"):
                     found |= {edge: option_of(edge, *EDGES[edge]) for edge in EDGES if edge not in found}
         return {name: option.replace(kind=option.KEYWORD_ONLY) for name, option in found.items()}
 
@@ -400,13 +400,15 @@ def export_model(run: Run, base: Positional[str], out: Path | None = None, **opt
 
 
 @command("homework", "sdlab.homeworks:commands")
-def homework(run: Run, which: Positional[Literal["A", "B"]], base: str = "mini", **options: Any) -> None:
+def homework(
+    run: Run, which: Positional[Literal["A", "B"]], base: str = "mini", subject: str = "sks woman"
+) -> None:
     """The commands of homework A or B, to run, change or paste.
 
     Args:
         which: A sweeps learning rate and rank, B sweeps DreamBooth and trains LoRAs on top of it.
     """
-    for words in run(which, base, **options):
+    for words in run(which, base, subject=subject):
         print(shlex.join(["sdlab", *words]))
 
 

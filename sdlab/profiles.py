@@ -126,6 +126,7 @@ def for_machine(machine: Machine) -> Profile:
     return replace(
         PROFILES[name],
         mixed_precision=_MIXED_PRECISION[machine.dtype],
+        use_8bit_adam=PROFILES[name].use_8bit_adam and machine.device == "cuda",
         reason=f"{machine.processor} has {memory:.0f} GB and {machine.dtype_reason}",
     )
 
