@@ -24,7 +24,7 @@ PHOTOS = """
 import json, time
 from pathlib import Path
 import sdlab, sdlab.training.loop as loop
-from sdlab.mini.world import SUBJECTS, draw
+from recipes.mini.world import SUBJECTS, draw
 Path("photos").mkdir()
 for number, picture in enumerate(SUBJECTS["woman"].photos()):
     draw(picture, 128).save(f"photos/{number}.png")

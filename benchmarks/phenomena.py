@@ -23,12 +23,12 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
+from recipes.mini import world
 from sdlab import HOMEWORK_A, PromptSet, generate, hyperparameters, prepare, profile, score, train
-from sdlab.mini import world
 from sdlab.scores import mini_scores
 
 PROMPTS = HOMEWORK_A.fill("sks woman")
-CLASS = PromptSet({"class": profile("mini").class_prompt})
+CLASS = PromptSet({"class": hyperparameters("dreambooth").class_prompt})
 
 
 def experiments() -> dict[str, dict[str, object]]:

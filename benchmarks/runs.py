@@ -17,9 +17,9 @@ import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
+from recipes.mini import world
 from sdlab import prepare
 from sdlab.machine import this_machine
-from sdlab.mini import world
 
 PROBE = Path(__file__).with_name("probe.py")
 SCRIPTS = {"dreambooth": "train_dreambooth.py", "lora": "train_dreambooth_lora.py"}

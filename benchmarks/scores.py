@@ -18,10 +18,10 @@ import time
 from contextlib import chdir
 from pathlib import Path
 
+from recipes.mini import world
 from sdlab import recommend, score
 from sdlab.experiment import find
 from sdlab.images import load_images
-from sdlab.mini import world
 
 CALL = "import sdlab; sdlab.score('base', photos='photos', root='experiments')"
 

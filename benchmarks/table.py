@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from sdlab.mini import world
+from recipes.mini import world
 
 EXPERIMENTS, PROMPTS, IMAGES = 10, 5, 4
 CALL = """

@@ -9,13 +9,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sdlab.backup import sync
     from sdlab.control import Control
     from sdlab.demonstration import demo
     from sdlab.exercises import check
     from sdlab.experiment import DreamBooth, Experiment, LoRA
     from sdlab.homeworks import homework
     from sdlab.images import class_images, generate
-    from sdlab.keeping import keep
     from sdlab.photos import prepare
     from sdlab.profiles import hyperparameters, profile
     from sdlab.prompts import HOMEWORK_A, HOMEWORK_B, PromptSet
@@ -49,7 +49,7 @@ _MODULE_OF = {
     "sweep": "sweeps",
     "report": "reports",
     "demo": "demonstration",
-    "keep": "keeping",
+    "sync": "backup",
     "check": "exercises",
 }
 __all__ = list(_MODULE_OF)

@@ -26,7 +26,7 @@ usage: sdlab COMMAND [OPTIONS]        sdlab COMMAND --help lists the options; ME
 {others}
 """
 # diffusers' flags that a pasted command may hold and that need no setting here.
-PASSED_OVER = {
+IGNORED = {
     "center_crop": "`sdlab prepare` crops the photos",
     "dataloader_num_workers": "the data is in memory",
     "enable_xformers_memory_efficient_attention": "torch's own attention saves as much memory",
@@ -35,7 +35,6 @@ PASSED_OVER = {
     "logging_dir": "the log is experiments/<name>/log.jsonl",
     "pre_compute_text_embeddings": "a frozen text encoder's prompts are always encoded once",
     "prior_generation_precision": "the machine decides it",
-    "report_to": "the log is experiments/<name>/log.jsonl",
     "sample_batch_size": "the profile sets it",
     "set_grads_to_none": "it is always so",
 }
@@ -151,7 +150,7 @@ def _parse_training(name: str, words: list[str]) -> Callable[[], None]:
     function = commands.TRAINING[name]
     command = commands.with_hyperparameters(function, defaults)
     bound, strange = _tyro(command, name, words)
-    _refuse(_pass_over(strange), name, function, list(vars(defaults)))
+    _refuse(_leave_out_ignored(strange), name, function, list(vars(defaults)))
     given = {word.split("=")[0].lstrip("-").replace("-", "_") for word in words if word.startswith("--")}
     commands.say_what_the_profile_sets(defaults, {flag.removeprefix("no_") for flag in given})
     return bound
@@ -191,16 +190,16 @@ def _refuse(strange: list[str], name: str, command: Callable[..., None], more: S
     raise UsageError(f"`sdlab {name}` has no option --{flag}. {hint}`sdlab {name} --help` lists all.")
 
 
-def _pass_over(strange: list[str]) -> list[str]:
+def _leave_out_ignored(strange: list[str]) -> list[str]:
     """Drops diffusers' flags that need no setting here, with their values, and says so."""
     left: list[str] = []
     passing = False
     for word in strange:
         if word.startswith("--"):
             flag = word[2:].split("=")[0].replace("-", "_")
-            passing = flag in PASSED_OVER
+            passing = flag in IGNORED
             if passing:
-                print(f"--{flag} is passed over: {PASSED_OVER[flag]}", file=sys.stderr)
+                print(f"--{flag} is ignored: {IGNORED[flag]}", file=sys.stderr)
         if not passing:
             left.append(word)
     return left
@@ -220,7 +219,7 @@ def _overview() -> str:
     described = {name.split()[0] + " METHOD": function for name, function in commands.TRAINING.items()}
     described |= commands.COMMANDS
     ahead = ("demo", "prepare", "class-images")
-    about = ("environment", "keep")
+    about = ("environment", "sync")
 
     def lines(names: Iterable[str]) -> str:
         rows = [(name, (described[name].__doc__ or "").strip().splitlines()[0]) for name in names]

@@ -14,9 +14,8 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, UseAppendAction, arg
 
 from sdlab.config import METHODS, DreamBooth, LoRA
-from sdlab.prompts import HOMEWORK_A, HOMEWORK_B, PromptSet
-
-PROMPT_SETS = {"homework_a": HOMEWORK_A, "homework_b": HOMEWORK_B}
+from sdlab.prompts import PromptSet
+from sdlab.subject import Subject
 
 
 def demo(root: Path = Path()) -> None:
@@ -35,18 +34,21 @@ def prepare(
     out: Path = Path("data/instance_images"),
     resolution: int | None = None,
     base: str = "mini",
+    subject_kind: Literal["person", "animal", "thing", "style"] = "person",
     framing: Literal["mixed", "face", "head_and_shoulders", "upper_body", "whole"] = "mixed",
     drop: str = "",
     background: str = "white",
     captions: str | None = None,
 ) -> None:
-    """Photos -> square images around the face, and what will spoil the training.
+    """Photos -> square images around the subject, and what will spoil the training.
 
     Args:
         raw: Folder or zip with the photos as they came.
         out: Folder for the images and dataset.json.
         resolution: Side of the images in pixels; None takes the base model's.
         base: The base model that will be trained: mini, sd15, or a folder.
+        subject_kind: Whose photos they are: the face of a person is looked for, anything else is cropped where
+            the photo draws the eye.
         framing: How much to show around the face; mixed gives each photo one of the others.
         drop: Findings whose photos are left out, such as blurry,duplicates.
         background: Colour behind transparent parts.
@@ -58,8 +60,9 @@ def prepare(
 
     side = resolution if resolution is not None else profile(base).resolution
     kinds = [kind.strip() for kind in drop.split(",") if kind.strip()]
-    dataset = run(raw, out, side, framing=framing, background=background, drop=kinds, captions=captions)
-    print(f"{dataset.summary()}\n\nbefore and after, as a picture: {save_sheet(dataset)}")
+    options = {"subject_kind": subject_kind, "framing": framing, "background": background}
+    dataset = run(raw, out, side, **options, drop=kinds, captions=captions)
+    print(f"{dataset.summary()}\n\nbefore and after: {save_sheet(dataset)}")
     if errors := [finding for finding in dataset.findings if finding.level == "error"]:
         raise ValueError(f"{errors[0].text}: {errors[0].effect}. Add photos to {raw} and run it again.")
 
@@ -76,7 +79,7 @@ def class_images(
 
     Args:
         class_prompt: What they show; None takes the profile's.
-        num_class_images: How many there shall be; None takes the profile's.
+        num_class_images: How many are wanted; None takes the profile's.
         base: The base model that samples them.
         class_data_dir: Folder for them, filled up to the number; None takes one below data/class_images.
         negative_prompt: What they don't show.
@@ -87,7 +90,7 @@ def class_images(
 
     chosen = profile(base)
     number = num_class_images if num_class_images is not None else chosen.num_class_images
-    prompt = class_prompt or chosen.class_prompt
+    prompt = class_prompt or Subject().class_prompt
     folder = run(base, prompt, number, folder=class_data_dir, seed=seed, negative_prompt=negative_prompt)
     print(f"{number} images of {prompt!r} in {folder}")
 
@@ -159,9 +162,9 @@ def sweep(
     grid: dict[str, Any] = {name: list(given) for name, given in values.items() if given}
     if not grid:
         raise ValueError("a sweep needs values: --learning_rates 2e-5 2e-4, or --ranks 2 4 8.")
-    with talk_to_stderr(json):
+    with stdout_to_stderr(json):
         done = run(hyperparameters, prefix=prefix, root=root, **grid)
-    print(as_json({one.name: one.record for one in done}) if json else summary(done, root=root).text())
+    print(as_json({one.name: one.record for one in done}) if json else summary(done, root=root))
 
 
 def preflight(
@@ -182,7 +185,7 @@ def preflight(
 
     from sdlab.training import preflight as run
 
-    with talk_to_stderr(json):
+    with stdout_to_stderr(json):
         trial = run(hyperparameters, root=root)
     print(as_json(asdict(trial)) if json else trial.text())
 
@@ -220,7 +223,7 @@ def generate(
     from sdlab.images import generate as run
 
     names = list(experiments) or finished(root)
-    with talk_to_stderr(json):
+    with stdout_to_stderr(json):
         images = run(
             names,
             prompt_set(prompts, subject),
@@ -541,7 +544,23 @@ def export_model(
     print(f"{run(model, out, format=format, half=half, root=root)}: the whole model")
 
 
-def keep(place: Positional[Path], root: Path = Path("experiments"), results: Path = Path("results")) -> None:
+def homework(which: Positional[Literal["A", "B"]], base: str = "mini", subject: str = "sks woman") -> None:
+    """The commands of homework A or B, to run, change or paste.
+
+    Args:
+        which: A sweeps learning rate and rank, B sweeps DreamBooth and trains LoRAs on top of it.
+        base: The base model.
+        subject: Who or what the photos show.
+    """
+    from shlex import join
+
+    from sdlab.homeworks import commands
+
+    for words in commands(which, base, subject=subject):
+        print(join(["sdlab", *words]))
+
+
+def sync(place: Positional[Path], root: Path = Path("experiments"), results: Path = Path("results")) -> None:
     """Finished work to a folder that outlives the machine, and back.
 
     Args:
@@ -549,13 +568,13 @@ def keep(place: Positional[Path], root: Path = Path("experiments"), results: Pat
         root: Folder of the experiments.
         results: Folder of the images.
     """
-    from sdlab.keeping import keep as run
+    from sdlab.backup import sync as run
 
     run(place, root=root, results=results)
 
 
 def environment(json: bool = False) -> None:
-    """What this machine is, what was chosen and why, what of the course fits.
+    """What this machine is, what was chosen and why, what fits it.
 
     Args:
         json: Print JSON instead of text.
@@ -585,7 +604,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "convert": convert,
     "export lora": export_lora,
     "export model": export_model,
-    "keep": keep,
+    "homework": homework,
+    "sync": sync,
     "environment": environment,
 }
 TRAINING: dict[str, Callable[..., None]] = {
@@ -599,7 +619,7 @@ TRAINING: dict[str, Callable[..., None]] = {
 
 
 @contextmanager
-def talk_to_stderr(json: bool) -> Iterator[None]:
+def stdout_to_stderr(json: bool) -> Iterator[None]:
     """Leaves stdout to the JSON alone, so that a script can read it."""
     with redirect_stdout(sys.stderr) if json else nullcontext():
         yield
@@ -612,11 +632,9 @@ def as_json(value: Any) -> str:
 
 def prompt_set(prompts: str, subject: str) -> PromptSet:
     """A prompt set by its name or file, with the subject filled in."""
-    if prompts in PROMPT_SETS:
-        return PROMPT_SETS[prompts].fill(subject)
-    if not Path(prompts).is_file():
-        raise ValueError(f"prompts must be homework_a, homework_b or a JSON file, got {prompts!r}.")
-    return PromptSet.load(prompts).fill(subject)
+    from sdlab.prompts import prompt_set as run
+
+    return run(prompts, subject)
 
 
 def finished(root: Path) -> list[str]:

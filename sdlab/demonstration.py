@@ -9,13 +9,11 @@ from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import Any
 
+from sdlab import mini
 from sdlab.control import Control
 from sdlab.experiment import Experiment
 from sdlab.images import class_images, generate
 from sdlab.maps import KINDS
-from sdlab.mini import world
-from sdlab.mini.world import references
-from sdlab.mini.world.album import album
 from sdlab.photos import Dataset, prepare
 from sdlab.profiles import Profile, hyperparameters, profile
 from sdlab.prompts import HOMEWORK_A, PromptSet
@@ -26,7 +24,7 @@ from sdlab.tables import duration, table
 from sdlab.training import train
 
 BASE = "mini"
-SUBJECT = "woman"
+SUBJECT, NAME = "woman", "Vera"
 PROMPTS = HOMEWORK_A.fill("sks woman")
 NOTE = (
     "Measured by the mini world's own reader, a classifier of its drawn pictures. Likeness to the subject: "
@@ -88,14 +86,14 @@ def demo(
 def _photos(chosen: Profile) -> Dataset:
     """The mini subject's photos; a folder with other people's photos is left alone."""
     raw, out = Path("data/raw_images"), Path("data/instance_images")
-    subject = world.SUBJECTS[SUBJECT].name.lower()
+    subject = NAME.lower()
     others = [path for path in raw.glob("[!.]*") if path.is_file() and not path.name.startswith(subject)]
     if others:
         print(f"  {raw} holds photos of your own; the demo takes the mini subject's, in data/demo_raw_images")
         raw, out = Path("data/demo_raw_images"), Path("data/demo_instance_images")
     if not any(raw.glob(f"{subject}_*")):
-        print(f"  drawing photos of {world.SUBJECTS[SUBJECT].name} in {raw}")
-        album(SUBJECT, raw)
+        print(f"  copying photos of {NAME} to {raw}")
+        mini.copy_photos(SUBJECT, raw)
     dataset = prepare(raw, out, chosen)
     print(f"  {dataset.summary().splitlines()[0]}")
     print(*(f"  {line}" for line in dataset.diagnosis()[1:]), sep="\n")
@@ -142,7 +140,7 @@ def _controlled(names: list[str], prompts: PromptSet) -> list[str]:
     """Images in another picture's outline, depth and pose; returns their folders."""
     image = Path("data/control_images/raised_arms.png")
     if not image.is_file():
-        references.write(image.parent)
+        mini.copy_control_images(image.parent)
     folders: dict[str, None] = {}
     for kind in KINDS:
         made = generate(names, prompts, control=Control(kind, image), images_per_prompt=1, sampler="unipc")
@@ -153,7 +151,7 @@ def _controlled(names: list[str], prompts: PromptSet) -> list[str]:
 def _report(
     names: list[str], controlled: list[str], prompts: PromptSet, images_per_cell: int, dataset: Dataset
 ) -> Path:
-    title = f"{world.SUBJECTS[SUBJECT].name} on the mini model: DreamBooth and LoRA"
+    title = f"{NAME} on the mini model: DreamBooth and LoRA"
     page = report(
         names,
         prompts,
@@ -164,7 +162,7 @@ def _report(
         note=NOTE,
     )
     shown = table(names, prompts, images_per_cell=images_per_cell, reference=dataset.images)
-    shown.png("results/table.png", title)
+    shown.save("results/table.png", title)
     return page
 
 

@@ -17,7 +17,7 @@ RESOLUTION = 64  # half of the mini model's own side: four times as fast
 @pytest.fixture(scope="session")
 def instance_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six drawn photos of the woman, as `prepare` would leave them."""
-    from sdlab.mini.world import SUBJECTS, draw
+    from recipes.mini.world import SUBJECTS, draw
 
     folder = tmp_path_factory.mktemp("instance_images")
     for number, picture in enumerate(SUBJECTS["woman"].photos()[:6]):

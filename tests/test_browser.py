@@ -50,7 +50,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """JupyterLab in a folder that holds six drawn photos."""
-    from sdlab.mini.world import SUBJECTS, draw
+    from recipes.mini.world import SUBJECTS, draw
 
     with jupyterlab(tmp_path_factory.mktemp("jupyterlab")) as running:
         (running.folder / "photos").mkdir()

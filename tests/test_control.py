@@ -12,14 +12,14 @@ import pytest
 from PIL import Image
 from scipy.ndimage import distance_transform_edt
 
+from recipes.mini import world
 from sdlab import Control, PromptSet, generate
 from sdlab.control import control_map, with_controlnets
 from sdlab.experiment import DreamBooth, LoRA
 from sdlab.files import file_sha256
-from sdlab.images import ImageRecord, load_images
+from sdlab.images import ImageRecord, choose_sampling, load_images, read_record, ready_pipeline
 from sdlab.maps import KINDS, canny_map
-from sdlab.mini import annotator_path, controlnet_path, world
-from sdlab.sampling import choose_sampling, read_record, ready_pipeline
+from sdlab.mini import annotator_path, controlnet_path
 from sdlab.tables import control_table
 from sdlab.training import train
 
@@ -168,6 +168,11 @@ def test_a_controlnet_of_another_base_is_refused(tmp_path: Path, picture: Path, 
         run(place, ["base"], Control("canny", picture, model=str(tmp_path / "other")))
 
 
+def test_a_folder_without_a_controlnet_is_named(tmp_path: Path, picture: Path, place: Path) -> None:
+    with pytest.raises(ValueError, match=r"is no ControlNet: a folder with config.json"):
+        run(place, ["base"], Control("canny", picture, model=str(tmp_path)))
+
+
 @pytest.mark.slow  # the hub is asked five times
 def test_a_missing_controlnet_is_named_with_the_way_out(place: Path, picture: Path) -> None:
     with pytest.raises(OSError, match=r"'nobody/nothing' isn't on this machine .* base 'mini'"):
@@ -251,7 +256,7 @@ def test_the_command_makes_images_and_a_table(
 
 
 def test_the_courses_control_images_are_what_the_world_draws(tmp_path: Path) -> None:
-    from sdlab.mini.world.references import write
+    from recipes.mini.world.references import write
 
     drawn = write(tmp_path)
     assert len(drawn) >= 3

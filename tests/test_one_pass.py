@@ -15,7 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 from sdlab.experiment import DreamBooth, Experiment, LoRA
-from sdlab.sampling import image_files
+from sdlab.images import image_files
+from sdlab.models import resolve
 from sdlab.sweeps import sweep
 from sdlab.training import train, train_together
 from sdlab.training.lora import in_one_pass
@@ -144,6 +145,6 @@ def test_what_differs_in_more_than_its_own_settings_is_trained_apart() -> None:
 
 def test_as_many_at_once_as_fit_into_memory(short: Short, workplace: Path) -> None:
     chosen = short("lora")
-    model = load_model(chosen, [image_files(chosen.instance_data_dir)], lambda text: None)
+    model = load_model(resolve("mini"), chosen, [image_files(chosen.instance_data_dir)], lambda text: None)
     assert at_once(model, [chosen] * 3) == 3
     assert at_once(model, [replace(chosen, train_batch_size=10_000_000)] * 3) == 1

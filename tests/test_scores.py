@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sdlab.mini import world
+from recipes.mini import world
 from sdlab.prompts import HOMEWORK_A, HOMEWORK_B
 from sdlab.scores import mini_scores, scene_of
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sdlab.mini import world
+from recipes.mini import world
 from sdlab.prompts import PromptSet
 from sdlab.scores import (
     Comparison,
+    Interval,
     Scores,
     Tally,
     drift_table,
@@ -22,19 +23,15 @@ from sdlab.scores import (
 )
 from sdlab.scores.plots import along, heat_map, pareto, save, tradeoff
 
-Figure = tuple[float, float, float]
-
 
 def scores(**figures: tuple[float, float]) -> Scores:
     """Scores with these means of CLIP-I and CLIP-T, each ± 0.02; `__` in a name stands for `@`."""
 
-    def around(mean: float) -> Figure:
-        return mean, mean - 0.02, mean + 0.02
+    def around(mean: float) -> Interval:
+        return Interval(mean, mean - 0.02, mean + 0.02)
 
     names = {name.replace("__", "@"): values for name, values in figures.items()}
-    return Scores(
-        {n: Tally(n, {"CLIP-I": around(i), "CLIP-T": around(t)}, {}) for n, (i, t) in names.items()}
-    )
+    return Scores({n: Tally(n, {"CLIP-I": around(i), "CLIP-T": around(t)}) for n, (i, t) in names.items()})
 
 
 def test_images_made_with_control_are_not_recommended() -> None:
@@ -89,8 +86,8 @@ def test_what_intervals_cannot_tell_apart_is_said() -> None:
     none = recommend(scores(base=(0.3, 0.5), one=(0.6, 0.4), two=(0.7, 0.3)))
     assert none.name == "two" and "None follows the prompts" in none.sentence
     drifted = scores(base=(0.3, 0.5), one=(0.6, 0.5))
-    drifted["base"].figures["PRES"] = (0.3, 0.2, 0.4)  # type: ignore[index]
-    drifted["one"].figures["PRES"] = (0.6, 0.5, 0.7)  # type: ignore[index]
+    drifted["base"].figures["PRES"] = Interval(0.3, 0.2, 0.4)  # type: ignore[index]
+    drifted["one"].figures["PRES"] = Interval(0.6, 0.5, 0.7)  # type: ignore[index]
     assert "become like the subject: PRES 0.600" in recommend(drifted).sentence
     with pytest.raises(ValueError, match="at least one experiment"):
         recommend(scores(base=(0.3, 0.5)))
@@ -150,7 +147,7 @@ def test_the_nearest_photos_stand_under_their_images(workplace: Path) -> None:
     (workplace / "photos").mkdir()
     for n in (1, 2):
         world.draw(world.sample(n), 64).save(workplace / f"photos/{n}.png")
-    Tally("one", {}, {}, rows, photos={"folder": "photos"}).save("results/one/scores.json")
+    Tally("one", {}, rows, photos={"folder": "photos"}).save("results/one/scores.json")
     sheet = nearest_photos("one")
     assert [heading.title for heading in sheet.columns] == ["0.20", "0.10"]
     assert [cell.images[0].name for cell in sheet.cells[1]] == ["2.png", "1.png"]
@@ -164,7 +161,7 @@ def test_choices_are_kept_and_counted_and_compared_with_scores(workplace: Path) 
         rows = tuple(
             {"file": f"{p}_img{n}.png", "CLIP-I": 0.5 + (name == "two")} for p in "pq" for n in (1, 2)
         )
-        Tally(name, {}, {}, rows).save(f"results/{name}/scores.json")
+        Tally(name, {}, rows).save(f"results/{name}/scores.json")
     comparison = Comparison(["one", "two"])
     assert len(comparison.pairs) == 4 and comparison.win_rates() == {}
     assert comparison.agreement() is None

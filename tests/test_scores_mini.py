@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recipes.mini import world
 from sdlab import mini
 from sdlab.cli import main
-from sdlab.mini import world
 from sdlab.scores import load_scores, measures
 from sdlab.scores.embedders import mini_clip
 

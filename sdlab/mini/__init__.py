@@ -1,8 +1,15 @@
-"""The mini model: a real but small Stable Diffusion in the package, and the drawn world it was trained on."""
+"""The mini model: a real but small Stable Diffusion in the package, and photos of the persons it is taught.
+
+Nothing here draws or trains: `recipes/mini` of the repository draws the world that it knows and trained it.
+"""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+
+PHOTOS = {"woman": "raw_images", "man": "raw_images_man"}
+"""Subject -> the folder of `data/` that holds the photos."""
 
 
 def path() -> Path:
@@ -38,3 +45,56 @@ def annotator_path(kind: str) -> Path:
         A folder that transformers loads: a Depth Anything, or a ViTPose.
     """
     return Path(__file__).parent / "weights" / "annotators" / kind
+
+
+def copy_photos(subject: str, folder: str | Path) -> list[Path]:
+    """Copy the photos of the woman or man that `mini` is taught; files that are there are kept.
+
+    Args:
+        subject: "woman" (Vera) or "man" (Otto).
+        folder: Where to; made if missing.
+
+    Returns:
+        The photos in `folder`.
+
+    Raises:
+        ValueError: there is no such subject.
+        FileNotFoundError: the photos were deleted from the repository.
+    """
+    if subject not in PHOTOS:
+        raise ValueError(f"subject must be one of {', '.join(PHOTOS)}, got {subject!r}.")
+    return _copy(PHOTOS[subject], {"woman": "vera_*", "man": "otto_*"}[subject], folder)
+
+
+def copy_control_images(folder: str | Path) -> list[Path]:
+    """Copy the drawn control images, such as `raised_arms.png`; files that are there are kept.
+
+    Args:
+        folder: Where to; made if missing.
+
+    Returns:
+        The images in `folder`.
+
+    Raises:
+        FileNotFoundError: the images were deleted from the repository.
+    """
+    return _copy("control_images", "*.png", folder)
+
+
+def _copy(name: str, pattern: str, folder: str | Path) -> list[Path]:
+    """Copy from `data/`, which a wheel carries inside the package and a clone has beside it."""
+    inside, beside = Path(__file__).parent / "data", Path(__file__).parents[2] / "data"
+    source, folder = (inside if inside.is_dir() else beside) / name, Path(folder)
+    files = sorted(source.glob(pattern))
+    if not files:
+        raise FileNotFoundError(
+            f"{source} has no {pattern}. Get them back with `git restore {beside.name}/{name}`."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        stem_is_there = any(one.name[0] != "." for one in folder.glob(f"{file.stem}.*"))
+        if not stem_is_there:
+            beside_it = folder / f".{file.name}.partial"
+            shutil.copyfile(file, beside_it)
+            beside_it.replace(folder / file.name)
+    return sorted(folder.glob(pattern))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,17 +14,19 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from sdlab.mini import world
-
 SIZE = 128
 FEATURES = 128
 TOGETHER = 64
 
 
 class Reader(nn.Module):
-    """A convolutional network with one linear head per attribute of `world.ATTRIBUTES`."""
+    """A convolutional network with one linear head per attribute.
 
-    def __init__(self) -> None:
+    Args:
+        attributes: Attribute -> its classes.
+    """
+
+    def __init__(self, attributes: Mapping[str, Sequence[str]]) -> None:
         super().__init__()
         self.body = nn.Sequential(
             *_layer(3, 24, stride=2),  # (n, 24, 64, 64)
@@ -35,7 +39,7 @@ class Reader(nn.Module):
         )
         self.features = nn.Linear(256, FEATURES)
         self.heads = nn.ModuleDict(
-            {name: nn.Linear(FEATURES, len(classes)) for name, classes in world.ATTRIBUTES.items()}
+            {name: nn.Linear(FEATURES, len(classes)) for name, classes in attributes.items()}
         )
 
     def embed(self, images: Tensor) -> Tensor:
@@ -55,6 +59,18 @@ def weights_path() -> Path:
     return Path(__file__).parent / "weights" / "reader" / "reader.safetensors"
 
 
+@cache
+def attributes() -> dict[str, list[str]]:
+    """What the embedded reader tells apart: attribute -> its classes, in the order of its answers."""
+    return dict(_description()["attributes"])
+
+
+@cache
+def subjects() -> dict[str, dict[str, str]]:
+    """The persons that the course teaches: "woman" and "man" -> `name` and the class of attributes."""
+    return dict(_description()["subjects"])
+
+
 def load(path: Path | None = None) -> Reader:
     """The trained reader, in float32.
 
@@ -69,10 +85,9 @@ def load(path: Path | None = None) -> Reader:
     path = path or weights_path()
     if not path.is_file():
         raise FileNotFoundError(
-            f"the reader's weights must be at {path}, and are not. "
-            "Train them with `python -m sdlab.mini.train`."
+            f"the reader's weights must be at {path}, and are not. Train them with `python -m recipes.mini`."
         )
-    reader = Reader()
+    reader = Reader(json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["attributes"])
     reader.load_state_dict(
         {name: v.float() if v.is_floating_point() else v for name, v in load_file(path).items()}
     )
@@ -87,10 +102,10 @@ def probabilities(images: Sequence[Image.Image], reader: Reader | None = None) -
         reader: a loaded reader; None for the embedded one.
 
     Returns:
-        Attribute -> (n, classes), in the order of `world.ATTRIBUTES`.
+        Attribute -> (n, classes), in the order of `attributes()`.
     """
     reader = reader or _embedded()
-    found: dict[str, list[np.ndarray]] = {name: [] for name in world.ATTRIBUTES}
+    found: dict[str, list[np.ndarray]] = {name: [] for name in reader.heads}
     with torch.no_grad():
         for start in range(0, len(images), TOGETHER):
             for name, logits in reader(_batch(images[start : start + TOGETHER])).items():
@@ -99,7 +114,7 @@ def probabilities(images: Sequence[Image.Image], reader: Reader | None = None) -
 
 
 def read(images: Sequence[Image.Image], reader: Reader | None = None) -> dict[str, np.ndarray]:
-    """The most probable class of each attribute, as an index into `world.ATTRIBUTES`: attribute -> (n,).
+    """The most probable class of each attribute, as an index into `attributes()`: attribute -> (n,).
 
     Args:
         images: pictures of the mini world, of any size.
@@ -125,6 +140,11 @@ def features(images: Sequence[Image.Image], reader: Reader | None = None) -> np.
             for start in range(0, len(images), TOGETHER)
         ]
     return np.concatenate(parts)
+
+
+def _description() -> dict[str, Any]:
+    description: dict[str, Any] = json.loads(weights_path().with_suffix(".json").read_text(encoding="utf-8"))
+    return description
 
 
 @cache

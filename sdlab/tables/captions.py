@@ -7,25 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sdlab.config import number
+from sdlab.config import BESIDE_TRAINING, number
 from sdlab.experiment import Experiment
 from sdlab.words import Words
 
 BASE = "base"
 METHOD_NAMES = {"dreambooth": "DreamBooth", "lora": "LoRA"}
-# Hyperparameters that say where files are or how a run is logged, not what is learned.
-NOT_SHOWN = {
-    "instance_data_dir",
-    "class_data_dir",
-    "output_dir",
-    "checkpointing_steps",
-    "checkpoints_total_limit",
-    "validation_prompt",
-    "num_validation_images",
-    "validation_steps",
-    "validation_epochs",
-    "method",
-}
+NOT_SHOWN = BESIDE_TRAINING | {"instance_data_dir", "class_data_dir", "method"}
 
 
 @dataclass(frozen=True)
@@ -40,20 +28,14 @@ class Heading:
 def captions(names: Sequence[str], root: str | Path = "experiments", language: str = "en") -> list[Heading]:
     """Headings of experiments: method, learning rate, rank, and every hyperparameter that differs.
 
-    Args:
-        names: experiments; "base" is the base model.
-        root: folder of the experiments.
-        language: "en" or "ru".
-
-    Returns:
-        One heading per name; without details where the experiment isn't on this disk.
+    One that isn't on this disk has no details.
     """
-    say = Words(language)
+    words = Words(language)
     known = {name: hyperparameters_of(name, root) for name in names if name != BASE}
     headings = []
     for name in names:
         if name == BASE:
-            headings.append(Heading(say("base"), (say("not_trained"),)))
+            headings.append(Heading(words("base"), (words("not_trained"),)))
             continue
         mine = known[name]
         peers = [values for values in known.values() if values.get("method") == mine.get("method")]

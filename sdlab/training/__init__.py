@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from sdlab import machine
 from sdlab.experiment import DreamBooth, Experiment, Locked, LoRA
 from sdlab.files import fingerprint
-from sdlab.models import base_fingerprint, resolve
+from sdlab.images import class_images, image_files
+from sdlab.models import BaseModel, resolve
 from sdlab.photos.captions import captions_fingerprint
-from sdlab.sampling import class_images, image_files
 
 if TYPE_CHECKING:
     from sdlab.training.memory import Trial
@@ -79,14 +79,14 @@ def train_together(
         What each that couldn't be trained, or diverged, was ended by, by its name; the others are trained.
     """
     common, root = next(iter(planned.values())), Path(root)
-    images = image_files(common.instance_data_dir)
+    base, images = resolve(common.pretrained_model_name_or_path, root), image_files(common.instance_data_dir)
     errors: dict[str, Exception] = {}
     with ExitStack() as locks:
         begun: dict[Experiment, DreamBooth | LoRA] = {}
         for name, chosen in planned.items():
             try:
                 experiment = Experiment(name, root)
-                _begin(experiment, chosen, images, locks)
+                _begin(experiment, chosen, base, images, locks)
             except (ValueError, Locked) as error:
                 errors[name] = error
                 continue
@@ -95,10 +95,9 @@ def train_together(
             elif progress:
                 print(f"{name}: finished before, kept")
         for experiment in begun:
-            base = resolve(common.pretrained_model_name_or_path, root)
             experiment.update(status="running", base=base.root_name, message="")
         if begun:
-            errors |= _run(begun, images, progress, checkpoint_name, set() if said is None else said)
+            errors |= _run(begun, base, images, progress, checkpoint_name, set() if said is None else said)
     return errors
 
 
@@ -143,12 +142,18 @@ def _silent(text: str) -> None:
     pass
 
 
-def _begin(experiment: Experiment, chosen: DreamBooth | LoRA, images: list[Path], locks: ExitStack) -> None:
+def _begin(
+    experiment: Experiment,
+    chosen: DreamBooth | LoRA,
+    base: BaseModel,
+    images: list[Path],
+    locks: ExitStack,
+) -> None:
     """Locks an experiment and writes down what it is trained from, or checks that it is the same again."""
     if experiment.status != "finished":
         _check(chosen, images)
     fingerprints = {
-        "base_fingerprint": base_fingerprint(chosen.pretrained_model_name_or_path, experiment.root),
+        "base_fingerprint": base.fingerprint,
         "instance_images": fingerprint(images) if images else None,
         "captions": captions_fingerprint(chosen.instance_data_dir),
     }
@@ -176,6 +181,7 @@ def _check(chosen: DreamBooth | LoRA, images: list[Path]) -> None:
 
 def _run(
     begun: dict[Experiment, DreamBooth | LoRA],
+    base: BaseModel,
     images: list[Path],
     progress: bool,
     checkpoint_name: str,
@@ -183,7 +189,7 @@ def _run(
 ) -> dict[str, Exception]:
     """Trains experiments that are locked and begun, and writes down how each ended."""
     try:
-        return _train_all(begun, images, progress, checkpoint_name, said)
+        return _train_all(begun, base, images, progress, checkpoint_name, said)
     except (KeyboardInterrupt, SystemExit) as error:
         for experiment in _unfinished(begun):
             places = sorted(experiment.checkpoints_folder.glob("step_*"))
@@ -204,6 +210,7 @@ def _unfinished(begun: dict[Experiment, DreamBooth | LoRA]) -> list[Experiment]:
 
 def _train_all(
     begun: dict[Experiment, DreamBooth | LoRA],
+    base: BaseModel,
     images: list[Path],
     progress: bool,
     checkpoint_name: str,
@@ -228,10 +235,10 @@ def _train_all(
     trained_on, held_out = split(images, common)
     sources = [trained_on]
     if common.with_prior_preservation:
-        sources.append(_class_files(begun, common, progress))
+        sources.append(_class_files(begun, base, progress))
     errors: dict[str, Exception] = {}
     with with_advice(common):
-        model = load_model(common, sources, choice, held_out, root=first.root)
+        model = load_model(base, common, sources, choice, held_out)
         number = at_once(model, list(begun.values()))
         while waiting:
             now, waiting = waiting[:number], waiting[number:]
@@ -250,21 +257,18 @@ def _train_all(
     return errors
 
 
-def _class_files(
-    begun: dict[Experiment, DreamBooth | LoRA], common: DreamBooth | LoRA, progress: bool
-) -> list[Path]:
+def _class_files(begun: dict[Experiment, DreamBooth | LoRA], base: BaseModel, progress: bool) -> list[Path]:
     """The class images, sampled as far as missing; the same ones as when the experiments were begun."""
-    number = common.num_class_images
+    common = next(iter(begun.values()))
     folder = class_images(
-        common.pretrained_model_name_or_path,
+        base,
         common.class_prompt or "",
-        number,
+        common.num_class_images,
         folder=common.class_data_dir,
-        root=next(iter(begun)).root,
         resolution=common.resolution,
         progress=progress,
     )
-    files = image_files(folder)[:number]
+    files = image_files(folder)[: common.num_class_images]
     for experiment, chosen in begun.items():
         experiment.begin(chosen, {"class_images": fingerprint(files)})
         experiment.update(class_images=fingerprint(files))

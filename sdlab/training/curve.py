@@ -30,7 +30,7 @@ def draw_curve(title: str, values: Mapping[int, float], last: int, colour: str) 
     """Draws one curve over the steps up to `last` as a WebP that is readable on white and on black."""
     from PIL import Image, ImageDraw
 
-    from sdlab.lettering import font
+    from sdlab.typeset import font
 
     picture = Image.new("RGBA", (2 * WIDTH, _HEIGHT), (128, 128, 128, 0))
     drawing = ImageDraw.Draw(picture)

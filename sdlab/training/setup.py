@@ -17,7 +17,7 @@ from diffusers.training_utils import EMAModel
 from sdlab import machine
 from sdlab.config import Hyperparameters, LoRA
 from sdlab.experiment import Experiment
-from sdlab.models import fuse, load_pipeline
+from sdlab.models import BaseModel, fuse, resolve
 from sdlab.photos import read_captions
 from sdlab.training import dreambooth, lora
 from sdlab.training.data import Prompts, prompts_of_images, tokenize
@@ -33,6 +33,7 @@ class Model:
     """What trainings in one pass share: the base model's parts and the images.
 
     Args:
+        base: The base model.
         accelerator: Device and precision.
         pipeline: The base model's parts, with LoRAs' adapters.
         unet: The pipeline's, maybe compiled.
@@ -43,6 +44,7 @@ class Model:
         active: The adapters that the next pass computes, in the order of their images.
     """
 
+    base: BaseModel
     accelerator: Accelerator
     pipeline: StableDiffusionPipeline
     unet: torch.nn.Module
@@ -144,26 +146,26 @@ def set_up(
     held_out: Sequence[Path] = (),
 ) -> Training:
     """Gets a training that shares its model with no other ready for its first step; see `load_model`."""
-    model = load_model(chosen, files, notify, held_out, root=experiment.root)
+    base = resolve(chosen.pretrained_model_name_or_path, experiment.root)
+    model = load_model(base, chosen, files, notify, held_out)
     return start(model, experiment, chosen, notify)
 
 
 def load_model(
+    base: BaseModel,
     chosen: Hyperparameters,
     files: Sequence[Sequence[Path]],
     notify: Notify,
     held_out: Sequence[Path] = (),
-    *,
-    root: str | Path = "experiments",
 ) -> Model:
     """Loads the base model and the images.
 
     Args:
+        base: What is trained.
         chosen: Of one of the trainings; only what they have in common is read.
         files: The instance images, and with prior preservation the class images.
         notify: Told what is chosen, and why.
         held_out: Instance images that aren't trained on.
-        root: The folder of all experiments, one of which may be the base.
 
     Raises:
         ValueError: An image can't be read.
@@ -173,7 +175,7 @@ def load_model(
     device = accelerator.device
     notify(f"device: {device.type}, because {machine.choose_device()[1]}")
     notify(f"mixed precision: {accelerator.mixed_precision}, as asked for")
-    pipeline = fuse(load_pipeline(chosen.pretrained_model_name_or_path, root=root))
+    pipeline = fuse(base.load())
     sources = _sources(pipeline, chosen, files, device, notify)
     held = encode_images(pipeline.vae, held_out, chosen.resolution, device) if held_out else None
     if isinstance(chosen, LoRA):
@@ -191,6 +193,7 @@ def load_model(
         pipeline.unet.to(memory_format=torch.channels_last)  # the order that its convolutions want
         torch.backends.cuda.matmul.allow_tf32 = chosen.allow_tf32
     return Model(
+        base=base,
         accelerator=accelerator,
         pipeline=pipeline,
         unet=torch.compile(pipeline.unet) if chosen.torch_compile else pipeline.unet,

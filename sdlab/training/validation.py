@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from sdlab.config import Hyperparameters
-from sdlab.sampling import choose_sampling, sample, with_sampler, write_image
+from sdlab.images import choose_sampling, sample, with_sampler, write_image
 from sdlab.training.data import generator
 from sdlab.training.latents import on_device
 from sdlab.training.loss import noise_losses
@@ -97,8 +97,7 @@ def validation_losses(trainings: Sequence[Training]) -> list[float]:
 @torch.no_grad()
 def _make_images(training: Training) -> None:
     chosen, model, experiment = training.hyperparameters, training.model, training.experiment
-    base = chosen.pretrained_model_name_or_path
-    sampling = choose_sampling(base, root=experiment.root, resolution=chosen.resolution)
+    sampling = choose_sampling(model.base, resolution=chosen.resolution)
     pipeline = with_sampler(model.pipeline, sampling.sampler)
     was_on = pipeline.vae.device
     pipeline.vae.to(model.device)
