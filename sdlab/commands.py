@@ -47,8 +47,8 @@ def prepare(
         out: Folder for the images and dataset.json.
         resolution: Side of the images in pixels; None takes the base model's.
         base: The base model that will be trained: mini, sd15, or a folder.
-        subject_kind: Whose photos they are: the face of a person is looked for, anything else is cropped where
-            the photo draws the eye.
+        subject_kind: What the photos show: a person's face is looked for, anything else is cropped where the
+            photo draws the eye.
         framing: How much to show around the face; mixed gives each photo one of the others.
         drop: Findings whose photos are left out, such as blurry,duplicates.
         background: Colour behind transparent parts.
