@@ -1,7 +1,7 @@
 """The doctor: what in a dataset will spoil the training, said before any GPU time is spent.
 
 `measure` takes the figures of one photo, once; `examine` compares them with the thresholds. To add a finding:
-its kind and what it would do to the training in `KINDS`, and its limit in `_LIMITS` or a function in `examine`.
+its kind and effect in `KINDS`, and its limit in `_LIMITS` or a function that `examine` calls.
 """
 
 from __future__ import annotations
