@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from sdlab.experiment import Experiment, find
 from sdlab.files import fingerprint
-from sdlab.images import ImageRecord, load_images
+from sdlab.images import ImageRecord, image_files, load_images
 from sdlab.models import resolve
-from sdlab.sampling import image_files
 from sdlab.scores import measures
 from sdlab.scores.embedders import Embedder, embedders_for, image_features, pixels, text_features
 from sdlab.scores.measures import Interval, interval
