@@ -34,18 +34,21 @@ def prepare(
     out: Path = Path("data/instance_images"),
     resolution: int | None = None,
     base: str = "mini",
+    subject_kind: Literal["person", "animal", "thing", "style"] = "person",
     framing: Literal["mixed", "face", "head_and_shoulders", "upper_body", "whole"] = "mixed",
     drop: str = "",
     background: str = "white",
     captions: str | None = None,
 ) -> None:
-    """Photos -> square images around the face, and what will spoil the training.
+    """Photos -> square images around the subject, and what will spoil the training.
 
     Args:
         raw: Folder or zip with the photos as they came.
         out: Folder for the images and dataset.json.
         resolution: Side of the images in pixels; None takes the base model's.
         base: The base model that will be trained: mini, sd15, or a folder.
+        subject_kind: Whose photos they are: the face of a person is looked for, anything else is cropped where
+            the photo draws the eye.
         framing: How much to show around the face; mixed gives each photo one of the others.
         drop: Findings whose photos are left out, such as blurry,duplicates.
         background: Colour behind transparent parts.
@@ -57,8 +60,9 @@ def prepare(
 
     side = resolution if resolution is not None else profile(base).resolution
     kinds = [kind.strip() for kind in drop.split(",") if kind.strip()]
-    dataset = run(raw, out, side, framing=framing, background=background, drop=kinds, captions=captions)
-    print(f"{dataset.summary()}\n\nbefore and after, as a picture: {save_sheet(dataset)}")
+    options = {"subject_kind": subject_kind, "framing": framing, "background": background}
+    dataset = run(raw, out, side, **options, drop=kinds, captions=captions)
+    print(f"{dataset.summary()}\n\nbefore and after: {save_sheet(dataset)}")
     if errors := [finding for finding in dataset.findings if finding.level == "error"]:
         raise ValueError(f"{errors[0].text}: {errors[0].effect}. Add photos to {raw} and run it again.")
 

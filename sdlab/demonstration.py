@@ -163,7 +163,7 @@ def _report(
         note=NOTE,
     )
     shown = table(names, prompts, images_per_cell=images_per_cell, reference=dataset.images)
-    shown.png("results/table.png", title)
+    shown.save("results/table.png", title)
     return page
 
 

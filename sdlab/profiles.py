@@ -8,7 +8,7 @@ from typing import Any
 
 from sdlab.config import METHODS, DreamBooth, LoRA, from_dict, unknown
 from sdlab.machine import Machine, this_machine
-from sdlab.models import resolve
+from sdlab.models import Base, resolve
 from sdlab.subject import Subject
 
 
@@ -88,11 +88,11 @@ PROFILES: dict[str, Profile] = {
 _MIXED_PRECISION = {"bfloat16": "bf16", "float16": "fp16", "float32": "no"}
 
 
-def profile(base: str | Path = "mini", *, name: str = "auto", root: str | Path = "experiments") -> Profile:
+def profile(base: Base = "mini", *, name: str = "auto", root: str | Path = "experiments") -> Profile:
     """Chooses the profile for a base model on this machine.
 
     Args:
-        base: Anything that `models.resolve` knows.
+        base: Anything that `models.resolve` knows, or what it gave.
         name: A key of `PROFILES`, or `auto`.
         root: The folder of all experiments.
 

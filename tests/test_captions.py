@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sdlab.experiment import Experiment
-from sdlab.sampling import image_files
+from sdlab.images import image_files
 from sdlab.training import train
 from sdlab.training.setup import set_up
 

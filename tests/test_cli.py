@@ -177,7 +177,7 @@ def test_prepare_and_table_do_their_work(workplace: Path, capsys: pytest.Capture
         main(["prepare"])
     assert stop.value.code == 1
     seen = capsys.readouterr()
-    assert "1 image of 128×128" in seen.out and "refused b.jpg" in seen.out and "_sheet.png" in seen.out
+    assert "1 image of 128×128" in seen.out and "refused b.jpg" in seen.out and "_sheet.html" in seen.out
     assert "only 1 photo (at least 5)" in seen.err and Path("data/instance_images/a.png").is_file()
 
     Experiment("mine").begin(LoRA(), {})

@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 
 from sdlab.config import Hyperparameters
 from sdlab.experiment import DreamBooth, Experiment, LoRA
-from sdlab.models import base_fingerprint, load_pipeline, resolve
-from sdlab.sampling import image_files, read_record
+from sdlab.images import image_files, read_record
+from sdlab.models import load_pipeline, resolve
 from sdlab.training import preflight, train
 from sdlab.training.loop import resume, save_checkpoint, train_step
 from sdlab.training.needs import NotEnoughMemory
@@ -228,7 +228,7 @@ def test_a_lora_can_be_added_at_a_scale_and_to_another_model(short: Short, workp
     both = prediction(load_pipeline("full+lora"))
     assert not torch.allclose(both, at["1"], atol=1e-4)
     assert not torch.allclose(both, prediction(load_pipeline("full")), atol=1e-4)
-    assert len({base_fingerprint(name) for name in ("lora", "lora@0.5", "full+lora", "full")}) == 4
+    assert len({resolve(name).fingerprint for name in ("lora", "lora@0.5", "full+lora", "full")}) == 4
     with pytest.raises(ValueError, match="'full' is a DreamBooth"):
         resolve("full@0.5")
     with pytest.raises(ValueError, match="scale must be a number from 0 on, got 'half'"):

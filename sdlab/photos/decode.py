@@ -1,4 +1,4 @@
-"""One photo file -> one upright RGB picture, or a refusal that says why."""
+"""One picture file from a user -> one upright RGB picture, or a refusal that says why."""
 
 from __future__ import annotations
 
@@ -25,9 +25,8 @@ SUFFIXES = frozenset(
 )
 MAX_PIXELS = 50_400_000  # a 50-megapixel phone, 8192×6144: as RGBA 200 MB, of which a few copies are made
 MIN_SIDE = 64
-ORIENTATION = 0x0112
-AT_ONCE = 16_000_000  # pixels; larger photos wait for each other
-_ALONE = threading.Lock()
+LARGE = 16_000_000  # pixels; larger photos wait for each other
+_LARGE_ONES = threading.Lock()
 
 
 class UnusablePhoto(ValueError):
@@ -39,10 +38,10 @@ class Decoded:
     """An upright RGB picture.
 
     Args:
-        image: the picture, possibly smaller than the photo on disk.
-        size: width and height that the photo has on disk, after turning.
-        notes: what was done to it.
-        profile: the photo's ICC profile, for `to_srgb`; empty where there is none.
+        image: The picture, possibly smaller than the photo on disk.
+        size: Width and height that the photo has on disk, after turning.
+        notes: What was done to it.
+        profile: The photo's ICC profile, for `to_srgb`; empty where there is none.
     """
 
     image: Image.Image
@@ -52,19 +51,16 @@ class Decoded:
 
 
 def decode(path: str | Path, *, wanted: int | None = None, background: str = "white") -> Decoded:
-    """Read a photo completely, turn it upright by its EXIF orientation and bring it to RGB.
+    """Reads a photo completely, turns it upright by its EXIF orientation and brings it to RGB.
 
     Args:
-        path: the photo.
-        wanted: side in pixels that the picture will be resized to; a JPEG far larger is decoded at a
+        path: The photo.
+        wanted: Side in pixels that the picture will be resized to; a JPEG far larger is decoded at a
             fraction of its size (never below twice `wanted`), which is several times faster.
-        background: colour behind transparent parts, as Pillow names it: "white", "#808080" …
-
-    Returns:
-        The picture, its size after turning, and notes such as "turned upright".
+        background: Colour behind transparent parts, as Pillow names it: "white", "#808080" …
 
     Raises:
-        UnusablePhoto: the file is no picture, is damaged or truncated, is too large or too small.
+        UnusablePhoto: The file is no picture, is damaged or truncated, is too large or too small.
 
     Taught in: notebooks/01
     """
@@ -81,38 +77,38 @@ def decode(path: str | Path, *, wanted: int | None = None, background: str = "wh
         raise UnusablePhoto(_reason(path, error)) from error
 
 
-def turn(path: Path) -> AbstractContextManager[object]:
-    """Lets threads work at the same time on ordinary photos, and one after the other on large ones.
+def load_image(path: str | Path) -> Image.Image:
+    """Reads any picture of a user's as sRGB: upright, 16 bits scaled, transparent parts laid on white.
 
-    Args:
-        path: the photo, which may be no photo at all.
-
-    Returns:
-        What to work within; it keeps memory bounded, however many threads there are.
+    Raises:
+        ValueError: It can't be read; the message names the file.
     """
+    try:
+        decoded = decode(path)
+    except UnusablePhoto as reason:
+        raise ValueError(
+            f"{path} can't be read as an image: {reason}. Delete it or put it there again."
+        ) from reason
+    return to_srgb(decoded.image, decoded.profile)
+
+
+def one_large_photo(path: Path) -> AbstractContextManager[object]:
+    """What to hold while working on a photo, so that threads never have two large ones in memory."""
     from PIL import Image
 
-    _know_heif()
+    _register_heif()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path, formats=FORMATS) as photo:
-                large = photo.width * photo.height > AT_ONCE
+                large = photo.width * photo.height > LARGE
     except Exception:  # `decode` will say what is wrong with it
         large = False
-    return _ALONE if large else nullcontext()
+    return _LARGE_ONES if large else nullcontext()
 
 
 def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """Bring colours to sRGB, which is what the base model was trained on; phones save wider colours.
-
-    Args:
-        image: RGB.
-        profile: ICC profile of its colours; empty or unreadable leaves the picture as it is.
-
-    Returns:
-        RGB.
-    """
+    """Brings RGB to sRGB, which the base model was trained on; an unreadable profile changes nothing."""
     from PIL import ImageCms
 
     if not profile:
@@ -128,28 +124,30 @@ def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
 def _decode(path: Path, wanted: int | None, background: str) -> Decoded:
     from PIL import Image
 
-    _know_heif()
+    _register_heif()
     notes: list[str] = []
     with Image.open(path, formats=FORMATS) as photo:
+        is_jpeg = photo.format in ("JPEG", "MPO")
         _check_size(photo.size)
         if getattr(photo, "is_animated", False) and photo.format != "MPO":
             notes.append("first frame of several")
         full = photo.size
-        if wanted and photo.format in ("JPEG", "MPO"):
+        if wanted and is_jpeg:
             photo.draft("RGB", (2 * wanted, 2 * wanted))
         photo.load()  # the whole file: verify() lets a truncated JPEG pass
-        if photo.format not in ("JPEG", "MPO"):
+        if not is_jpeg:
             full = photo.size  # a HEIC's real size may show only now
+        if _turn_upright(photo, path, notes):
+            full = full[::-1]
         profile = photo.info.get("icc_profile")
         profile = profile if isinstance(profile, bytes) else b""  # a PNG's text may bear the same name
         picture = _to_rgb(photo, background, profile, notes)
-        picture, turned = _upright(picture, photo, notes)
     if picture.mode != photo.mode:
         profile = b""  # it described the colours before they became RGB
     if picture is photo:
         picture = picture.copy()  # a plain picture, which doesn't remember the file's EXIF
     picture.info = {}  # no EXIF, GPS or colour profile is carried into the dataset
-    return Decoded(picture, full[::-1] if turned else full, tuple(notes), profile)
+    return Decoded(picture, full, tuple(notes), profile)
 
 
 def _check_size(size: tuple[int, int]) -> None:
@@ -162,32 +160,28 @@ def _check_size(size: tuple[int, int]) -> None:
         raise UnusablePhoto(f"it is {width}×{height} pixels, the shorter side must be at least {MIN_SIDE}")
 
 
-def _upright(picture: Image.Image, photo: Image.Image, notes: list[str]) -> tuple[Image.Image, bool]:
-    """The picture turned by the photo's EXIF orientation, and whether width and height changed places."""
-    from PIL import Image
+def _turn_upright(photo: Image.Image, path: Path, notes: list[str]) -> bool:
+    """Turns the photo by its EXIF orientation; says whether width and height changed places."""
+    from PIL import ExifTags, ImageOps
 
-    turns = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_270,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_90,
-    }
+    tag = ExifTags.Base.Orientation
     try:
+        exif = photo.getexif()
         # pillow-heif takes the orientation out of EXIF and keeps it here
-        read = photo.info.get("original_orientation") if photo.format == "HEIF" else None
-        orientation = read or photo.getexif().get(ORIENTATION, 1)
+        kept = photo.info.get("original_orientation") if photo.format == "HEIF" else None
+        orientation = kept or exif.get(tag, 1)
+        if orientation not in range(2, 9):
+            return False
+        notes.append("turned upright by its EXIF orientation")
+        if photo.format == "HEIF":
+            if _heif_turns_itself(path):
+                return False
+            exif[tag] = orientation
+        ImageOps.exif_transpose(photo, in_place=True)
     except Exception:  # a broken EXIF block must not cost the photo
         notes.append("EXIF unreadable, orientation taken as it is")
-        return picture, False
-    if orientation not in turns:
-        return picture, False
-    notes.append("turned upright by its EXIF orientation")
-    if photo.format == "HEIF" and _heif_turns_itself(Path(getattr(photo, "filename", ""))):
-        return picture, False
-    return picture.transpose(turns[orientation]), orientation >= 5
+        return False
+    return orientation >= 5
 
 
 def _heif_turns_itself(path: Path) -> bool:
@@ -214,7 +208,7 @@ def _to_rgb(image: Image.Image, background: str, profile: bytes, notes: list[str
     if image.mode.startswith("I") or image.mode == "F":
         notes.append("16-bit grey scaled to 8 bits")
         return _scaled_to_8_bits(image).convert("RGB")
-    if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
+    if image.has_transparency_data:
         return _on_background(image, background, notes)
     if image.mode in ("CMYK", "LAB"):
         notes.append(f"{image.mode} brought to RGB")
@@ -253,8 +247,8 @@ def _scaled_to_8_bits(image: Image.Image) -> Image.Image:
 
 
 @cache
-def _know_heif() -> None:
-    """Let Pillow open HEIC; thumbnails and depth images inside it aren't needed."""
+def _register_heif() -> None:
+    """Lets Pillow open HEIC; thumbnails and depth images inside it aren't needed."""
     from pillow_heif import register_heif_opener
 
     register_heif_opener(thumbnails=False)

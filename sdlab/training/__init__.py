@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from sdlab import machine
 from sdlab.experiment import DreamBooth, Experiment, LoRA
 from sdlab.files import fingerprint
-from sdlab.models import base_fingerprint, resolve
+from sdlab.images import class_images, image_files
+from sdlab.models import resolve
 from sdlab.photos.captions import captions_fingerprint
-from sdlab.sampling import class_images, image_files
 
 if TYPE_CHECKING:
     from sdlab.training.needs import Trial
@@ -58,7 +58,7 @@ def train(
     if experiment.status != "finished":
         _check(hyperparameters, images)
     fingerprints = {
-        "base_fingerprint": base_fingerprint(hyperparameters.pretrained_model_name_or_path, root),
+        "base_fingerprint": base.fingerprint,
         "instance_images": fingerprint(images) if images else None,
         "captions": captions_fingerprint(hyperparameters.instance_data_dir),
     }

@@ -47,7 +47,7 @@ def draw_curve(title: str, values: Mapping[int, float], last: int, colour: str) 
     """
     from PIL import Image, ImageDraw
 
-    from sdlab.lettering import font
+    from sdlab.typeset import font
 
     picture = Image.new("RGBA", (2 * WIDTH, _HEIGHT), (128, 128, 128, 0))
     drawing = ImageDraw.Draw(picture)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,19 +11,16 @@ import torch
 from diffusers import StableDiffusionPipeline
 from peft.tuners.lora import LoraLayer
 
-from sdlab.config import Hyperparameters, LoRA, number
+from sdlab.config import LoRA
 from sdlab.experiment import Experiment
 from sdlab.models import fuse, load_pipeline
 from sdlab.training.data import generator, tokenize
 from sdlab.training.latents import on_device
+from sdlab.verdict import held_out_losses, sentence
 
 if TYPE_CHECKING:
     from sdlab.training.setup import Training
 
-# Change of the prediction. On the mini model, LoRAs that learn nothing are at 0.01, good ones at 0.05 to 0.1,
-# broken ones at 0.6 (docs/training.md).
-LEARNED_NOTHING, OVER_TRAINED = 0.015, 0.3
-ROSE = 1.005  # of the held-out photos' loss, beyond what rounding does
 _TIMESTEPS = (100, 300, 500, 700, 900)
 
 
@@ -66,50 +63,7 @@ def diagnose(training: Training, experiment: Experiment) -> Diagnosis:
         moved = _grouped(_changes(base, tuned))
         before = _predictions(training, base)
     change = float(((after - before).norm(dim=1) / before.norm(dim=1)).mean())
-    held_out = {row["step"]: row["validation_loss"] for row in experiment.log() if "validation_loss" in row}
-    return Diagnosis(moved, change, sentence(chosen, moved, change, held_out))
-
-
-def sentence(
-    hyperparameters: Hyperparameters,
-    moved: Mapping[str, float],
-    change: float,
-    held_out: Mapping[int, float],
-) -> str:
-    """Says what the changes mean.
-
-    Args:
-        hyperparameters: Of the experiment.
-        moved: Module group to the relative change of its weights.
-        change: Relative change of the prediction.
-        held_out: Step to validation loss, from before the first step to the end; may be empty.
-
-    Returns:
-        A sentence, with what to try next where something is wrong.
-    """
-    rate = hyperparameters.learning_rate
-    what = f"a learning rate of {number(rate)}"
-    if isinstance(hyperparameters, LoRA):
-        what = f"rank {hyperparameters.rank} at {number(rate)}"
-    largest = max(moved.values(), default=0.0)
-    found = f"{what} moved the weights by {percent(largest)} and the prediction by {percent(change)}"
-    if change < LEARNED_NOTHING:
-        return f"{found}: expect no likeness; try a learning rate of {number(rate * 10)} or more steps."
-    if change > OVER_TRAINED:
-        return f"{found}: expect broken images; try a learning rate of {number(rate / 10)} or fewer steps."
-    if held_out and (last := list(held_out.values())[-1]) > held_out[0] * ROSE:
-        lowest = min(held_out, key=lambda step: held_out[step])
-        other = "a lower learning rate" if hyperparameters.with_prior_preservation else "prior preservation"
-        return (
-            f"{found}, but the loss of held-out photos rose from {held_out[0]:.3g} to {last:.3g}, lowest "
-            f"after step {lowest}: the photos are learned by heart; try fewer steps or {other}."
-        )
-    return f"{found}: in the usual range."
-
-
-def percent(share: float) -> str:
-    """A share with two significant digits, such as `0.013 %`."""
-    return f"{100 * share:.2g} %" if share < 0.995 else f"{100 * share:.0f} %"
+    return Diagnosis(moved, change, sentence(chosen, moved, change, held_out_losses(experiment)))
 
 
 @torch.no_grad()

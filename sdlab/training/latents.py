@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from safetensors.torch import load_file, save
 
 from sdlab.files import file_sha256, write_bytes
+from sdlab.photos import load_image
 
 CACHE = Path("cache_dir/latents")
 _IMAGES_AT_ONCE = 8
@@ -125,13 +126,7 @@ def _encode(vae: AutoencoderKL, files: Sequence[Path], resolution: int) -> Laten
 
 
 def _pixels(file: Path, resolution: int) -> torch.Tensor:
-    try:
-        with Image.open(file) as image:
-            square = ImageOps.fit(image.convert("RGB"), (resolution, resolution), Image.Resampling.LANCZOS)
-    except OSError as error:
-        raise ValueError(
-            f"{file} can't be read as an image ({error}). Delete it or put it there again."
-        ) from error
+    square = ImageOps.fit(load_image(file), (resolution, resolution), Image.Resampling.LANCZOS)
     data = torch.frombuffer(bytearray(square.tobytes()), dtype=torch.uint8)
     return data.view(resolution, resolution, 3).permute(2, 0, 1).float() / 127.5 - 1
 

@@ -11,7 +11,8 @@ import torch
 
 from sdlab.config import Hyperparameters
 from sdlab.experiment import Experiment
-from sdlab.sampling import choose_sampling, sample, with_sampler, write_image
+from sdlab.images import choose_sampling, sample, with_sampler, write_image
+from sdlab.models import resolve
 from sdlab.training.data import generator
 from sdlab.training.latents import on_device
 from sdlab.training.loss import noise_losses
@@ -130,7 +131,7 @@ def _batches(training: Training, images: int) -> Iterator[tuple[int, list[int]]]
 def _make_images(training: Training, experiment: Experiment, done: int) -> None:
     chosen = training.hyperparameters
     base = chosen.pretrained_model_name_or_path
-    sampling = choose_sampling(base, root=experiment.root, resolution=chosen.resolution)
+    sampling = choose_sampling(resolve(base, experiment.root), resolution=chosen.resolution)
     pipeline = with_sampler(training.pipeline, sampling.sampler)
     was_on = pipeline.vae.device
     pipeline.vae.to(training.accelerator.device)
