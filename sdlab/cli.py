@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import io
 import logging
 import os
 import sys
@@ -79,6 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # what transformers and bitsandbytes say on import is about parts that aren't used here
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    _print_on_any_console()
     words = list(sys.argv[1:] if arguments is None else arguments)
     understood = False
     try:
@@ -92,6 +94,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if os.environ.get("SDLAB_DEBUG"):
             raise
         _fail(str(error) or type(error).__name__, 1 if understood else 2)
+
+
+def _print_on_any_console() -> None:
+    """Prints a question mark for what a console can't show, such as → in cp1252, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def parse(words: list[str]) -> Callable[[], None] | None:
