@@ -510,7 +510,7 @@ def export_lora(
         half: Write float16, half the size.
         root: Folder of the experiments.
     """
-    from sdlab.formats import export_lora as run
+    from sdlab.exports import export_lora as run
 
     out = out or Path(f"{Path(experiment).name}.safetensors")
     run(experiment, out, format=format, half=half, root=root)
@@ -533,7 +533,7 @@ def export_model(
         half: Write float16, half the size.
         root: Folder of the experiments.
     """
-    from sdlab.formats import export_model as run
+    from sdlab.exports import export_model as run
 
     name = Path(model).name.removesuffix(".safetensors")
     out = out or Path(f"{name}.safetensors" if format == "single-file" else name)

@@ -15,7 +15,7 @@ import torch
 
 from sdlab.experiment import Experiment, Hyperparameters
 from sdlab.files import write_bytes
-from sdlab.formats import model_card
+from sdlab.cards import model_card
 from sdlab.training import checkpoint, diagnosis
 from sdlab.training.data import draw_batch, generator
 from sdlab.training.loss import dreambooth_loss, noise_losses
