@@ -47,10 +47,11 @@ class BaseModel:
 
     Args:
         name: As the user wrote it.
-        source: A diffusers folder, a single file, a hub id, or a LoRA's file.
+        source: Where the whole model's weights are: a diffusers folder, a single file, a hub id.
         kind: What `source` is.
         root_name: What it was trained from in the first place: `mini`, `sd15`, a folder …
-        below: The model that a LoRA is added to.
+        lora: The file of a LoRA on top of it.
+        below: What that LoRA is added to, which may have LoRAs itself.
         trained_on: Fingerprint of the model that the LoRA was trained on, where `below` should be that.
         scale: How much of the LoRA is added; 1 is all of it.
         checkpoint: The weights of an earlier step, which take the place of the experiment's last.
@@ -59,8 +60,9 @@ class BaseModel:
 
     name: str
     source: str
-    kind: Literal["folder", "file", "hub", "lora"]
+    kind: Literal["folder", "file", "hub"]
     root_name: str
+    lora: Path | None = None
     below: BaseModel | None = None
     trained_on: str | None = None
     scale: float = 1.0
@@ -73,10 +75,15 @@ class BaseModel:
         return Path(self.name).name.removesuffix(".safetensors").removesuffix(".ckpt")
 
     @property
+    def loras(self) -> tuple[Path, ...]:
+        """The files of all its LoRAs, in the order of their training."""
+        return (*self.below.loras, self.lora) if self.below and self.lora else ()
+
+    @property
     def fingerprint(self) -> str:
         """A hash of the weights and settings, equal for equal contents wherever they lie."""
-        if self.below is not None:
-            parts = [self.below.fingerprint, fingerprint([self.source])]
+        if self.below and self.lora:
+            parts = [self.below.fingerprint, fingerprint([self.lora])]
         elif self.kind == "file":
             parts = [fingerprint([self.source])]
         else:
@@ -110,11 +117,13 @@ class BaseModel:
         """Side in pixels of the images that it was trained on."""
         if self.experiment is not None:
             return self.experiment.hyperparameters.resolution
-        if self.below is not None:
-            return self.below.resolution
-        configs = CONFIGS if self.kind == "file" else self.folder()
-        unet, vae = (json.loads((configs / part / "config.json").read_text()) for part in ("unet", "vae"))
-        return int(unet["sample_size"]) * 2 ** (len(vae["block_out_channels"]) - 1)
+        return int(self._config("unet")["sample_size"]) * 2 ** (
+            len(self._config("vae")["block_out_channels"]) - 1
+        )
+
+    def _config(self, part: str) -> dict[str, Any]:
+        folder = CONFIGS if self.kind == "file" else self.folder()
+        return dict(json.loads((folder / part / "config.json").read_text(encoding="utf-8")))
 
     def check(self, width: int | None = None, height: int | None = None) -> None:
         """Examines the weights before anything is made of them; warns of a size that it wasn't made for.
@@ -123,14 +132,13 @@ class BaseModel:
             NotACheckpoint: They are no whole Stable Diffusion 1.x, truncated, or no numbers.
             ValueError: It is a LoRA, and the model that it was trained on was replaced.
         """
-        if self.below is not None:
+        if self.below and self.lora:
             self.below.check()
             if self.experiment is None:
-                check_lora(Path(self.source), _text_width(self.below))
+                check_lora(self.lora, int(self._config("unet")["cross_attention_dim"]))
             self._check_below()
         elif self.kind == "file":
-            unet = json.loads((CONFIGS / "unet" / "config.json").read_text())
-            check_architecture(checkpoint_shapes(self.source), Path(self.source), unet)
+            check_architecture(checkpoint_shapes(self.source), Path(self.source), self._config("unet"))
             check_numbers(Path(self.source))
         elif self.root_name != "mini":
             check_folder(self.folder())
@@ -171,9 +179,9 @@ class BaseModel:
             OSError: The weights can't be read or downloaded.
         """
         with quiet():
-            if self.below is not None:
+            if self.below and self.lora:
                 pipeline = fuse(self.below.load(dtype))
-                self._add_lora(pipeline)
+                self._add_lora(pipeline, self.lora)
             else:
                 pipeline = self._load_whole(dtype)
             if self.checkpoint:
@@ -184,8 +192,7 @@ class BaseModel:
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 
-    def _add_lora(self, pipeline: StableDiffusionPipeline) -> None:
-        file = Path(self.source)
+    def _add_lora(self, pipeline: StableDiffusionPipeline, file: Path) -> None:
         try:
             pipeline.load_lora_weights(file.parent, weight_name=file.name)
         except (ValueError, KeyError, IndexError, RuntimeError) as error:
@@ -307,7 +314,9 @@ def _of_experiment(experiment: Experiment) -> BaseModel:
 
 
 def _with_lora(below: BaseModel, file: Path, name: str, experiment: Experiment | None) -> BaseModel:
-    return BaseModel(name, str(file), "lora", below.root_name, below, experiment=experiment)
+    return BaseModel(
+        name, below.source, below.kind, below.root_name, lora=file, below=below, experiment=experiment
+    )
 
 
 def checkpoint_names(experiment: str | Path, root: str | Path = "experiments") -> list[str]:
@@ -367,14 +376,6 @@ def _combination(model: str | None, lora: str, scale: str | None, root: str | Pa
             name = f"{below.label}+{experiment.name}"
             found = _with_lora(below, experiment.lora_file, name, experiment)
     return replace(found, name=f"{found.name}@{scale}", scale=float(scale)) if scale is not None else found
-
-
-def _text_width(model: BaseModel) -> int:
-    """Of the embeddings that the UNet reads: 768 in Stable Diffusion 1.5."""
-    while model.below is not None:
-        model = model.below
-    configs = CONFIGS if model.kind == "file" else model.folder()
-    return int(json.loads((configs / "unet" / "config.json").read_text())["cross_attention_dim"])
 
 
 def _go_back(pipeline: StableDiffusionPipeline, checkpoint: Path) -> None:

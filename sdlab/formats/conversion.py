@@ -184,8 +184,8 @@ def clip_tokenizer() -> Path:
         return Path(snapshot_download(SD15, allow_patterns=wanted)) / "tokenizer"
     except Exception as error:  # offline has many names: timeouts, refused connections, unknown hosts …
         raise OSError(
-            f"CLIP's tokenizer isn't on this machine (not in the hub's cache {cache}, cache_dir/models, experiments "
-            f"or an installed {' or '.join(_MERGES)}), and {SD15} can't be reached "
+            f"CLIP's tokenizer isn't on this machine (not in the hub's cache {cache}, cache_dir/models, "
+            f"experiments or an installed {' or '.join(_MERGES)}), and {SD15} can't be reached "
             f"({str(error).splitlines()[0]}). Give a folder that holds it, the `tokenizer` folder of any "
             "Stable Diffusion 1.5 in the diffusers layout: --tokenizer FOLDER."
         ) from error

@@ -33,7 +33,7 @@ class Points:
 class Flags:
     """Hyperparameters as the command line takes them."""
 
-    flags: tuple[str, ...]
+    text: str
     kind: ClassVar[str] = "flags"
 
 
@@ -67,10 +67,9 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Place:
-    """Where the student writes: Markdown, kept when the report is made again.
+    """Where the student writes Markdown, kept when the report is made again.
 
     Args:
-        key: of the place, the same in all languages.
         text: the draft, or what the student wrote.
         draft: what the report would say by itself.
     """
@@ -91,53 +90,31 @@ Block = Paragraph | Points | Flags | Numbers | Plot | Pictures | Place
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it; the first section has no heading but the report's title.
-
-    Args:
-        key: the same in all languages; an anchor.
-        title: the heading.
-        blocks: in their order.
-    """
+    """A heading and what stands under it; `key` is the same in all languages."""
 
     key: str
     title: str
     blocks: tuple[Block, ...]
 
 
-def numbered(sections: Iterable[Section], say: Words) -> Iterator[Section]:
-    """Gives each table and each figure its number.
-
-    Args:
-        sections: the report.
-        say: the language.
-
-    Yields:
-        The sections, their captions as `Table 1. …` and `Figure 1. …`.
-    """
+def numbered(sections: Iterable[Section], words: Words) -> Iterator[Section]:
+    """Gives each table and each figure its number: `Table 1. …`, `Figure 1. …`."""
     tables = figures = 0
     for section in sections:
         blocks: list[Block] = []
         for block in section.blocks:
             if isinstance(block, Numbers | Pictures):
                 tables += 1
-                block = replace(block, caption=say("table_caption", number=tables, text=block.caption))
+                block = replace(block, caption=words("table_caption", number=tables, text=block.caption))
             elif isinstance(block, Plot):
                 figures += 1
-                block = replace(block, caption=say("figure_caption", number=figures, text=block.caption))
+                block = replace(block, caption=words("figure_caption", number=figures, text=block.caption))
             blocks.append(block)
         yield replace(section, blocks=tuple(blocks))
 
 
 def shares(sections: Iterable[Section], total: int) -> dict[int, int]:
-    """How many bytes each table's pictures may take, by its number of cells.
-
-    Args:
-        sections: the report.
-        total: bytes of all.
-
-    Returns:
-        `id` of a table to its bytes.
-    """
+    """How many bytes each table's pictures may take, by its number of cells: `id` of the table to bytes."""
     tables = [block.table for section in sections for block in section.blocks if isinstance(block, Pictures)]
     cells = {id(table): sum(map(len, table.cells)) for table in tables}
     return {key: total * count // sum(cells.values()) for key, count in cells.items()}

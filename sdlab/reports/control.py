@@ -14,39 +14,35 @@ from sdlab.words import Words
 
 
 def control_section(material: Material) -> Section | None:
-    """Tables of control image, control map and images.
+    """Tables of control image, control map and images; None where nothing was made with control.
 
-    Args:
-        material: what is on disk.
-
-    Returns:
-        Experiments beside each other as in homework A, then prompts beside each other for each experiment as
-        in homework B, then scales; None where nothing was made with control.
+    Experiments beside each other as in homework A, then prompts beside each other for each experiment as in
+    homework B, then scales.
     """
-    images, say = material.controlled, material.say
+    images, words = material.controlled, material.words
     if not images:
         return None
     kinds = ", ".join(dict.fromkeys(one["kind"] for image in images for one in image.control))
-    blocks: list[Block] = [Paragraph(say("control_what", kinds=kinds)), Points(_settings(images, say))]
+    blocks: list[Block] = [Paragraph(words("control_what", kinds=kinds)), Points(_settings(images, words))]
     usual = [image for image in images if _scale(image) == _scale(images[0])]
     names = list(dict.fromkeys(image.experiment for image in usual))
     prompt = usual[0].prompt_name
     if len(names) > 1:
         first = [image for image in usual if image.prompt_name == prompt]
-        caption = say("control_by_experiment", prompt=prompt)
+        caption = words("control_by_experiment", prompt=prompt)
         blocks.append(_table(material, first, caption, columns="experiment"))
     for name in [name for name in names if name != BASE] or names:
         mine = [image for image in usual if image.experiment == name]
-        caption = say("control_by_prompt", experiment=name)
+        caption = words("control_by_prompt", experiment=name)
         blocks.append(_table(material, mine, caption, columns="prompt"))
     blocks += _scales(material, prompt)
-    return Section("control", say("control"), tuple(blocks))
+    return Section("control", words("control"), tuple(blocks))
 
 
 def control_costs(material: Material) -> dict[str, tuple[str, str]]:
     """Folder of controlled images to its experiment and what controlled it, in words."""
     return {
-        image.path.parent.name: (image.experiment, _words(image, material.say))
+        image.path.parent.name: (image.experiment, _label(image, material.words))
         for image in material.controlled
     }
 
@@ -62,19 +58,18 @@ def _scales(material: Material, prompt: str) -> list[Block]:
                 by_control.setdefault(key, []).append(image)
         several = [one for one in by_control.values() if len({_scale(image) for image in one}) > 1]
         if several:
-            caption = material.say("control_by_scale", experiment=name, prompt=prompt)
-            blocks.append(
-                _table(material, [one for some in several for one in some], caption, columns="scale")
-            )
+            caption = material.words("control_by_scale", experiment=name, prompt=prompt)
+            images = [one for some in several for one in some]
+            blocks.append(_table(material, images, caption, columns="scale"))
     return blocks
 
 
 def _table(material: Material, images: Sequence[ImageRecord], caption: str, **options: Any) -> Pictures:
-    made = control_table(images, root=material.root, language=material.say.language, **options)
+    made = control_table(images, root=material.root, language=material.words.language, **options)
     return Pictures(made, caption)
 
 
-def _settings(images: Sequence[ImageRecord], say: Words) -> tuple[str, ...]:
+def _settings(images: Sequence[ImageRecord], words: Words) -> tuple[str, ...]:
     """What the controls were set to, those that differ in the scale alone as one."""
     scales: dict[tuple[str, ...], dict[float, None]] = {}
     for one in (control for image in images for control in image.control):
@@ -83,24 +78,19 @@ def _settings(images: Sequence[ImageRecord], say: Words) -> tuple[str, ...]:
         if one["kind"] == "canny" and "low_threshold" in one:
             more = f", low_threshold {one['low_threshold']:g}, high_threshold {one['high_threshold']:g}"
         scales.setdefault((f"{one['kind']}, {one['image']}", start, end, more), {})[one["scale"]] = None
-    return tuple(
-        say(
-            "control_settings",
-            kind=kind,
-            scale=", ".join(f"{n:g}" for n in sorted(values)),
-            start=start,
-            end=end,
-        )
-        + more
-        for (kind, start, end, more), values in scales.items()
-    )
+    points = []
+    for (kind, start, end, more), values in scales.items():
+        scale = ", ".join(f"{value:g}" for value in sorted(values))
+        points.append(words("control_settings", kind=kind, scale=scale, start=start, end=end) + more)
+    return tuple(points)
 
 
 def _scale(image: ImageRecord) -> tuple[float, ...]:
     return tuple(one["scale"] for one in image.control)
 
 
-def _words(image: ImageRecord, say: Words) -> str:
-    parts = [f"{one['kind']}, {one['image']}" for one in image.control]
+def _label(image: ImageRecord, words: Words) -> str:
+    """`canny`, or `canny + pose, scale 0.5`."""
+    kinds = " + ".join(one["kind"] for one in image.control)
     scale = ", ".join(f"{value:g}" for value in _scale(image))
-    return " + ".join(parts) + ("" if set(_scale(image)) == {1.0} else ", " + say("scale", scale=scale))
+    return kinds + ("" if set(_scale(image)) == {1.0} else ", " + words("scale", scale=scale))

@@ -1,4 +1,4 @@
-"""Loss curves by matplotlib."""
+"""Loss curves, and what was measured along a sweep, by matplotlib."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from sdlab import thumbnails
 from sdlab.experiment import Experiment
 from sdlab.scores import Interval, Scores, Tally
 from sdlab.scores.plots import along
 from sdlab.tables.captions import BASE
-from sdlab.training.curve import smoothed
 from sdlab.words import Words
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def loss_curves(
     """Draw the losses of experiments over their steps: training, smoothed, and beside it held-out photos.
 
     The training loss misleads: it depends most of all on the random timesteps, and falls too when photos are
-    learned by heart.
+    memorised.
 
     Args:
         experiments: those with a log are drawn.
@@ -43,69 +43,65 @@ def loss_curves(
 
     Taught in: notebooks/02
     """
-    training = {one.name: _column(one, "loss") for one in experiments}
-    held_out = {one.name: _column(one, "validation_loss") for one in experiments}
-    if not any(len(column) > 1 for column in training.values()):
+    losses = ["loss", "validation_loss"]
+    logs = {one.name: pd.DataFrame(one.log(), columns=["step", *losses]) for one in experiments}
+    drawn = [name for name in losses if any(log[name].count() > 1 for log in logs.values())]
+    if "loss" not in drawn:
         return None
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    say = Words(language)
+    words = Words(language)
     figure = Figure(figsize=(8.4, 3.0), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
-    panels = 2 if any(len(column) > 1 for column in held_out.values()) else 1
-    axes = figure.subplots(1, panels, squeeze=False)[0]
-    for index, name in enumerate(training):
-        style = {"label": name, "color": _colour(index, len(training), ordered), "linewidth": 1.6}
-        steps, losses = list(training[name]), list(training[name].values())
-        axes[0].plot(steps, smoothed(losses), **style)
-        if panels == 2:
-            axes[1].plot(list(held_out[name]), list(held_out[name].values()), marker=".", **style)
-    _dress(axes[0], say("step"), say("training_loss"))
-    if panels == 2:
-        _dress(axes[1], say("step"), say("held_out_loss"))
-    axes[-1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    panels = figure.subplots(1, len(drawn), squeeze=False)[0]
+    for column, axes in zip(drawn, panels, strict=True):
+        for index, (name, log) in enumerate(logs.items()):
+            rows = log.dropna(subset=[column])
+            heights = smoothed(rows[column]) if column == "loss" else rows[column]
+            style = {"color": _colour(index, len(logs), ordered), "linewidth": 1.6, "label": name}
+            axes.plot(rows["step"], heights, marker="" if column == "loss" else ".", **style)
+        axes.set_xlabel(words("step"))
+        axes.set_ylabel(words("training_loss" if column == "loss" else "held_out_loss"))
+        _without_outliers(axes)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+    panels[-1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return picture(figure)
+
+
+def smoothed(values: Sequence[float], weight: float = 0.85) -> list[float]:
+    """Exponential mean, `weight` of what came before, without the pull towards zero at the start.
+
+    Source: Kingma and Ba 2014, arXiv:1412.6980, section 3 (bias correction).
+    """
+    return list(pd.Series(values, dtype=float).ewm(alpha=1 - weight).mean())
 
 
 def sweep_curves(
     experiments: Sequence[Experiment],
     hyperparameter: str,
     measurements: Mapping[str, Mapping[str, Any]],
-    say: Words,
+    words: Words,
 ) -> Image.Image | None:
-    """Draw what was measured along a sweep, the base model as a line across.
-
-    Args:
-        experiments: that differ in the hyperparameter alone.
-        hyperparameter: such as "rank".
-        measurements: experiment to name and value, or mean with its interval; up to three names are drawn.
-        say: the language of the labels.
-
-    Returns:
-        The picture; None where fewer than two were measured.
-    """
+    """Draws up to three measures along a sweep; None where fewer than two experiments were measured."""
     known = [name for name in (BASE, *(one.name for one in experiments)) if measurements.get(name)]
     names = list(dict.fromkeys(name for one in known for name in measurements[one]))[:3]
     if len([name for name in known if name != BASE]) < 2:
         return None
-    figures = {one: {name: _interval(value) for name, value in measurements[one].items()} for one in known}
-    scores = Scores({one: Tally(one, values) for one, values in figures.items()})
-    figure = along(scores, hyperparameter, names, language=say.language, root=experiments[0].root)
+    tallies = {
+        one: Tally(one, {name: _interval(value) for name, value in measurements[one].items()})
+        for one in known
+    }
+    root = experiments[0].root
+    figure = along(Scores(tallies), hyperparameter, names, language=words.language, root=root)
     for axes in figure.axes:
-        axes.set_xlabel(say(f"what_{hyperparameter}"))
+        axes.set_xlabel(words(f"what_{hyperparameter}"))
     return picture(figure)
 
 
 def picture(figure: Figure) -> Image.Image:
-    """A drawn figure as a picture.
-
-    Args:
-        figure: of matplotlib.
-
-    Returns:
-        RGB, at 150 dots per inch.
-    """
+    """A drawn figure as a picture, 150 dots per inch."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150)
     buffer.seek(0)
@@ -117,25 +113,12 @@ def _interval(value: Any) -> Interval:
     return Interval(*map(float, value if isinstance(value, Sequence) else (value,) * 3))
 
 
-def _column(experiment: Experiment, name: str) -> dict[int, float]:
-    """Step to value, of the rows that have it."""
-    return {row["step"]: row[name] for row in experiment.log() if name in row}
-
-
 def _colour(index: int, number: int, ordered: bool) -> Any:
     from matplotlib import colormaps
 
     if ordered:
         return colormaps["viridis"](0.05 + 0.85 * index / max(1, number - 1))
     return COLOURS[index % len(COLOURS)]
-
-
-def _dress(axes: Axes, step: str, what: str) -> None:
-    axes.set_xlabel(step)
-    axes.set_ylabel(what)
-    _without_outliers(axes)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)
 
 
 def _without_outliers(axes: Axes) -> None:

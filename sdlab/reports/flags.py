@@ -8,7 +8,6 @@ from sdlab.config import number
 from sdlab.experiment import Experiment
 from sdlab.tables.captions import plain_place
 
-PLACES = ("instance_data_dir", "class_data_dir")
 PRIOR = ("class_prompt", "prior_loss_weight", "num_class_images")
 ALWAYS = (  # the homework's command has them, whatever their value
     "pretrained_model_name_or_path",
@@ -25,22 +24,18 @@ ALWAYS = (  # the homework's command has them, whatever their value
     "rank",
     "seed",
 )
-NOT_IN_A_COMMAND = (*PLACES, "method", "checkpointing_steps", "checkpoints_total_limit")
+LEFT_OUT = ("instance_data_dir", "class_data_dir", "method", "checkpointing_steps", "checkpoints_total_limit")
 
 
 def sweep_over(name: str, experiments: Sequence[Experiment]) -> list[Experiment]:
-    """The largest group of experiments that differ in one hyperparameter only, ordered by it.
-
-    Args:
-        name: the hyperparameter, such as "rank".
-        experiments: of one method.
+    """The largest group of experiments of one method that differ in one hyperparameter only, ordered by it.
 
     Returns:
         At least two experiments, or none.
     """
     groups: dict[str, list[Experiment]] = {}
     for one in experiments:
-        values = {k: v for k, v in one.hyperparameters.as_dict().items() if k not in NOT_IN_A_COMMAND}
+        values = {k: v for k, v in one.hyperparameters.as_dict().items() if k not in LEFT_OUT}
         del values[name]
         groups.setdefault(str(values), []).append(one)
     largest = max(groups.values(), key=len, default=[])
@@ -49,28 +44,21 @@ def sweep_over(name: str, experiments: Sequence[Experiment]) -> list[Experiment]
     return sorted(largest, key=lambda one: float(getattr(one.hyperparameters, name)))
 
 
-def shared_flags(experiments: Sequence[Experiment]) -> tuple[str, ...]:
-    """Hyperparameters that all have in common, as diffusers' flags: the homework's, and what differs."""
+def shared_flags(experiments: Sequence[Experiment], width: int = 88) -> str:
+    """Hyperparameters that all have in common as lines of flags: the homework's, and what isn't default."""
     known = [one.hyperparameters.as_dict() for one in experiments]
     shared = {k: v for k, v in known[0].items() if all(other.get(k) == v for other in known)}
     usual = {name: value for one in experiments for name, value in vars(type(one.hyperparameters)()).items()}
     without_prior = not any(values["with_prior_preservation"] for values in known)
-    left_out = (*NOT_IN_A_COMMAND, *(PRIOR if without_prior else ()))
-    flags = []
+    left_out = (*LEFT_OUT, *(PRIOR if without_prior else ()))
+    lines = [""]
     for name, value in shared.items():
         if name in left_out or (name not in ALWAYS and value == usual[name]):
             continue
         text = plain_place(value) if isinstance(value, str) else number(value)
         quoted = f'"{text}"' if " " in text else text
         switch = {True: f"--{name}", False: f"--no_{name}"}
-        flags.append(switch[value] if isinstance(value, bool) else f"--{name}={quoted}")
-    return tuple(flags)
-
-
-def in_lines(flags: Sequence[str], width: int = 88) -> str:
-    """Flags side by side, as many as fit into a line."""
-    lines = [""]
-    for flag in flags:
+        flag = switch[value] if isinstance(value, bool) else f"--{name}={quoted}"
         if lines[-1] and len(lines[-1]) + len(flag) + 2 > width:
             lines.append("")
         lines[-1] += ("  " if lines[-1] else "") + flag

@@ -12,13 +12,13 @@ from sdlab.images import ImageRecord, load_images
 from sdlab.photos import Dataset
 from sdlab.photos.dataset import RECORD_FILE
 from sdlab.prompts import PromptSet
-from sdlab.reports.conclusion import highest
+from sdlab.reports.conclusion import Measurements, highest
 from sdlab.scores import Scores, as_faithful, load_scores, recommend
 from sdlab.tables import Figures, Table, measured, prompts_of, summary, table
 from sdlab.tables.captions import BASE
 from sdlab.words import Words
 
-Measurements = Mapping[str, Mapping[str, Any]]
+METHODS = ("dreambooth", "lora")
 
 
 @dataclass(frozen=True)
@@ -26,17 +26,14 @@ class Material:
     """Everything that the sections are made from.
 
     Args:
-        experiments: in the order of the report.
-        prompts: of the images.
-        results: folder of the images.
+        experiments: in the order of the report, all in one folder.
         dataset: the photos; None where they aren't on this disk.
         measurements: experiment, or folder of controlled images, to what was measured.
-        scores: what `sdlab score` left; empty where the measurements come from elsewhere.
+        scores: what `sdlab score` left of experiments; empty where the measurements come from elsewhere.
+        drift: what `sdlab score` says of the class.
         best: method to the experiment that stands for it in the comparison, and "why".
         controlled: images made with control, of these experiments and the base model.
-        images_per_cell: 1, 2 or 4.
         note: how the measurements were made.
-        say: the language.
     """
 
     experiments: tuple[Experiment, ...]
@@ -49,7 +46,18 @@ class Material:
     controlled: tuple[ImageRecord, ...]
     images_per_cell: int
     note: str
-    say: Words
+    words: Words
+
+    @property
+    def root(self) -> Path:
+        """Folder of the experiments."""
+        return self.experiments[0].root
+
+    @property
+    def images(self) -> list[ImageRecord]:
+        """All images of the experiments and the base model, without control."""
+        names = [BASE, *(one.name for one in self.experiments)]
+        return [image for name in names for image in load_images(name, results=self.results)]
 
     def of(self, method: str) -> list[Experiment]:
         """The experiments of a method."""
@@ -57,22 +65,20 @@ class Material:
 
     def training(self, experiments: Sequence[Experiment]) -> Figures:
         """What differs between them, and what their training took."""
-        return summary(experiments, root=self.root, language=self.say.language)
+        return summary(experiments, root=self.root, language=self.words.language)
 
-    def measured(self, names: Sequence[str]) -> Figures:
-        """What was measured of their images, the base model's first."""
-        return measured([BASE, *names], self.measurements, language=self.say.language)
+    def measured(self, experiments: Sequence[Experiment]) -> Figures | None:
+        """What was measured of their images, the base model's first; None where nothing was."""
+        names = [one.name for one in experiments]
+        if not any(self.measurements.get(name) for name in names):
+            return None
+        return measured([BASE, *names], self.measurements, language=self.words.language)
 
     def table(self, experiments: Sequence[Experiment], **options: Any) -> Table:
         """Their images beside the base model's."""
         names = [BASE, *(one.name for one in experiments)]
-        options = {"images_per_cell": self.images_per_cell, "language": self.say.language, **options}
+        options = {"images_per_cell": self.images_per_cell, "language": self.words.language, **options}
         return table(names, self.prompts, results=self.results, root=self.root, **options)
-
-    @property
-    def root(self) -> Path:
-        """Folder of the experiments."""
-        return self.experiments[0].root
 
 
 def gather(
@@ -83,34 +89,19 @@ def gather(
     root: Path,
     dataset: Path,
     measurements: Measurements | None,
-    note: str,
     best: Mapping[str, str] | None,
     images_per_cell: int,
-    say: Words,
+    note: str,
+    words: Words,
 ) -> Material:
-    """Reads what is on disk.
-
-    Args:
-        experiments: as `report` takes them, and so all others.
-        prompts: the prompt set; None takes the images' own.
-        results: folder of the images.
-        root: folder of the experiments.
-        dataset: folder of the prepared photos.
-        measurements: None takes the scores beside the images.
-        note: how they were made.
-        best: the experiments to compare; None takes the best by the first measurement.
-        images_per_cell: 1, 2 or 4.
-        say: the language.
-
-    Returns:
-        The material.
-    """
+    """Reads what is on disk; the arguments are those of `report`."""
     chosen = _experiments(experiments, root)
     names = [one.name for one in chosen]
     controlled = _controlled([BASE, *names], results)
     folders = dict.fromkeys(image.path.parent.name for image in controlled)
     scores = load_scores([BASE, *names, *folders] if measurements is None else [], results)
     known = scores.measurements() if measurements is None else measurements
+    scores = Scores({name: tally for name, tally in scores.tallies.items() if name not in folders})
     return Material(
         experiments=tuple(chosen),
         prompts=prompts or prompts_of(names, results=results),
@@ -118,11 +109,11 @@ def gather(
         dataset=Dataset.load(dataset) if (dataset / RECORD_FILE).is_file() else None,
         measurements=known,
         scores=scores,
-        best=best or _best(chosen, known, scores, say),
+        best=best or _best(chosen, known, scores, words),
         controlled=tuple(controlled),
         images_per_cell=images_per_cell,
         note=note,
-        say=say,
+        words=words,
     )
 
 
@@ -157,22 +148,18 @@ def _controlled(names: Sequence[str], results: Path) -> list[ImageRecord]:
 
 
 def _best(
-    experiments: Sequence[Experiment], measurements: Measurements, scores: Scores, say: Words
+    experiments: Sequence[Experiment], measurements: Measurements, scores: Scores, words: Words
 ) -> dict[str, str]:
     """The best of each method by `recommend`, else by the first measurement, or the only ones there are."""
-    methods = ("dreambooth", "lora")
-    groups = {method: [e for e in experiments if e.hyperparameters.method == method] for method in methods}
-    chosen, why = (
-        {method: _recommended(group, scores) for method, group in groups.items()},
-        say("compared_rule"),
-    )
+    groups = {m: [e for e in experiments if e.hyperparameters.method == m] for m in METHODS}
+    chosen, why = {m: _recommended(group, scores) for m, group in groups.items()}, words("compared_rule")
     if strays := [name for name in chosen.values() if name and not as_faithful(scores.of("CLIP-T"), name)]:
-        why += " " + say("compared_strays", names=", ".join(strays))
+        why += " " + words("compared_strays", names=", ".join(strays))
     first = next((name for values in measurements.values() for name in values), None)
     if first and not all(chosen.values()):
         best = {method: highest(first, group, measurements) for method, group in groups.items()}
         chosen = {method: one.name if one else "" for method, one in best.items()}
-        why = say("compared_best", name=say.name(first))
+        why = words("compared_best", name=words.name(first))
     if not all(chosen.values()) and all(len(group) == 1 for group in groups.values()):
         chosen, why = {method: group[0].name for method, group in groups.items()}, ""
     return {**chosen, "why": why} if all(chosen.values()) else {}

@@ -23,64 +23,40 @@ class Kept:
     """What a README.md holds that a student wrote.
 
     Args:
-        texts: key of a place to the text, of places whose draft was changed.
+        texts: key to text, of places whose draft was changed.
         elsewhere: whether something was changed outside of the places.
-        links: pictures that it shows.
     """
 
     texts: dict[str, str] = field(default_factory=dict)
     elsewhere: bool = False
-    links: frozenset[str] = frozenset()
 
 
 def marked(place: Place) -> str:
-    """A place as README.md holds it.
-
-    Args:
-        place: with its text.
-
-    Returns:
-        The text between its marks.
-    """
+    """A place as README.md holds it, between its marks."""
     begin = _BEGIN.format(key=place.key, draft=_hash(place.draft))
     return "\n\n".join(filter(None, [begin, place.text, _END.format(key=place.key)]))
 
 
 def head(body: str) -> str:
-    """The first line of README.md, which says who made the rest, and what it was.
-
-    Args:
-        body: the rest.
-
-    Returns:
-        A comment.
-    """
+    """The first line of README.md, which says who made the rest, and what it was."""
     return _HEAD.format(outside=_outside(body))
 
 
 def read_kept(readme: Path) -> Kept:
-    """Finds what a student wrote into a report.
-
-    Args:
-        readme: README.md of a report; it needn't be there.
-
-    Returns:
-        The texts of places that were changed.
+    """Finds what a student wrote into a report, which needn't be there.
 
     Raises:
         ValueError: `sdlab report` didn't make it, or a place has lost its end.
     """
     if not readme.is_file():
         return Kept()
-    text = readme.read_text(encoding="utf-8")
-    first, _, body = text.partition("\n")
+    first, _, body = readme.read_text(encoding="utf-8").partition("\n")
     if not first.startswith(MADE_BY):
         raise ValueError(
             f"{readme} wasn't made by `sdlab report`. Move it away, or choose another folder with --out."
         )
     found = list(_PLACE.finditer(body))
-    lost = {mark[1] for mark in _MARK.finditer(body)} - {place[1] for place in found}
-    if lost:
+    if lost := {mark[1] for mark in _MARK.finditer(body)} - {place[1] for place in found}:
         key = min(lost)
         raise ValueError(
             f"{readme} has lost the end of the place {key!r}. Put the line {_END.format(key=key)} back "
@@ -88,21 +64,11 @@ def read_kept(readme: Path) -> Kept:
         )
     texts = {place[1]: place[3].strip() for place in found if _hash(place[3]) != place[2]}
     outside = re.match(re.escape(MADE_BY) + r" ([0-9a-f]{8}):", first)
-    links = frozenset(re.findall(r'src="(pictures/[^"]+)"', body))
-    return Kept(texts, outside is not None and outside[1] != _outside(body), links)
+    return Kept(texts, outside is not None and outside[1] != _outside(body))
 
 
-def filled(sections: Iterable[Section], kept: Kept, say: Words) -> list[Section]:
-    """Puts the student's texts into their places; those whose section is gone come before the last.
-
-    Args:
-        sections: the report with its drafts.
-        kept: what the student wrote.
-        say: the language.
-
-    Returns:
-        The sections.
-    """
+def filled(sections: Iterable[Section], kept: Kept, words: Words) -> list[Section]:
+    """Puts the student's texts into their places; those whose section is gone come before the last."""
     left, made = dict(kept.texts), []
     for section in sections:
         blocks = [
@@ -112,7 +78,7 @@ def filled(sections: Iterable[Section], kept: Kept, say: Words) -> list[Section]
         made.append(replace(section, blocks=tuple(blocks)))
     if left := {key: text for key, text in left.items() if text}:
         places = tuple(Place(key, text) for key, text in left.items())
-        made.insert(len(made) - 1, Section("left", say("left"), places))
+        made.insert(len(made) - 1, Section("left", words("left"), places))
     return made
 
 

@@ -6,9 +6,9 @@ import io
 import os
 import re
 from collections.abc import Mapping
-from pathlib import PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
-# Beginnings that the services give their tokens; Civitai's are 32 hexadecimal digits.
+# Beginnings that the services give their tokens; Civitai's are 32 hexadecimal digits, as MD5 sums are.
 TOKENS = {
     "Hugging Face": r"\bhf_[A-Za-z0-9]{16,}",
     "GitHub": r"\b(?:gh[oprsu]_[A-Za-z0-9]{20,}|github_pat_\w{20,})",
@@ -19,12 +19,16 @@ TOKENS = {
     "Civitai": r"\b[0-9a-fA-F]{32}\b",
     "a web address": r"[?&](?:token|api_key|access_token|key)=[\w.-]{8,}",
 }
+_SUMS = re.compile(r"md5|checksum|hash|\bsum\b|fingerprint|сумм|хеш|отпечат", re.IGNORECASE)
 # What download_and_convert.sh and the hub's library read.
 VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "CIVITAI_TOKEN", "CIVITAI_API_KEY", "DOWNLOAD_TOKEN")
+# First folders of paths on Linux, macOS, Colab and Kaggle, and those that this machine has.
+_USUAL = "home Users root tmp var mnt media opt usr srv etc data content kaggle workspace private Volumes"
+_FIRST = "|".join(sorted({*_USUAL.split(), *(re.escape(path.name) for path in Path("/").glob("[!.]*"))}))
 _PART = r"[^\s/\\\"'<>|:*?`,;)(\]\[]+"
 PATHS = re.compile(
     rf"file://\S+"
-    rf"|(?<![\w./:~<-])(?:~|/(?:{_PART}))(?:/{_PART})+/?"  # /home/me/photos, ~/photos
+    rf"|(?<![\w./:~<-])(?:~|/(?:{_FIRST}))(?:/{_PART})+/?"  # /home/me/photos, ~/photos
     rf"|\b[A-Za-z]:[\\/](?:{_PART}[\\/])*{_PART}"  # C:\Users\me
     rf"|\\\\{_PART}(?:\\{_PART})+"  # \\server\share
 )
@@ -32,14 +36,7 @@ _DATA = re.compile(r"data:[\w/+.-]+;base64,[A-Za-z0-9+/=]+")
 
 
 def shortened(text: str) -> str:
-    """Text without the folders of this machine, which say who made it and mean nothing elsewhere.
-
-    Args:
-        text: what the report says by itself.
-
-    Returns:
-        The text, of each absolute path the last name only.
-    """
+    """Text with the last name only of each path on this machine: the rest says who made it."""
     return PATHS.sub(lambda path: _last(path[0]), text)
 
 
@@ -47,8 +44,7 @@ def check(texts: Mapping[str, str], pictures: Mapping[str, bytes]) -> None:
     """Refuses to hand in what is private.
 
     Args:
-        texts: file to its text.
-        pictures: file to its content.
+        texts, pictures: file to its content.
 
     Raises:
         ValueError: a token, a path of this machine, or a picture with metadata; the message says where.
@@ -56,15 +52,17 @@ def check(texts: Mapping[str, str], pictures: Mapping[str, bytes]) -> None:
     for file, text in texts.items():
         plain = _DATA.sub("", text)
         for service, pattern in [*TOKENS.items(), *_own_tokens()]:
-            if found := re.search(pattern, plain):
+            for found in re.finditer(pattern, plain):
+                near = _near(plain, found.start())
+                if service == "Civitai" and _SUMS.search(near):
+                    continue
                 raise ValueError(
-                    f"{file} would hold what looks like a token of {service}: {found[0][:6]}… "
-                    f"{_near(plain, found.start())}. Take it out, and have the service make a new one: "
-                    "this one has been seen. Nothing was written."
+                    f"{file} would hold what looks like a token of {service}: {found[0][:6]}… {near}. Take "
+                    "it out, and have the service make a new one: it has been seen. Nothing was written."
                 )
-        if found := PATHS.search(plain):
+        if path := PATHS.search(plain):
             raise ValueError(
-                f"{file} would hold a path of this machine: {found[0]} {_near(plain, found.start())}. "
+                f"{file} would hold a path of this machine: {path[0]} {_near(plain, path.start())}. "
                 "Write it from the report's folder, such as pictures/photo.jpg, or leave it out. "
                 "Nothing was written."
             )
@@ -77,14 +75,7 @@ def check(texts: Mapping[str, str], pictures: Mapping[str, bytes]) -> None:
 
 
 def metadata(content: bytes) -> list[str]:
-    """Finds what a picture says beside its pixels.
-
-    Args:
-        content: a picture's file.
-
-    Returns:
-        Such as `EXIF`, `XMP` and `comments`.
-    """
+    """What a picture's file says beside its pixels: `EXIF`, `XMP`, `comments`."""
     from PIL import Image
 
     with Image.open(io.BytesIO(content)) as picture:

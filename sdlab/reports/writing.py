@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
+from sdlab import thumbnails
 from sdlab.experiment import Experiment
-from sdlab.files import write_bytes
+from sdlab.files import write_bytes, write_json
 from sdlab.prompts import PromptSet
-from sdlab.reports import html, markdown, pdf, places, prose, scan
-from sdlab.reports.blocks import Block, Flags, Numbers, Paragraph, Place, Points, Section, numbered
+from sdlab.reports import places, prose, scan
+from sdlab.reports.blocks import (
+    Block,
+    Flags,
+    Numbers,
+    Paragraph,
+    Pictures,
+    Place,
+    Plot,
+    Points,
+    Section,
+    numbered,
+    shares,
+)
 from sdlab.reports.material import gather
 from sdlab.reports.sections import all_sections
+from sdlab.templates import render
+from sdlab.typeset import Sheet
 from sdlab.words import Words
+
+IN_README, IN_PAGE = 700_000, 1_000_000  # bytes of all pictures
+PICTURES_MADE = "pictures/made.json"  # which pictures are the report's, not the student's
 
 
 def report(
@@ -62,7 +83,7 @@ def report(
 
     Taught in: notebooks/05
     """
-    out, say = Path(out), Words(language)
+    out, words = Path(out), Words(language)
     kept = places.read_kept(out / "README.md")
     material = gather(
         experiments,
@@ -71,28 +92,98 @@ def report(
         root=Path(root),
         dataset=Path(dataset),
         measurements=measurements,
-        note=note,
         best=best,
         images_per_cell=images_per_cell,
-        say=say,
+        note=note,
+        words=words,
     )
-    drafted = [_shortened(section) for section in all_sections(material, title or say("title"), author)]
-    sections = list(numbered(places.filled(drafted, kept, say), say))
-    readme, pictures = markdown.render(sections)
-    page = html.render_page(sections, out, say)
-    own = _own_pictures(sections, out)
-    scan.check({"README.md": readme, "report.html": page}, pictures | own)
-    printed = pdf.render(sections, out, say)
+    drafted = [_shortened(section) for section in all_sections(material, title or words("title"), author)]
+    sections = list(numbered(places.filled(drafted, kept, words), words))
+    readme, pictures = _readme(sections)
+    page = _page(sections, out, words)
+    scan.check({"README.md": readme, "report.html": page}, pictures | _own_pictures(sections, out))
+    printed = _printed(sections, out, words)
     if kept.elsewhere:
         _keep_aside(out / "README.md")
-    for link, content in pictures.items():
-        write_bytes(out / link, content)
+    _write_pictures(out, pictures)
     write_bytes(out / "report.html", page.encode())
     write_bytes(out / "report.pdf", printed)
     write_bytes(out / "README.md", readme.encode())
-    for link in kept.links - {*map(markdown.linked, pictures), *own}:  # of experiments that are gone
-        (out / unquote(link)).unlink(missing_ok=True)
     return out / "report.html"
+
+
+def _readme(sections: Sequence[Section]) -> tuple[str, dict[str, bytes]]:
+    """README.md for GitHub, and path to content of its pictures."""
+    pictures: dict[str, bytes] = {}
+    share = shares(sections, IN_README)
+
+    def linked(block: Plot) -> str:
+        path = f"pictures/{block.name}.webp"
+        pictures[path] = thumbnails.webp(block.image, quality=85)
+        return quote(path)
+
+    def table(block: Pictures) -> str:
+        text, files = block.table.markdown_and_pictures(
+            width=block.table.fitting(900, 150), max_bytes=share[id(block.table)], texts=False
+        )
+        pictures.update(files)
+        return text
+
+    body = render("report.md", sections=sections, linked=linked, table=table, marked=places.marked)
+    return f"{places.head(body)}\n\n{body}", pictures
+
+
+def _page(sections: Sequence[Section], folder: Path, words: Words) -> str:
+    """report.html: one file that needs no other and prints well."""
+    share = shares(sections, IN_PAGE)
+
+    def table(block: Pictures) -> str:
+        shown = block.table
+        return shown.html(width=shown.fitting(1112, 160), max_bytes=share[id(shown)], texts=False)
+
+    return render(
+        "report.html",
+        title=_title(sections),
+        sections=sections,
+        table=table,
+        picture=partial(thumbnails.data_uri, quality=85),
+        prose=partial(prose.html, folder=folder),
+        words=words,
+    )
+
+
+def _printed(sections: Sequence[Section], folder: Path, words: Words) -> bytes:
+    """report.pdf: A4 pages with numbers; no table is wider than its page, no picture is cut."""
+    sheet = Sheet(_title(sections), words.language)
+    sheet.blocks.append({"kind": "heading", "level": 1, "text": _title(sections)})
+    for section in sections:
+        if section.title:
+            sheet.blocks.append({"kind": "heading", "level": 2, "text": section.title})
+        for block in section.blocks:
+            made: dict[str, Any]
+            match block:
+                case Plot(_, image, caption):
+                    width = min(182.0, 90 * image.width / image.height)  # mm, a third of a page high
+                    made = {"caption": caption, "picture": sheet.picture(image), "width": width}
+                case Pictures(table, caption):
+                    made = table.block(sheet, caption)
+                case Numbers(figures, caption):
+                    written = figures.written()
+                    rows = written.to_numpy().tolist()
+                    made = {"caption": caption, "head": list(written.columns), "rows": rows}
+                case Place(key, text):
+                    text = prose.title(text)[1] if key == "title" else text
+                    made = {"nodes": prose.nodes(text, folder, sheet)}
+                case _:
+                    made = vars(block)
+            sheet.blocks.append({"kind": block.kind} | made)
+    return sheet.made()
+
+
+def _title(sections: Sequence[Section]) -> str:
+    """The report's title, as the student may have changed it."""
+    texts = [block.text for block in sections[0].blocks if isinstance(block, Place)]
+    return prose.title(texts[0])[0] or "sdlab"
 
 
 def _shortened(section: Section) -> Section:
@@ -106,8 +197,8 @@ def _short_block(block: Block) -> Block:
             return Paragraph(scan.shortened(text))
         case Points(points):
             return Points(tuple(map(scan.shortened, points)))
-        case Flags(flags):
-            return Flags(tuple(map(scan.shortened, flags)))
+        case Flags(text):
+            return Flags(scan.shortened(text))
         case Numbers(figures, caption):
             return Numbers(figures.map(lambda v: scan.shortened(v) if isinstance(v, str) else v), caption)
     return block
@@ -118,6 +209,25 @@ def _own_pictures(sections: Sequence[Section], out: Path) -> dict[str, bytes]:
     texts = [block.text for section in sections for block in section.blocks if isinstance(block, Place)]
     links = [link for text in texts for link in prose.links(text)]
     return {link: (out / unquote(link)).read_bytes() for link in links if (out / unquote(link)).is_file()}
+
+
+def _write_pictures(out: Path, pictures: Mapping[str, bytes]) -> None:
+    """Writes the pictures and deletes those of experiments that are gone; what a student put there stays."""
+    record = out / PICTURES_MADE
+    before = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    for path, content in pictures.items():
+        write_bytes(out / path, content)
+    write_json(record, {path: _sum(content) for path, content in pictures.items()})
+    for path in set(before) - set(pictures):
+        old = out / path
+        if old.is_file() and _sum(old.read_bytes()) == before[path]:
+            old.unlink()
+            if not any(old.parent.iterdir()):
+                old.parent.rmdir()
+
+
+def _sum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _keep_aside(readme: Path) -> None:

@@ -1,9 +1,8 @@
-"""Side-by-side tables, experiments × prompts: in a notebook, as Markdown, HTML and PNG."""
+"""Side-by-side tables, experiments × prompts: in a notebook, as Markdown, HTML, PDF and PNG."""
 
-from sdlab.tables.building import prompts_of, table
+from sdlab.tables.building import control_table, photo_table, prompts_of, table
 from sdlab.tables.captions import Heading, captions, hyperparameters_of, written
 from sdlab.tables.contents import Cell, Table
-from sdlab.tables.control import control_table
 from sdlab.tables.figures import Figures, duration, figures, measured, summary
 
 __all__ = [
@@ -17,6 +16,7 @@ __all__ = [
     "figures",
     "hyperparameters_of",
     "measured",
+    "photo_table",
     "prompts_of",
     "summary",
     "table",

@@ -28,20 +28,14 @@ class Heading:
 def captions(names: Sequence[str], root: str | Path = "experiments", language: str = "en") -> list[Heading]:
     """Headings of experiments: method, learning rate, rank, and every hyperparameter that differs.
 
-    Args:
-        names: experiments; "base" is the base model.
-        root: folder of the experiments.
-        language: "en" or "ru".
-
-    Returns:
-        One heading per name; without details where the experiment isn't on this disk.
+    One that isn't on this disk has no details.
     """
-    say = Words(language)
+    words = Words(language)
     known = {name: hyperparameters_of(name, root) for name in names if name != BASE}
     headings = []
     for name in names:
         if name == BASE:
-            headings.append(Heading(say("base"), (say("not_trained"),)))
+            headings.append(Heading(words("base"), (words("not_trained"),)))
             continue
         mine = known[name]
         peers = [values for values in known.values() if values.get("method") == mine.get("method")]
