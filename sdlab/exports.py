@@ -14,7 +14,7 @@ from sdlab.config import unknown
 from sdlab.experiment import Experiment
 from sdlab.files import must_be_free, write_bytes, write_file, write_folder
 from sdlab.formats.conversion import pipeline_bytes, quiet, save_pipeline
-from sdlab.formats.names import Configs, kohya_weights, lora_for_all, original_weights, read_lora
+from sdlab.formats.names import Configs, kohya_weights, original_weights, read_lora, with_text_model
 from sdlab.models import fuse, resolve
 
 LORA_FORMATS = ("kohya", "diffusers")
@@ -55,7 +55,7 @@ def export_lora(
         _warn_of_dora(source.name, weights)
         entries = kohya_entries(source, weights)
     else:
-        weights, entries = lora_for_all(weights), _entries_of_diffusers(configs)
+        weights, entries = _for_all(weights), _entries_of_diffusers(configs)
     entries |= modelspec(source.name, source.record.get("base", ""), lora=True, experiment=source)
     _save(weights, out, entries, half)
     text = model_card(source, file=out.name, form="kohya" if format == "kohya" else "lora")
@@ -149,6 +149,15 @@ def _warn_of_dora(name: str, weights: dict[str, torch.Tensor]) -> None:
             f"diffusers wrongly. Merged into a model it is exact everywhere: sdlab export model {name}.",
             stacklevel=3,
         )
+
+
+def _for_all(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A LoRA's weights under names that transformers 4 reads as well as transformers 5."""
+    start = "text_encoder."
+    return {
+        start + with_text_model(name.removeprefix(start)) if name.startswith(start) else name: weight
+        for name, weight in weights.items()
+    }
 
 
 def _entries_of_diffusers(configs: Configs) -> dict[str, str]:

@@ -48,6 +48,7 @@ def test_a_lock_says_who_has_it_and_dies_with_its_process(
 
 def test_the_same_again_is_taken_and_something_else_is_refused(tmp_path: Path) -> None:
     experiment = begun(tmp_path)
+    experiment.add_to_log({"step": 1, "loss": 0.1})
     same = {"base_fingerprint": "b", "instance_images": "i"}
     experiment.begin(LoRA(rank=4, instance_data_dir="elsewhere", checkpointing_steps=7), same)
     experiment.begin(

@@ -165,15 +165,6 @@ def read_lora(file: str | Path) -> tuple[dict[str, torch.Tensor], Configs]:
     return load_file(file), configs
 
 
-def lora_for_all(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A diffusers LoRA's weights under names that transformers 4 reads as well as transformers 5."""
-    start = "text_encoder."
-    return {
-        start + with_text_model(name.removeprefix(start)) if name.startswith(start) else name: weight
-        for name, weight in weights.items()
-    }
-
-
 def kohya_weights(weights: Mapping[str, torch.Tensor], configs: Configs) -> dict[str, torch.Tensor]:
     """Renames a diffusers LoRA: A becomes `lora_down`, B `lora_up`, and alpha gets an entry.
 

@@ -152,6 +152,7 @@ def _begin(
     """Locks an experiment and writes down what it is trained from, or checks that it is the same again."""
     if experiment.status != "finished":
         _check(chosen, images)
+        base.check(chosen.resolution, chosen.resolution)
     fingerprints = {
         "base_fingerprint": base.fingerprint,
         "instance_images": fingerprint(images) if images else None,
