@@ -139,11 +139,17 @@ def sweep(
     ranks: tuple[int, ...] = (),
     prior_loss_weights: tuple[float, ...] = (),
     prefix: str | None = None,
+    one_pass: bool = True,
+    on: Literal["here", "gpus", "slurm"] = "here",
+    part: str | None = None,
+    partition: str | None = None,
+    gpus: int = 1,
+    minutes: int = 60,
     profile: str = "auto",
     json: bool = False,
     root: Path = Path("experiments"),
 ) -> None:
-    """An experiment for every combination of some values.
+    """An experiment for every combination of some values; LoRAs that can be are trained in one pass.
 
     Args:
         hyperparameters: What all of them have in common.
@@ -151,6 +157,12 @@ def sweep(
         ranks: Values of --rank to try (LoRA).
         prior_loss_weights: Values of --prior_loss_weight to try.
         prefix: Beginning of the names; None takes the method: lora_rank4_lr2e-4.
+        one_pass: Train LoRAs that share base, images, batch and steps together.
+        on: here, gpus (a process for each GPU of this machine), or slurm (a job for each experiment).
+        part: Train only this share of the experiments, such as 3/1000: for any other scheduler.
+        partition: Of SLURM; None takes the cluster's.
+        gpus: For each SLURM job.
+        minutes: A SLURM job's time limit; at its end the job saves, and goes on in the queue.
         profile: Where defaults come from: mini, sd15, sd15-16gb, sd15-8gb; auto takes what fits the machine.
         json: Print the experiments' records as JSON; what happens meanwhile goes to stderr.
         root: Folder of the experiments.
@@ -163,7 +175,18 @@ def sweep(
     if not grid:
         raise ValueError("a sweep needs values: --learning_rates 2e-5 2e-4, or --ranks 2 4 8.")
     with stdout_to_stderr(json):
-        done = run(hyperparameters, prefix=prefix, root=root, **grid)
+        done = run(
+            hyperparameters,
+            prefix=prefix,
+            root=root,
+            one_pass=one_pass,
+            on=on,
+            part=part,
+            partition=partition,
+            gpus=gpus,
+            minutes=minutes,
+            **grid,
+        )
     print(as_json({one.name: one.record for one in done}) if json else summary(done, root=root))
 
 

@@ -51,6 +51,7 @@ ORDER = [
     "tables",
     "panels",
     "scores",
+    "workers",
     "sweeps",
     "reports",
     "demonstration",
