@@ -103,7 +103,7 @@ def train_planned(
         raise ValueError("every experiment of the sweep failed:\n  " + "\n  ".join(listed))
     experiments = [Experiment(name, Path(root)) for name in planned]
     # what is there under the name of one that couldn't begin is something else
-    return [one for one in experiments if one.name not in errors or one.status in ("failed", "stopped")]
+    return [one for one in experiments if one.name not in errors or one.status == "failed"]
 
 
 def _train_here(
