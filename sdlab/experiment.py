@@ -144,6 +144,8 @@ class Experiment:
     def begin(self, hyperparameters: DreamBooth | LoRA, fingerprints: dict[str, str | None]) -> None:
         """Writes down what will be trained from what, or checks that it is what was begun before.
 
+        What was begun and took no step protects nothing and begins anew. More steps than before are taken.
+
         Args:
             hyperparameters: What is asked for now.
             fingerprints: Of the base and the images, as they are now; None where there is nothing to compare.
@@ -151,11 +153,22 @@ class Experiment:
         Raises:
             ValueError: The experiment was begun with something else; the message says what differs.
         """
-        if record := self.record:
+        record = self.record
+        if record and (record.get("status") == "finished" or self.has_steps):
             self._check_same(record, hyperparameters, fingerprints)
+            before, now = record["hyperparameters"]["max_train_steps"], hyperparameters.max_train_steps
+            if now > before:
+                longer = [*record.get("longer_from", []), before]
+                values = record["hyperparameters"] | {"max_train_steps": now}
+                self.update(hyperparameters=values, status="running", longer_from=longer)
             return
         values = {"name": self.name, "method": hyperparameters.method, "status": "running"}
         self.update(**values, hyperparameters=hyperparameters.as_dict(), **fingerprints)
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether a step was taken."""
+        return any(self.checkpoints_folder.glob("step_*")) or any(row["step"] > 0 for row in self.log())
 
     def _check_same(
         self, record: dict[str, Any], new: Hyperparameters, fingerprints: dict[str, str | None]
@@ -172,7 +185,7 @@ class Experiment:
         differing = [
             f"{name} was {before.get(name)!r}, is {now[name]!r}"
             for name in now
-            if before.get(name) != now[name]
+            if before.get(name) != now[name] and not (name == "max_train_steps" and now[name] > before[name])
         ]
         if differing:
             raise ValueError(

@@ -55,12 +55,26 @@ def run(
     for training in trainings:
         training.experiment.update(environment=describe_machine(training), in_one_pass=len(trainings))
         if resume(training, checkpoint_name):
-            notify(f"{training.experiment.name}: going on after step {training.done}")
+            notify(f"{training.experiment.name}: going on after step {training.done}{_longer(training)}")
     diverged = train_steps(trainings, needs, progress)
     for training in trainings:
         if training.experiment.name not in diverged:
             _end(training, before, notify)
     return diverged
+
+
+def _longer(training: Training) -> str:
+    """What more steps than before do to the learning rate."""
+    before, chosen = training.experiment.record.get("longer_from"), training.hyperparameters
+    if not before or training.done < before[-1]:
+        return ""
+    if chosen.lr_scheduler.startswith("constant"):
+        return f" of {chosen.max_train_steps}, with the same learning rate"
+    rate = training.lr_scheduler.get_last_lr()[0]
+    return (
+        f" of {chosen.max_train_steps}; the {chosen.lr_scheduler} schedule now ends there, so the learning "
+        f"rate goes on at {rate:.2g}. So many steps from the start would have had other rates."
+    )
 
 
 def _end(training: Training, before: torch.Tensor, notify: Notify) -> None:
@@ -136,7 +150,7 @@ def _looks(training: Training) -> bool:
 
 
 def _saves(training: Training) -> bool:
-    return training.done % training.hyperparameters.checkpointing_steps == 0
+    return training.finished or training.done % training.hyperparameters.checkpointing_steps == 0
 
 
 def train_step(trainings: Sequence[Training]) -> list[torch.Tensor]:
@@ -227,7 +241,14 @@ def resume(training: Training, checkpoint_name: str = checkpoint.LATEST) -> int:
         return 0
     training.done, states = checkpoint.load(place, training.weights)
     training.optimizer.load_state_dict(states["optimizer"])
-    training.lr_scheduler.load_state_dict(states["lr_scheduler"])
+    schedule = training.lr_scheduler
+    schedule.load_state_dict(states["lr_scheduler"])
+    # with more steps than before it is another schedule
+    schedule._last_lr = [
+        base * f(training.done) for f, base in zip(schedule.lr_lambdas, schedule.base_lrs, strict=True)
+    ]
+    for group, rate in zip(training.optimizer.param_groups, schedule._last_lr, strict=True):
+        group["lr"] = rate
     training.scaler.load_state_dict(states["scaler"])
     if training.ema is not None:
         training.ema.load_state_dict(states["ema"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any
 
@@ -65,7 +65,9 @@ class Bar:
 
     def say(self, text: str) -> None:
         """A line that is worth keeping."""
-        if self._shown:
+        if not self._shown:
+            return
+        with suppress(OSError):  # a closed pipe
             self._bar.write(f"{self._name}: {text}")
 
 
