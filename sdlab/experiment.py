@@ -157,7 +157,9 @@ class Experiment:
     @property
     def has_steps(self) -> bool:
         """Whether something was trained that another start must not replace."""
-        return bool(self.log() or any(self.checkpoints_folder.glob("step_*")) or self.status == "finished")
+        if self.record.get("status") == "finished" or any(self.checkpoints_folder.glob("step_*")):
+            return True
+        return any(row["step"] > 0 for row in self.log())
 
     def update(self, **values: Any) -> None:
         """Sets some entries of experiment.json; they are ready for JSON."""
@@ -165,6 +167,8 @@ class Experiment:
 
     def begin(self, hyperparameters: DreamBooth | LoRA, fingerprints: dict[str, str | None]) -> None:
         """Writes down what will be trained from what, or checks that it is what was begun before.
+
+        What was begun and took no step protects nothing and begins anew. More steps than before are taken.
 
         Args:
             hyperparameters: What is asked for now.
@@ -175,11 +179,20 @@ class Experiment:
         """
         if self.has_steps:
             self._check_same(hyperparameters, fingerprints)
+            self._go_on_longer(hyperparameters)
             return
         record = {name: value for name, value in self.record.items() if name in _TRAINED_FROM}
         values = {"name": self.name, "method": hyperparameters.method, "status": "running"}
         record |= values | {"hyperparameters": hyperparameters.as_dict()} | fingerprints
         write_json(self.path / "experiment.json", record)
+
+    def _go_on_longer(self, new: Hyperparameters) -> None:
+        """Writes down that more steps are asked for than before, and how many there were."""
+        values = self.record["hyperparameters"]
+        if new.max_train_steps > values["max_train_steps"]:
+            longer = [*self.record.get("longer_from", []), values["max_train_steps"]]
+            values = values | {"max_train_steps": new.max_train_steps}
+            self.update(hyperparameters=values, status="running", longer_from=longer)
 
     def _check_same(self, new: Hyperparameters, fingerprints: dict[str, str | None]) -> None:
         record, ignored = self.record, PLACES | BESIDE_TRAINING
@@ -191,7 +204,7 @@ class Experiment:
         differing = [
             f"{name} was {before.get(name)!r}, is {now[name]!r}"
             for name in now
-            if before.get(name) != now[name]
+            if before.get(name) != now[name] and not (name == "max_train_steps" and now[name] > before[name])
         ]
         if differing:
             raise ValueError(

@@ -53,6 +53,7 @@ ORDER = [
     "tables",
     "panels",
     "scores",
+    "workers",
     "sweeps",
     "reports",
     "demonstration",
