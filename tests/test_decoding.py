@@ -144,7 +144,7 @@ def test_training_sees_what_prepare_sees(workplace: Path) -> None:
     from sdlab.models import resolve
     from sdlab.training.latents import encode_images
 
-    grey = np.linspace(0, 255, 64 * 64).reshape(64, 64)
+    grey = np.linspace(0, 255, 64 * 64).round().reshape(64, 64)
     Image.fromarray((grey * 257).astype(np.uint16)).save(workplace / "deep.png")  # not pure white
     Image.fromarray(grey.astype(np.uint8)).save(workplace / "plain.png")
     face = Image.effect_noise((64, 64), 50).convert("RGB")
