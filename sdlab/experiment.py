@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from sdlab.config import (
     BESIDE_TRAINING,
@@ -24,12 +24,19 @@ from sdlab.config import (
     from_dict,
     unknown,
 )
-from sdlab.files import append_line, write_bytes, write_json
+from sdlab.files import acquire_lock, append_line, write_bytes, write_json
 from sdlab.prompts import check_file_name
 
 __all__ = ["METHODS", "DreamBooth", "Experiment", "Hyperparameters", "LoRA", "Locked", "find"]
 
-RESERVED = ("base", "report")  # folders of results/ that are no experiment
+# Names that mean something else where experiments are named.
+RESERVED = {
+    "base": "the base model itself",
+    "report": "the folder results/report/",
+    "photos": "the subject's photos, in scores",
+    "mini": "the base model mini",
+    "sd15": "the base model Stable Diffusion 1.5",
+}
 
 
 class Locked(RuntimeError):
@@ -53,9 +60,11 @@ class Experiment:
 
     def __post_init__(self) -> None:
         check_file_name(self.name, "experiment")
-        if self.name in RESERVED:
+        means = "a model with a LoRA on it" if "+" in self.name else RESERVED.get(self.name)
+        if means:
             raise ValueError(
-                f"The name {self.name!r} is reserved: results/{self.name}/ is something else. Take another."
+                f"The name {self.name!r} is reserved: it means {means}. "
+                f"Try {'my_' + self.name.replace('+', '_')!r}."
             )
         object.__setattr__(self, "root", Path(self.root))
 
@@ -189,9 +198,10 @@ class Experiment:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         owner = self.path / ".owner.json"
-        lock = FileLock(self.path / ".lock")
         try:
-            lock.acquire(timeout=1)  # `status` of another process may hold it for an instant
+            lock = acquire_lock(
+                self.path / ".lock", timeout=1
+            )  # `status` of another process may hold it for an instant
         except Timeout:
             raise Locked(
                 f"The experiment {self.name!r} is being worked on by {_who(owner)}. "
@@ -209,16 +219,14 @@ class Experiment:
             yield
         finally:
             owner.unlink(missing_ok=True)
-            lock.release()
+            lock.lock.release()
 
     def _locked(self) -> bool:
-        lock = FileLock(self.path / ".lock")
         try:
-            lock.acquire(timeout=0)
+            with acquire_lock(self.path / ".lock", timeout=0):
+                return False
         except Timeout:
             return True
-        lock.release()
-        return False
 
     def log(self) -> list[dict[str, Any]]:
         """Reads log.jsonl.

@@ -14,6 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from filelock import AcquireReturnProxy, FileLock, SoftFileLock
+
 _DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # safetensors and torch wrap the operating system's error in their own and leave only its text.
 _DISK_WORDS = ("no space left", "file too large", "quota exceeded", "writer failed", "unexpected pos")
@@ -21,6 +23,26 @@ _DISK_WORDS = ("no space left", "file too large", "quota exceeded", "writer fail
 
 class DiskFull(OSError):
     """The disk has no room for what is to be written; the message names path, needed and free."""
+
+
+def acquire_lock(path: str | Path, timeout: float = -1) -> AcquireReturnProxy:
+    """Takes a lock that other processes respect, also where the file system has none of its own.
+
+    Args:
+        timeout: Seconds to wait; -1 waits for ever.
+
+    Returns:
+        The lock, held; `with` gives it back.
+
+    Raises:
+        filelock.Timeout: Another process has it.
+    """
+    try:
+        return FileLock(path).acquire(timeout=timeout)
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+    return SoftFileLock(f"{path}.soft").acquire(timeout=timeout)
 
 
 def read_text(path: str | Path) -> str:

@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -22,7 +21,7 @@ from sdlab import machine
 from sdlab.config import unknown
 from sdlab.control import Control, ControlMap, control_map, control_options, with_controlnets
 from sdlab.experiment import Experiment
-from sdlab.files import write_bytes, write_json
+from sdlab.files import acquire_lock, write_bytes, write_json
 from sdlab.models import Base, BaseModel, fuse, quiet, resolve
 from sdlab.profiles import profile
 from sdlab.prompts import PromptSet
@@ -500,7 +499,7 @@ def _make(job: _Job, batch_size: int | None, progress: bool) -> list[ImageRecord
     """Samples the images that aren't there as described, and writes images.json."""
     folder, prompts = job.folder, dict.fromkeys(record.prompt_name for record in job.records)
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):
+    with acquire_lock(folder / ".lock"):
         _make_room(job.records)
         there = {record.path: record for record in load_images(folder.name, results=folder.parent)}
         missing = [record for record in job.records if record.path not in there]
@@ -628,7 +627,7 @@ def class_images(
     settings = {"base": model.fingerprint, "class_prompt": class_prompt, **asdict(chosen)}
     place = Path(folder) if folder is not None else Path(data) / _key(settings)
     place.mkdir(parents=True, exist_ok=True)
-    with FileLock(place / ".lock"):  # another experiment that needs them waits until they are there
+    with acquire_lock(place / ".lock"):  # another experiment that needs them waits until they are there
         seeds = _missing_seeds(place, num, seed)
         if progress:
             print(f"class images: {num - len(seeds)} of {num} are in {place}")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sdlab.files import file_sha256, write_bytes, write_json
+from sdlab.files import acquire_lock, file_sha256, write_bytes, write_json
 from sdlab.photos.captions import add_missing
 from sdlab.photos.crop import FRAMINGS, Crop, crop_by_hand
 from sdlab.photos.dataset import HIDDEN, Dataset, Record, read_record, write_record
@@ -120,12 +120,9 @@ def _check(raw: Path, out: Path, resolution: int, kind: str, framing: str, backg
 @contextmanager
 def _locked(out: Path) -> Iterator[None]:
     """Makes the folder and keeps other runs out of it."""
-    from filelock import FileLock
-
-    lock = FileLock(out / LOCK_FILE)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        lock = acquire_lock(out / LOCK_FILE)
     except OSError as error:
         raise type(error)(
             f"the images can't be written to {out}: {error.strerror}. Choose another folder with --out."
@@ -133,7 +130,7 @@ def _locked(out: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.release()
+        lock.lock.release()
 
 
 @dataclass
