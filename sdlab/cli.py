@@ -248,7 +248,7 @@ def _say_what_the_profile_sets(chosen: DreamBooth | LoRA, given: set[str], reaso
 def _overview() -> str:
     """The commands by what they are for; those that take a method stand in one line."""
     described = {f"{name.split()[0]} METHOD": command for name, command in TRAINING.items()} | COMMANDS
-    ahead, about = ("demo",), ("environment", "homework", "sync")
+    ahead, about = ("demo",), ("environment", "homework", "check", "sync")
 
     def lines(names: Iterable[str]) -> str:
         return "".join(f"    sdlab {name:<17} {described[name].summary}\n" for name in names)

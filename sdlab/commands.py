@@ -412,6 +412,20 @@ def homework(
         print(shlex.join(["sdlab", *words]))
 
 
+@command("check", "sdlab.handin:completeness")
+def check(run: Run, json: bool = False, **options: Any) -> None:
+    """Is this homework complete? What is missing, with the command for it."""
+    with stdout_to_stderr(json):
+        steps = run(**options)
+    complete = all(step.complete for step in steps)
+    if json:
+        print(as_json({"complete": complete, "steps": [asdict(step) for step in steps]}))
+    else:
+        print(*steps, "complete" if complete else "not complete yet", sep="\n")
+    if not complete:
+        raise SystemExit(1)
+
+
 @command("sync", "sdlab.backup:sync")
 def sync(run: Run, place: Positional[str], **options: Any) -> None:
     """Finished work to a folder that outlives the machine, and back."""

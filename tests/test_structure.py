@@ -54,6 +54,7 @@ ORDER = [
     "sweeps",
     "reports",
     "demonstration",
+    "handin",
     "commands",
     "cli",
 ]
