@@ -57,6 +57,7 @@ ORDER = [
     "sweeps",
     "reports",
     "demonstration",
+    "handin",
     "commands",
     "cli",
 ]
