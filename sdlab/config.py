@@ -5,22 +5,51 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar
+from functools import cache
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
-LR_SCHEDULERS = (
-    "constant",
-    "constant_with_warmup",
-    "linear",
-    "cosine",
-    "cosine_with_restarts",
-    "polynomial",
-    "piecewise_constant",
+from sdlab.subject import Subject
+
+# Where something lies may change; that it is the same is told by its fingerprint.
+PLACES = frozenset({"pretrained_model_name_or_path", "instance_data_dir", "class_data_dir"})
+# These change nothing about the trained weights.
+BESIDE_TRAINING = frozenset(
+    {
+        "checkpointing_steps",
+        "checkpoints_total_limit",
+        "validation_prompt",
+        "num_validation_images",
+        "validation_steps",
+        "validation_epochs",
+        "report_to",
+    }
 )
-MIXED_PRECISIONS = ("no", "fp16", "bf16")
-OPTIMIZERS = ("adamw", "adamw8bit", "prodigy", "adafactor")
-LORA_TARGETS = ("attention", "attention+ff", "attention+ff+conv")
+LARGEST_SEED = 2**63
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a number may be, from `least` on and below `below`, and what is usual."""
+
+    least: float
+    usual: str
+    below: float = math.inf
+    open: bool = False  # `least` itself isn't allowed
+
+    def check(self, name: str, value: float) -> None:
+        if self.least <= value < self.below and not (self.open and value == self.least):
+            return
+        rule = f"{'above' if self.open else 'at least'} {number(self.least)}"
+        rule += f" and below {number(self.below)}" if math.isfinite(self.below) else ""
+        raise ValueError(f"{name} must be {rule}, got {number(value)}. {self.usual}")
+
+
+Rate = Annotated[
+    float, Range(0, "On Stable Diffusion 1.5, 2e-6 is usual for DreamBooth and 2e-4 for LoRA.", open=True)
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +106,8 @@ class Hyperparameters:
         num_validation_images: How many, with the seeds `seed`, `seed + 1` …
         validation_steps: Steps between two validations.
         validation_epochs: Passes over the instance images between two validations, in place of steps.
+        report_to: Also log to accelerate's trackers `tensorboard` or `wandb` (several with commas between);
+            None keeps the experiment's own log only.
         seed: Of everything random; the same seed and images give the same weights.
 
     Raises:
@@ -92,134 +123,132 @@ class Hyperparameters:
     instance_prompt: str = "a photo of sks woman face"
     class_prompt: str | None = None
     with_prior_preservation: bool = False
-    prior_loss_weight: float = 1.0
-    num_class_images: int = 100
-    resolution: int = 512
-    train_batch_size: int = 1
-    gradient_accumulation_steps: int = 1
+    prior_loss_weight: Annotated[float, Range(0, "Usual: 1.")] = 1.0
+    num_class_images: Annotated[int, Range(1, "Usual: 100 to 500.")] = 100
+    resolution: Annotated[int, Range(8, "Stable Diffusion 1.5 is trained at 512.")] = 512
+    train_batch_size: Annotated[int, Range(1, "Usual: 1.")] = 1
+    gradient_accumulation_steps: Annotated[int, Range(1, "Usual: 1.")] = 1
     gradient_checkpointing: bool = False
-    learning_rate: float = 2e-6
-    lr_scheduler: str = "constant"
-    lr_warmup_steps: int = 0
-    lr_num_cycles: int = 1
-    lr_power: float = 1.0
+    learning_rate: Rate = 2e-6
+    lr_scheduler: Literal[
+        "constant",
+        "constant_with_warmup",
+        "linear",
+        "cosine",
+        "cosine_with_restarts",
+        "polynomial",
+        "piecewise_constant",
+    ] = "constant"
+    lr_warmup_steps: Annotated[int, Range(0, "Usual: 0.")] = 0
+    lr_num_cycles: Annotated[int, Range(1, "Usual: 1.")] = 1
+    lr_power: Annotated[float, Range(0, "Usual: 1, a straight line.", open=True)] = 1.0
     lr_step_rules: str | None = None
-    max_train_steps: int = 800
-    checkpointing_steps: int = 500
-    checkpoints_total_limit: int | None = 2
-    optimizer: str = "adamw"
+    max_train_steps: Annotated[int, Range(1, "Usual: 200 to 800.")] = 800
+    checkpointing_steps: Annotated[int, Range(1, "Usual: 100 to 500.")] = 500
+    checkpoints_total_limit: Annotated[int | None, Range(1, "Usual: 2; None keeps all.")] = 2
+    optimizer: Literal["adamw", "adamw8bit", "prodigy", "adafactor"] = "adamw"
     use_8bit_adam: bool = False
-    adam_beta1: float = 0.9
-    adam_beta2: float = 0.999
-    adam_weight_decay: float = 1e-2
-    adam_epsilon: float = 1e-8
-    max_grad_norm: float = 1.0
-    mixed_precision: str = "no"
+    adam_beta1: Annotated[float, Range(0, "Usual: 0.9.", below=1)] = 0.9
+    adam_beta2: Annotated[float, Range(0, "Usual: 0.999.", below=1)] = 0.999
+    adam_weight_decay: Annotated[float, Range(0, "Usual: 0.01.")] = 1e-2
+    adam_epsilon: Annotated[float, Range(0, "Usual: 1e-8.", open=True)] = 1e-8
+    max_grad_norm: Annotated[float, Range(0, "Usual: 1.", open=True)] = 1.0
+    mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     allow_tf32: bool = False
     torch_compile: bool = False
     cache_latents: bool = True
     train_text_encoder: bool = False
-    text_encoder_lr: float | None = None
-    text_encoder_steps: int | None = None
-    snr_gamma: float | None = None
-    noise_offset: float = 0.0
+    text_encoder_lr: Annotated[
+        float | None, Range(0, "Usual: the learning rate, or half of it.", open=True)
+    ] = None
+    text_encoder_steps: Annotated[
+        int | None, Range(1, "To leave the text encoder as it is, leave out train_text_encoder.")
+    ] = None
+    snr_gamma: Annotated[float | None, Range(1e-3, "Usual: 5; None weights all timesteps alike.")] = None
+    noise_offset: Annotated[float, Range(0, "Usual: 0 or 0.1.", below=1)] = 0.0
     use_ema: bool = False
-    ema_decay: float = 0.9999
-    num_held_out_images: int = 0
+    ema_decay: Annotated[float, Range(0, "Usual: 0.9999.", below=1)] = 0.9999
+    num_held_out_images: Annotated[int, Range(0, "Usual: 2 of 20.")] = 0
     validation_prompt: str | None = None
-    num_validation_images: int = 4
-    validation_steps: int = 100
-    validation_epochs: int | None = None
-    seed: int = 0
+    num_validation_images: Annotated[int, Range(1, "Usual: 4.")] = 4
+    validation_steps: Annotated[int, Range(1, "Usual: 50 to 100.")] = 100
+    validation_epochs: Annotated[int | None, Range(1, "Usual: 50, as in diffusers' LoRA script.")] = None
+    report_to: str | None = None
+    seed: Annotated[int, Range(0, "Any whole number from 0 on will do.", below=LARGEST_SEED)] = 0
 
     method: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            _check_type(item.name, getattr(self, item.name), str(item.type))
-        for name, minimum, usual in _MINIMA:
-            if (value := getattr(self, name, None)) is not None and value < minimum:
-                raise ValueError(f"{name} must be at least {minimum:g}, got {value:g}. {usual}")
-        for name in _POSITIVE:
-            if (value := getattr(self, name)) is not None and value <= 0:
-                raise ValueError(f"{name} must be above 0, got {value:g}. {_USUAL[name]}")
-        for name in _BELOW_ONE:
-            if not 0 <= (value := getattr(self, name, 0)) < 1:
-                raise ValueError(
-                    f"{name} must be at least 0 and below 1, got {value:g}. Usual: {_BELOW_ONE[name]}."
-                )
-        for name, choices in _CHOICES.items():
-            if (value := getattr(self, name, choices[0])) not in choices:
-                raise ValueError(unknown(name, value, choices))
-        for holds, message in self._contradictions():
+        cls: Any = type(self)
+        for name, hint in _hints(cls).items():
+            _check(name, getattr(self, name), hint)
+        for message, holds in self._contradictions().items():
             if holds:
                 raise ValueError(message)
 
-    def _contradictions(self) -> Iterator[tuple[bool, str]]:
-        """What makes no sense together: whether it is so, and what to say."""
-        yield (
-            self.resolution % 8 != 0,
-            f"resolution must be a multiple of 8, got {self.resolution}. Try {self.resolution // 8 * 8}.",
-        )
-        yield (
-            not self.instance_prompt.strip(),
-            "instance_prompt is empty. Name the subject: 'a photo of sks woman face'.",
-        )
-        yield (
-            self.with_prior_preservation and not (self.class_prompt or "").strip(),
-            "with_prior_preservation needs a class_prompt, got none. It is the instance prompt without "
-            f"the rare word: {' '.join(self.instance_prompt.replace('sks', '').split())!r}.",
-        )
-        yield (
-            self.use_8bit_adam and self.optimizer not in ("adamw", "adamw8bit"),
-            f"use_8bit_adam and optimizer={self.optimizer!r} name two optimizers. Give one of them.",
-        )
-        yield (
-            self.optimizer == "prodigy" and self.learning_rate < 0.1,
-            f"prodigy finds the learning rate itself and multiplies it by learning_rate, got "
-            f"{self.learning_rate:g}. Give 1, which is usual, or another optimizer.",
-        )
-        yield (
-            self.optimizer == "prodigy" and self.text_encoder_lr not in (None, self.learning_rate),
-            "prodigy finds one learning rate for all weights, so text_encoder_lr can't be set. Leave it out.",
-        )
-        for name in ("text_encoder_lr", "text_encoder_steps"):
-            yield (
-                getattr(self, name) is not None and not self.train_text_encoder,
-                f"{name} is set, but the text encoder isn't trained. Add train_text_encoder or leave it out.",
+    def _contradictions(self) -> dict[str, bool]:
+        """What to say of values that make no sense together, and whether it is so."""
+        text_encoder = {
+            f"{name} is set, but the text encoder isn't trained. Add train_text_encoder or leave it out.": (
+                getattr(self, name) is not None and not self.train_text_encoder
             )
-        yield (
-            self.lr_scheduler == "constant" and self.lr_warmup_steps > 0,
+            for name in ("text_encoder_lr", "text_encoder_steps")
+        }
+        rules, trackers = self.lr_step_rules, {"tensorboard", "wandb"}
+        return text_encoder | {
+            f"resolution must be a multiple of 8, got {self.resolution}. Try {self.resolution // 8 * 8}.": (
+                self.resolution % 8 != 0
+            ),
+            "instance_prompt is empty. Name the subject: 'a photo of sks woman face'.": (
+                not self.instance_prompt.strip()
+            ),
+            "with_prior_preservation needs a class_prompt, got none. It is the instance prompt without the "
+            f"rare word: {self.subject.class_prompt!r}.": (
+                self.with_prior_preservation and not (self.class_prompt or "").strip()
+            ),
+            f"use_8bit_adam and optimizer={self.optimizer!r} name two optimizers. Give one of them.": (
+                self.use_8bit_adam and self.optimizer not in ("adamw", "adamw8bit")
+            ),
+            "prodigy finds the learning rate itself and multiplies it by learning_rate, got "
+            f"{self.learning_rate:g}. Give 1, which is usual, or another optimizer.": (
+                self.optimizer == "prodigy" and self.learning_rate < 0.1
+            ),
+            "prodigy finds one learning rate for all weights, so leave text_encoder_lr out.": (
+                self.optimizer == "prodigy" and self.text_encoder_lr not in (None, self.learning_rate)
+            ),
             f"lr_scheduler 'constant' has no warm-up, got lr_warmup_steps={self.lr_warmup_steps}. "
-            "Take 'constant_with_warmup', or 0 steps.",
-        )
-        yield (
-            self.lr_warmup_steps >= self.max_train_steps,
+            "Take 'constant_with_warmup', or 0 steps.": (
+                self.lr_scheduler == "constant" and self.lr_warmup_steps > 0
+            ),
             f"lr_warmup_steps must be below max_train_steps, got {self.lr_warmup_steps} of "
-            f"{self.max_train_steps}. The learning rate would never be reached.",
-        )
-        yield (
-            (self.lr_scheduler == "piecewise_constant") != (self.lr_step_rules is not None),
+            f"{self.max_train_steps}. The learning rate would never be reached.": (
+                self.lr_warmup_steps >= self.max_train_steps
+            ),
             "lr_scheduler 'piecewise_constant' and lr_step_rules belong together, such as "
-            "'1:100,0.1:300,0.01'. Give both or neither.",
-        )
-        yield (
-            self.lr_step_rules is not None and not re.fullmatch(_STEP_RULES, self.lr_step_rules),
-            f"lr_step_rules must be like '1:100,0.1:300,0.01', got {self.lr_step_rules!r}: factor:step, "
-            "with commas between, and the last factor alone.",
-        )
+            "'1:100,0.1:300,0.01'. Give both or neither.": (
+                (self.lr_scheduler == "piecewise_constant") != (rules is not None)
+            ),
+            f"lr_step_rules must be like '1:100,0.1:300,0.01', got {rules!r}: factor:step, with commas "
+            "between, and the last factor alone.": (
+                rules is not None and not re.fullmatch(_STEP_RULES, rules)
+            ),
+            f"report_to must be tensorboard or wandb, got {self.report_to!r}. The experiment's own log.jsonl "
+            "is always written.": self.report_to is not None
+            and not set(self.report_to.split(",")) <= trackers,
+        }
 
     @property
     def optimizer_name(self) -> str:
         """The optimizer, whichever of the two flags names it."""
         return "adamw8bit" if self.use_8bit_adam else self.optimizer
 
-    def as_dict(self) -> dict[str, Any]:
-        """Gives what `from_dict` reads.
+    @property
+    def subject(self) -> Subject:
+        """Who or what is learned, read from the prompts."""
+        return Subject.of(self.instance_prompt, self.class_prompt)
 
-        Returns:
-            Method and hyperparameters, ready for JSON.
-        """
+    def as_dict(self) -> dict[str, Any]:
+        """Method and hyperparameters, ready for JSON and for `from_dict`."""
         return {"method": self.method, **asdict(self)}
 
 
@@ -252,78 +281,22 @@ class LoRA(Hyperparameters):
         diffusers `train_dreambooth_lora.py`.
     """
 
-    learning_rate: float = 2e-4
-    rank: int = 4
-    lora_alpha: float | None = None
-    lora_dropout: float = 0.0
-    lora_targets: str = "attention"
+    learning_rate: Rate = 2e-4
+    rank: Annotated[int, Range(1, "Typical ranks are 4 to 128.")] = 4
+    lora_alpha: Annotated[float | None, Range(1e-3, "Usual: the rank, or half of it.")] = None
+    lora_dropout: Annotated[float, Range(0, "Usual: 0 or 0.1.", below=1)] = 0.0
+    lora_targets: Literal["attention", "attention+ff", "attention+ff+conv"] = "attention"
     use_dora: bool = False
 
     method: ClassVar[str] = "lora"
 
 
-METHODS: dict[str, type[Hyperparameters]] = {"dreambooth": DreamBooth, "lora": LoRA}
-
-_USUAL = {
-    "learning_rate": "On Stable Diffusion 1.5, 2e-6 is usual for DreamBooth and 2e-4 for LoRA.",
-    "text_encoder_lr": "Usual: the learning rate, or half of it.",
-    "max_grad_norm": "Usual: 1.",
-    "adam_epsilon": "Usual: 1e-8.",
-    "lr_power": "Usual: 1, a straight line.",
-}
-_POSITIVE = tuple(_USUAL)
-_BELOW_ONE = {
-    "adam_beta1": "0.9",
-    "adam_beta2": "0.999",
-    "ema_decay": "0.9999",
-    "lora_dropout": "0 or 0.1",
-    "noise_offset": "0 or 0.1",
-}
-_CHOICES = {
-    "lr_scheduler": LR_SCHEDULERS,
-    "mixed_precision": MIXED_PRECISIONS,
-    "optimizer": OPTIMIZERS,
-    "lora_targets": LORA_TARGETS,
-}
+METHODS: dict[str, type[DreamBooth] | type[LoRA]] = {"dreambooth": DreamBooth, "lora": LoRA}
 _STEP_RULES = r"([\d.e-]+:\d+,)+[\d.e-]+"
-_MINIMA = (
-    ("rank", 1, "Typical ranks are 4 to 128."),
-    ("lora_alpha", 1e-3, "Usual: the rank, or half of it."),
-    ("prior_loss_weight", 0, "Usual: 1."),
-    ("num_class_images", 1, "Usual: 100 to 500."),
-    ("resolution", 8, "Stable Diffusion 1.5 is trained at 512."),
-    ("train_batch_size", 1, "Usual: 1."),
-    ("gradient_accumulation_steps", 1, "Usual: 1."),
-    ("lr_warmup_steps", 0, "Usual: 0."),
-    ("lr_num_cycles", 1, "Usual: 1."),
-    ("max_train_steps", 1, "Usual: 200 to 800."),
-    ("checkpointing_steps", 1, "Usual: 100 to 500."),
-    ("checkpoints_total_limit", 1, "Usual: 2; None keeps all."),
-    ("adam_weight_decay", 0, "Usual: 0.01."),
-    ("text_encoder_steps", 1, "To leave the text encoder as it is, leave out train_text_encoder."),
-    ("num_held_out_images", 0, "Usual: 2 of 20."),
-    ("num_validation_images", 1, "Usual: 4."),
-    ("validation_steps", 1, "Usual: 50 to 100."),
-    ("validation_epochs", 1, "Usual: 50, the way of diffusers' LoRA script."),
-    ("snr_gamma", 1e-3, "Usual: 5; None weights all timesteps alike."),
-    ("seed", 0, "Any whole number from 0 on will do."),
-)
-_KINDS: dict[str, tuple[str, type | tuple[type, ...]]] = {
-    "str": ("a text", str),
-    "bool": ("True or False", bool),
-    "int": ("a whole number", int),
-    "float": ("a number", (int, float)),
-}
 
 
-def from_dict(values: dict[str, Any]) -> DreamBooth | LoRA:
+def from_dict(values: Mapping[str, Any]) -> DreamBooth | LoRA:
     """Makes hyperparameters from what `Hyperparameters.as_dict` gave.
-
-    Args:
-        values: `method` and any of its hyperparameters.
-
-    Returns:
-        The hyperparameters.
 
     Raises:
         ValueError: An unknown method or name (the message gives the nearest), or a bad value.
@@ -336,20 +309,11 @@ def from_dict(values: dict[str, Any]) -> DreamBooth | LoRA:
     for name in values:
         if name not in names:
             raise ValueError(unknown(f"hyperparameter of {method}", name, names))
-    return METHODS[method](**values)  # type: ignore[return-value]
+    return METHODS[method](**values)
 
 
 def unknown(what: str, value: object, choices: Iterable[str]) -> str:
-    """Writes the message for a value that isn't one of the choices.
-
-    Args:
-        what: What the value is, such as `method`.
-        value: What was given.
-        choices: What is allowed.
-
-    Returns:
-        A sentence that names the value, the nearest choice, and the choices.
-    """
+    """A sentence that names a value which isn't one of the choices, the nearest choice, and all of them."""
     choices = list(choices)
     near = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -357,14 +321,7 @@ def unknown(what: str, value: object, choices: Iterable[str]) -> str:
 
 
 def number(value: Any) -> str:
-    """Writes a figure in the shortest usual form.
-
-    Args:
-        value: A number, or anything else.
-
-    Returns:
-        `2e-4`, `1.2`, `800`.
-    """
+    """A figure in its shortest usual form: `2e-4`, `1.2`, `800`."""
     if not isinstance(value, float):
         return str(value)
     if value and (abs(value) < 0.1 or abs(value) >= 1e6):
@@ -373,13 +330,32 @@ def number(value: Any) -> str:
     return f"{value:g}"
 
 
-def _check_type(name: str, value: object, annotation: str) -> None:
-    if value is None and "None" in annotation:
+@cache
+def _hints(method: type) -> dict[str, Any]:
+    hints = get_type_hints(method, include_extras=True)
+    return {name: hint for name, hint in hints.items() if get_origin(hint) is not ClassVar}
+
+
+def _check(name: str, value: Any, hint: Any) -> None:
+    """Refuses a value of another type than its annotation says, or out of its range."""
+    limits = None
+    if get_origin(hint) is Annotated:
+        hint, limits = get_args(hint)
+    if get_origin(hint) in (Union, UnionType):
+        if value is None:
+            return
+        hint = get_args(hint)[0]
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            raise ValueError(unknown(name, value, get_args(hint)))
         return
-    words, kind = _KINDS[annotation.split(" |")[0]]
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+    words = {str: "a text", bool: "True or False", int: "a whole number", float: "a number"}[hint]
+    kinds = (int, float) if hint is float else (hint,)
+    if not isinstance(value, kinds) or (isinstance(value, bool) and hint is not bool):
         raise ValueError(
             f"{name} must be {words}, got {value!r} ({type(value).__name__}). Give it without quotes."
         )
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{name} must be finite, got {value}. Give an ordinary number.")
+    if limits is not None:
+        limits.check(name, value)

@@ -14,24 +14,22 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from sdlab.config import METHODS, DreamBooth, Hyperparameters, LoRA, from_dict, unknown
+from sdlab.config import (
+    BESIDE_TRAINING,
+    METHODS,
+    PLACES,
+    DreamBooth,
+    Hyperparameters,
+    LoRA,
+    from_dict,
+    unknown,
+)
 from sdlab.files import append_line, write_bytes, write_json
 from sdlab.prompts import check_file_name
 
 __all__ = ["METHODS", "DreamBooth", "Experiment", "Hyperparameters", "LoRA", "Locked", "find"]
 
 RESERVED = ("base", "report")  # folders of results/ that are no experiment
-# Where something lies may change; that it is the same is told by its fingerprint.
-_PLACES = ("pretrained_model_name_or_path", "instance_data_dir", "class_data_dir")
-# These change nothing about the trained weights.
-_HARMLESS = (
-    "checkpointing_steps",
-    "checkpoints_total_limit",
-    "validation_prompt",
-    "num_validation_images",
-    "validation_steps",
-    "validation_epochs",
-)
 
 
 class Locked(RuntimeError):
@@ -162,7 +160,7 @@ class Experiment:
     def _check_same(
         self, record: dict[str, Any], new: Hyperparameters, fingerprints: dict[str, str | None]
     ) -> None:
-        ignored = _PLACES + _HARMLESS
+        ignored = PLACES | BESIDE_TRAINING
         now = {name: value for name, value in new.as_dict().items() if name not in ignored}
         before = from_dict(record["hyperparameters"]).as_dict()
         now |= {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import hashlib
 import json
@@ -20,6 +21,23 @@ _DISK_WORDS = ("no space left", "file too large", "quota exceeded", "writer fail
 
 class DiskFull(OSError):
     """The disk has no room for what is to be written; the message names path, needed and free."""
+
+
+def read_text(path: str | Path) -> str:
+    """Reads a file that people edit: UTF-8, or UTF-16 as Windows marks it, with any line ends.
+
+    Raises:
+        ValueError: It is in another encoding, or no text.
+    """
+    data = Path(path).read_bytes()
+    marked = data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    try:
+        text = data.decode("utf-16" if marked else "utf-8-sig")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise ValueError(f"{path} isn't text in UTF-8. Save it as UTF-8 in your editor, and run this again.")
+    return text.replace("\r\n", "\n")
 
 
 def write_bytes(path: str | Path, data: bytes) -> Path:

@@ -6,36 +6,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sdlab.config import DreamBooth, LoRA
+from sdlab.config import DreamBooth, LoRA, number
 from sdlab.profiles import hyperparameters, profile
-from sdlab.prompts import HOMEWORK_A, HOMEWORK_B, PromptSet
-
-RATES_A = ("2e_6", "2e_5", "2e_4", "2e_3")  # as homework A's names write them
-# Homework B on `mini`: rates and number of class images that do what B's own do on SD 1.5.
-MINI_B = {"learning_rate": 1e-4, "lower_rate": 5e-5, "lora_rate": 5e-4, "num_class_images": 64}
-SD15_B = {"learning_rate": 2e-6, "lower_rate": 1e-6, "lora_rate": 1e-6, "num_class_images": 500}
+from sdlab.prompts import PROMPT_SETS, PromptSet, homework_file
+from sdlab.subject import Subject
 
 
 @dataclass(frozen=True)
 class Homework:
-    """What a homework trains and draws.
-
-    Args:
-        prompts: Its prompt set, with the subject filled in.
-        dreambooths: Name to hyperparameters of the DreamBooth experiments, in its order.
-        loras: The same of the LoRAs.
-        best_dreambooth: The DreamBooth experiment that the homework found best.
-        best_lora: The LoRA that it found best.
-    """
+    """What a homework trains and draws; the experiments by name, in the homework's order."""
 
     prompts: PromptSet
     dreambooths: dict[str, DreamBooth | LoRA]
     loras: dict[str, DreamBooth | LoRA]
-    best_dreambooth: str
+    best_dreambooth: str  # as the homework found
     best_lora: str
 
 
-def homework(which: str, base: str | Path = "mini", *, subject: str = "sks woman") -> Homework:
+def homework(which: str, base: str | Path = "mini", *, subject: str | Subject = "sks woman") -> Homework:
     """Gives homework A or B by the names that its report has.
 
     On `mini` the learning rates are those that do the same there (a small model needs larger ones), and the
@@ -45,7 +33,7 @@ def homework(which: str, base: str | Path = "mini", *, subject: str = "sks woman
         which: `A` (sweep of the learning rate, then of the rank) or `B` (sweep of DreamBooth, then LoRAs on
             top of it; these are called `lora_exp1.1` …, because B used its names twice).
         base: The base model.
-        subject: What takes the place of `{subject}` in the prompts.
+        subject: Who or what the photos show; prompts and training follow it.
 
     Returns:
         The homework.
@@ -55,67 +43,80 @@ def homework(which: str, base: str | Path = "mini", *, subject: str = "sks woman
 
     Taught in: notebooks/02, 03
     """
+    subject = subject if isinstance(subject, Subject) else Subject.parse(subject)
+    written = _written(which)
+    experiments = {
+        method: {
+            name: hyperparameters(method, base, subject=subject, **given)
+            for name, given in _given(written[method], base, subject).items()
+        }
+        for method in ("dreambooth", "lora")
+    }
+    return Homework(
+        prompts=PROMPT_SETS[written["prompts"]].fill(subject),
+        dreambooths=experiments["dreambooth"],
+        loras=experiments["lora"],
+        best_dreambooth=written["best_dreambooth"],
+        best_lora=written["best_lora"],
+    )
+
+
+def commands(
+    which: str, base: str | Path = "mini", *, subject: str | Subject = "sks woman"
+) -> list[list[str]]:
+    """The command lines of a homework, from its first training to its report, each a list of words."""
+    subject = subject if isinstance(subject, Subject) else Subject.parse(subject)
+    written = _written(which)
+    trainings = {method: _given(written[method], base, subject) for method in ("dreambooth", "lora")}
+    found = [
+        ["train", method, f"--output_dir=experiments/{name}", *_flags(given, base, subject, trainings)]
+        for method, experiments in trainings.items()
+        for name, given in experiments.items()
+    ]
+    names = [name for experiments in trainings.values() for name in experiments]
+    best = [written["best_dreambooth"], written["best_lora"]]
+    prompts = ["--prompts", written["prompts"], f"--subject={subject.phrase}"]
+    kinds = [word for kind in written["control_kinds"] for word in ("--kind", kind)]
+    found.append(["generate", "base", *names, *prompts, "--base", str(base)])
+    for image in written["control_images"]:
+        shown = ["--image", f"data/control_images/{image}.png", *kinds, *prompts, "--base", str(base)]
+        found.append(["control", *shown, "--experiments", *best, "--out", f"results/control_{image}.png"])
+    for method, experiments in trainings.items():
+        found.append(["table", "base", *experiments, *prompts, "--out", f"results/{method}.png"])
+    found.append(["score", "base", *names])
+    chosen = ["--best_dreambooth", best[0], "--best_lora", best[1]]
+    return [*found, ["report", *names, *prompts, *chosen]]
+
+
+def _written(which: str) -> dict[str, Any]:
     if which.upper() not in ("A", "B"):
         raise ValueError(f"There are homework A and homework B, got {which!r}.")
-    return _a(base, subject) if which.upper() == "A" else _b(base, subject)
+    found: dict[str, Any] = homework_file()[which.upper()]
+    return found
 
 
-def _a(base: str | Path, subject: str) -> Homework:
-    rates = dict(zip(RATES_A, profile(base).lora_learning_rates, strict=True))
-    best = RATES_A[2]
-    wanted = [(4, rate) for rate in RATES_A] + [(8, best), (2, best)]
-    loras = {
-        f"dreambooth_lora_k{rank}_lr_{rate}": hyperparameters(
-            "lora", base, rank=rank, learning_rate=rates[rate]
-        )
-        for rank, rate in wanted
+def _given(written: dict[str, Any], base: str | Path, subject: Subject) -> dict[str, dict[str, Any]]:
+    """Name to the hyperparameters that the homework's report gives, for this base and subject."""
+    suits = "mini" if profile(base).name == "mini" else "sd15"
+
+    def value(given: Any) -> Any:
+        if isinstance(given, str):
+            return given.replace("{portrait}", subject.portrait)
+        return given[suits] if isinstance(given, dict) else given
+
+    return {
+        name: {key: value(given) for key, given in (written.get("common", {}) | own).items()}
+        for name, own in written["experiments"].items()
     }
-    return Homework(
-        prompts=HOMEWORK_A.fill(subject),
-        dreambooths={"dreambooth_v1": hyperparameters("dreambooth", base)},
-        loras=loras,
-        best_dreambooth="dreambooth_v1",
-        best_lora=f"dreambooth_lora_k4_lr_{best}",
-    )
 
 
-def _b(base: str | Path, subject: str) -> Homework:
-    chosen = profile(base)
-    differing = MINI_B if chosen.name == "mini" else SD15_B
-    common: dict[str, Any] = {
-        "resolution": chosen.resolution,
-        "train_batch_size": 1,
-        "lr_scheduler": "constant",
-        "use_8bit_adam": True,
-        "mixed_precision": "no",
-        "train_text_encoder": True,
-        "seed": 31,
-    }
-    dreambooth = common | {
-        "num_class_images": differing["num_class_images"],
-        "max_train_steps": 800,
-        "checkpointing_steps": 800,
-    }
-    lora = common | {
-        "pretrained_model_name_or_path": "exp1.1",
-        "learning_rate": differing["lora_rate"],
-        "max_train_steps": 200,
-        "checkpointing_steps": 20,
-        "validation_prompt": f"a photo of {subject} face in NYC, rain, dark, night, full moon, 4K",
-        "validation_epochs": 50,
-    }
-    rate, lower = differing["learning_rate"], differing["lower_rate"]
-    weighted = {"exp1.1": (1.0, rate), "exp2": (1.0, lower), "exp3": (1.2, rate)}
-    ranks = {"lora_exp1.1": 32, "lora_exp2": 64, "lora_exp4": 96}
-    return Homework(
-        prompts=HOMEWORK_B.fill(subject),
-        dreambooths={
-            name: hyperparameters(
-                "dreambooth", base, **dreambooth, prior_loss_weight=weight, learning_rate=rate
-            )
-            for name, (weight, rate) in weighted.items()
-        },
-        loras={name: hyperparameters("lora", base, **lora, rank=rank) for name, rank in ranks.items()},
-        best_dreambooth="exp1.1",
-        best_lora="lora_exp4",
-    )
+def _flags(given: dict[str, Any], base: str | Path, subject: Subject, trainings: dict[str, Any]) -> list[str]:
+    values = {"pretrained_model_name_or_path": str(base), "instance_prompt": subject.instance_prompt}
+    values |= {"class_prompt": subject.class_prompt} if given.get("with_prior_preservation") else {}
+    values |= given
+    if (on := values["pretrained_model_name_or_path"]) in trainings["dreambooth"]:
+        values["pretrained_model_name_or_path"] = f"experiments/{on}"
+    return [
+        f"--{name}" if value is True else f"--{name}={value if value == 1 else number(value)}"
+        for name, value in values.items()
+    ]

@@ -1,4 +1,4 @@
-"""Base models: from a name, folder, file or experiment to a pipeline and its parts."""
+"""Base models: a name, folder, file or experiment is resolved once; the object is asked for all the rest."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sdlab import mini
 from sdlab.config import unknown
@@ -31,45 +31,133 @@ _WITHOUT: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "
 
 @dataclass(frozen=True)
 class BaseModel:
-    """Where a base model's weights are.
+    """A base model: what its name stands for, and what is asked of it.
 
     Args:
         name: As the user wrote it.
-        source: A diffusers folder, a single file, or a hub id.
-        kind: `folder`, `file` or `hub`.
+        source: A diffusers folder, a single file, a hub id, or a LoRA's file.
+        kind: What `source` is.
         root_name: What it was trained from in the first place: `mini`, `sd15`, a folder …
-        loras: LoRA files on top of it, in the order of their training.
-        lora_scale: How much of the last one is added.
+        below: The model that a LoRA is added to.
+        scale: How much of the LoRA is added; 1 is all of it.
         checkpoint: The weights of an earlier step, which take the place of the experiment's last.
         experiment: What trained it; None for what nobody trained here.
     """
 
     name: str
     source: str
-    kind: str
+    kind: Literal["folder", "file", "hub", "lora"]
     root_name: str
-    loras: tuple[Path, ...] = ()
-    lora_scale: float = 1.0
+    below: BaseModel | None = None
+    scale: float = 1.0
     checkpoint: Path | None = None
     experiment: Experiment | None = None
 
+    @property
+    def label(self) -> str:
+        """The name of its images' folder in results/: without the places of files."""
+        return Path(self.name).name.removesuffix(".safetensors").removesuffix(".ckpt")
 
-def resolve(base: str | Path, root: str | Path = "experiments") -> BaseModel:
-    """Finds out what a name means.
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the weights and settings, equal for equal contents wherever they lie."""
+        if self.below is not None:
+            parts = [self.below.fingerprint, fingerprint([self.source])]
+        elif self.kind == "file":
+            parts = [fingerprint([self.source])]
+        else:
+            parts = [fingerprint(_files(self.folder()), relative_to=self.folder())]
+        parts += [fingerprint([self.checkpoint])] if self.checkpoint else []
+        return "+".join(parts) + (f"@{self.scale:g}" if self.scale != 1 else "")
+
+    def folder(self) -> Path:
+        """The diffusers folder; a hub model is downloaded once into the hub's cache.
+
+        Raises:
+            OSError: It isn't in the cache and can't be downloaded.
+        """
+        from diffusers import StableDiffusionPipeline
+
+        if self.kind == "folder":
+            return Path(self.source)
+        try:
+            return Path(StableDiffusionPipeline.download(self.source, **_WITHOUT))
+        except OSError as error:
+            reason = str(error.__cause__ or error).splitlines()[0][:120]
+            raise OSError(
+                f"The base model {self.name!r} isn't on this machine, and {self.source} can't be downloaded "
+                f"({reason}). Check the name and the network. Other ways: a folder in the diffusers layout, "
+                "or ./download_and_convert.sh with the address of a checkpoint, which makes "
+                "cache_dir/models/civitai_model; each can be the base. 'mini' is here already."
+            ) from error
+
+    def load(self, dtype: torch.dtype | None = None) -> StableDiffusionPipeline:
+        """Loads it as a diffusers pipeline, ready to generate.
+
+        Args:
+            dtype: Of the weights; None is float32.
+
+        Returns:
+            The pipeline on the CPU, without safety checker; a LoRA is an adapter, so its scale can be set.
+
+        Raises:
+            OSError: The weights can't be read or downloaded.
+        """
+        with quiet():
+            if self.below is not None:
+                pipeline = fuse(self.below.load(dtype))
+                file = Path(self.source)
+                pipeline.load_lora_weights(file.parent, weight_name=file.name)
+            else:
+                pipeline = self._load_whole(dtype)
+            if self.checkpoint:
+                _go_back(pipeline, self.checkpoint)
+            if self.scale != 1:
+                pipeline.set_adapters(pipeline.get_active_adapters(), self.scale)
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
+
+    def _load_whole(self, dtype: torch.dtype | None) -> StableDiffusionPipeline:
+        import torch
+        from diffusers import StableDiffusionPipeline
+
+        options = _WITHOUT | {"requires_safety_checker": False, "dtype": dtype or torch.float32}
+        if self.kind != "file":
+            return StableDiffusionPipeline.from_pretrained(self.folder(), **options)
+        try:  # diffusers takes the rest of the model, such as the tokenizer, from the hub
+            return StableDiffusionPipeline.from_single_file(self.source, **options)
+        except OSError as error:
+            raise OSError(
+                f"{self.source} holds weights alone, and the rest of the model can't be downloaded. Convert "
+                "it once, and take the folder as base: "
+                f"sdlab convert {self.source} cache_dir/models/my_model."
+            ) from error
+
+
+Base = str | Path | Experiment | BaseModel
+"""What a function takes that needs a base model."""
+
+
+def resolve(base: Base, root: str | Path = "experiments") -> BaseModel:
+    """Finds out what a name means; a public function does it once and passes the object on.
 
     Args:
-        base: `mini`, `sd15`, an experiment's name or folder, a diffusers folder, a single-file checkpoint,
+        base: `mini`, `sd15`, an experiment, its name or folder, a diffusers folder, a single-file checkpoint,
             or a hub id `owner/name`. `LORA@SCALE` adds so much of a LoRA experiment (1 is all of it), and
             `MODEL+LORA` or `MODEL+LORA@SCALE` adds it to another model than it was trained on.
             `EXPERIMENT@stepN` is the experiment after its checkpoint of step N.
         root: The folder of all experiments.
 
     Returns:
-        Where its weights are. Nothing is loaded.
+        The base model; nothing is loaded. One that is resolved already is returned as it is.
 
     Raises:
         ValueError: It is none of these, or an experiment that isn't finished.
     """
+    if isinstance(base, BaseModel):
+        return base
+    if isinstance(base, Experiment):
+        return _of_experiment(base)
     name, path = str(base), Path(base)
     if name == "mini":
         return BaseModel(name, str(mini.path()), "folder", "mini")
@@ -79,7 +167,8 @@ def resolve(base: str | Path, root: str | Path = "experiments") -> BaseModel:
         if (folder / "experiment.json").is_file():
             return _of_experiment(Experiment.load(folder))
     if (path / "model_index.json").is_file():
-        return BaseModel(name, name, "folder", _root_of_folder(path))
+        is_mini = path.resolve() == Path(mini.path()).resolve()
+        return BaseModel(name, name, "folder", "mini" if is_mini else name)
     if path.is_file() and path.suffix in (".safetensors", ".ckpt"):
         return BaseModel(name, name, "file", name)
     if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not path.parent.exists():
@@ -96,6 +185,26 @@ def resolve(base: str | Path, root: str | Path = "experiments") -> BaseModel:
     )
 
 
+def load_pipeline(
+    base: Base, *, root: str | Path = "experiments", dtype: torch.dtype | None = None
+) -> StableDiffusionPipeline:
+    """Loads a base model or a finished experiment as a diffusers pipeline.
+
+    Args:
+        base: Anything that `resolve` knows.
+        root: The folder of all experiments.
+        dtype: Of the weights; None is float32.
+
+    Returns:
+        The pipeline on the CPU, without safety checker; a LoRA is an adapter, so that its scale can be set.
+
+    Raises:
+        ValueError: The base is unknown.
+        OSError: The weights can't be read or downloaded.
+    """
+    return resolve(base, root).load(dtype)
+
+
 def _of_experiment(experiment: Experiment) -> BaseModel:
     if (status := experiment.status) != "finished":
         raise ValueError(
@@ -107,8 +216,11 @@ def _of_experiment(experiment: Experiment) -> BaseModel:
         folder = str(experiment.model_folder)
         return BaseModel(experiment.name, folder, "folder", record["base"], experiment=experiment)
     below = resolve(record["hyperparameters"]["pretrained_model_name_or_path"], experiment.root)
-    loras = (*below.loras, experiment.lora_file)
-    return replace(below, name=experiment.name, loras=loras, experiment=experiment)
+    return _with_lora(below, experiment, experiment.name)
+
+
+def _with_lora(below: BaseModel, lora: Experiment, name: str) -> BaseModel:
+    return BaseModel(name, str(lora.lora_file), "lora", below.root_name, below, experiment=lora)
 
 
 def checkpoint_names(experiment: str | Path, root: str | Path = "experiments") -> list[str]:
@@ -125,10 +237,12 @@ def checkpoint_names(experiment: str | Path, root: str | Path = "experiments") -
         ValueError: There is no such experiment.
     """
     found = Experiment.load(experiment, root)
-    steps = sorted(
-        int(folder.name.removeprefix("step_")) for folder in found.checkpoints_folder.glob("step_*")
-    )
-    return [f"{found.name}@step{step}" for step in steps if step != found.record.get("steps")]
+    return [f"{found.name}@step{step}" for step in _steps(found) if step != found.record.get("steps")]
+
+
+def _steps(experiment: Experiment) -> list[int]:
+    folders = experiment.checkpoints_folder.glob("step_*")
+    return sorted(int(folder.name.removeprefix("step_")) for folder in folders)
 
 
 def _at_checkpoint(name: str, step: int, root: str | Path) -> BaseModel:
@@ -137,11 +251,9 @@ def _at_checkpoint(name: str, step: int, root: str | Path) -> BaseModel:
     model = _of_experiment(experiment)
     file = experiment.checkpoints_folder / f"step_{step:06d}" / "weights.safetensors"
     if not file.is_file():
-        there = [
-            one.name.removeprefix("step_").lstrip("0") for one in sorted(file.parent.parent.glob("step_*"))
-        ]
+        there = ", ".join(map(str, _steps(experiment))) or "no step at all"
         raise ValueError(
-            f"{name!r} has no checkpoint of step {step}, but of {', '.join(there) or 'no step at all'}. "
+            f"{name!r} has no checkpoint of step {step}, but of {there}. "
             "Train with --checkpoints_total_limit None and the --checkpointing_steps that you want to see."
         )
     return replace(model, name=f"{name}@step{step}", checkpoint=file)
@@ -157,51 +269,8 @@ def _combination(model: str | None, lora: str, scale: str, root: str | Path) -> 
     alone = _of_experiment(experiment)
     if model is not None:
         below = resolve(model, root)
-        alone = replace(below, loras=(*below.loras, experiment.lora_file), experiment=experiment)
-    name = f"{model}+{lora}" if model else lora
-    return replace(alone, name=f"{name}@{scale}", lora_scale=float(scale))
-
-
-def _root_of_folder(path: Path) -> str:
-    return "mini" if path.resolve() == Path(mini.path()).resolve() else str(path)
-
-
-def load_pipeline(
-    base: str | Path, *, root: str | Path = "experiments", dtype: torch.dtype | None = None
-) -> StableDiffusionPipeline:
-    """Loads a base model or a finished experiment as a diffusers pipeline, ready to generate.
-
-    Args:
-        base: Anything that `resolve` knows.
-        root: The folder of all experiments.
-        dtype: Of the weights; None is float32.
-
-    Returns:
-        The pipeline on the CPU, without safety checker; a LoRA is an adapter, so that its scale can be set.
-
-    Raises:
-        ValueError: The base is unknown.
-        OSError: The weights can't be read or downloaded.
-    """
-    import torch
-    from diffusers import StableDiffusionPipeline
-
-    model = resolve(base, root)
-    options = _WITHOUT | {"requires_safety_checker": False, "dtype": dtype or torch.float32}
-    with quiet():
-        if model.kind == "file":
-            pipeline = _from_file(model, options)
-        else:
-            pipeline = StableDiffusionPipeline.from_pretrained(local_folder(model), **options)
-        for lora in model.loras:
-            fuse(pipeline)  # all but the last become part of the weights
-            pipeline.load_lora_weights(lora.parent, weight_name=lora.name)
-        if model.checkpoint:
-            _go_back(pipeline, model.checkpoint)
-        if model.lora_scale != 1:
-            pipeline.set_adapters(pipeline.get_active_adapters(), model.lora_scale)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+        alone = _with_lora(below, experiment, f"{below.label}+{experiment.name}")
+    return replace(alone, name=f"{alone.name}@{scale}", scale=float(scale))
 
 
 def _go_back(pipeline: StableDiffusionPipeline, checkpoint: Path) -> None:
@@ -220,81 +289,12 @@ def _go_back(pipeline: StableDiffusionPipeline, checkpoint: Path) -> None:
             weights[name].copy_(value)
 
 
-def _from_file(model: BaseModel, options: dict[str, Any]) -> StableDiffusionPipeline:
-    """A single file's weights; diffusers takes the rest of the model, such as the tokenizer, from the hub."""
-    from diffusers import StableDiffusionPipeline
-
-    try:
-        return StableDiffusionPipeline.from_single_file(model.source, **options)
-    except OSError as error:
-        raise OSError(
-            f"{model.source} holds weights alone, and the rest of the model can't be downloaded. Convert it "
-            f"once, and take the folder as base: sdlab convert {model.source} cache_dir/models/my_model."
-        ) from error
-
-
 def fuse(pipeline: StableDiffusionPipeline) -> StableDiffusionPipeline:
-    """Adds a pipeline's loaded LoRA into its weights and drops the adapter: the same images, computed faster.
-
-    Args:
-        pipeline: With or without a LoRA.
-
-    Returns:
-        The same pipeline, without adapters.
-    """
+    """Adds a loaded LoRA into the pipeline's weights and drops the adapter: the same images, made faster."""
     if pipeline.get_active_adapters():
         pipeline.fuse_lora()
         pipeline.unload_lora_weights()
     return pipeline
-
-
-def local_folder(model: BaseModel) -> Path:
-    """Gives the folder that a base model is loaded from; a hub model is downloaded once into the hub's cache.
-
-    Args:
-        model: Of kind `folder` or `hub`.
-
-    Returns:
-        The diffusers folder.
-
-    Raises:
-        OSError: It isn't in the cache and can't be downloaded.
-    """
-    from diffusers import StableDiffusionPipeline
-
-    if model.kind == "folder":
-        return Path(model.source)
-    try:
-        return Path(StableDiffusionPipeline.download(model.source, **_WITHOUT))
-    except OSError as error:
-        reason = str(error.__cause__ or error).splitlines()[0][:120]
-        raise OSError(
-            f"The base model {model.name!r} isn't on this machine, and {model.source} can't be downloaded "
-            f"({reason}). Check the name and the network. Other ways: a folder in the diffusers layout, or "
-            "./download_and_convert.sh with the address of a checkpoint, which makes "
-            "cache_dir/models/civitai_model; each can be the base. 'mini' is here already."
-        ) from error
-
-
-def base_fingerprint(base: str | Path, root: str | Path = "experiments") -> str:
-    """Hashes a base model's weights and settings.
-
-    Args:
-        base: Anything that `resolve` knows.
-        root: The folder of all experiments.
-
-    Returns:
-        16 hexadecimal digits; equal for equal contents, wherever they lie.
-    """
-    model = resolve(base, root)
-    if model.kind == "file":
-        parts = [fingerprint([model.source])]
-    else:
-        folder = local_folder(model)
-        parts = [fingerprint(_files(folder), relative_to=folder)]
-    files = [*model.loras, *([model.checkpoint] if model.checkpoint else [])]
-    parts += [fingerprint([file]) for file in files]
-    return "+".join(parts) + (f"@{model.lora_scale:g}" if model.lora_scale != 1 else "")
 
 
 def _files(folder: Path) -> list[Path]:

@@ -72,18 +72,20 @@ class Subject:
 
     @classmethod
     def parse(cls, phrase: str, kind: str = "") -> Subject:
-        """Reads `sks dog`: a rare word, then the class.
+        """Reads `sks dog`: a rare word, then the class; a class alone (`dog`) has no rare word.
 
         Raises:
-            ValueError: There are fewer than two words.
+            ValueError: There is no class.
         """
         words = phrase.split()
+        if words and words[0].lower() in _ARTICLES | {"photo", "portrait", "picture"}:  # an instance prompt
+            return replace(cls.of(phrase), kind=kind) if kind else cls.of(phrase)
+        if words and _kind_of(words[0]) != "thing":
+            return cls("", _class_of(words), kind)
         if len(words) < 2:
             raise ValueError(
                 f"A subject is a rare word and its class, such as 'sks woman' or 'sks dog', got {phrase!r}."
             )
-        if "of" in words:  # a whole instance prompt: a photo of sks dog
-            return replace(cls.of(phrase), kind=kind) if kind else cls.of(phrase)
         return cls(words[0], _class_of(words[1:]), kind)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""The homeworks by name, the check cells, and finished work that outlives the machine."""
+"""The homeworks by name, and finished work that outlives the machine."""
 
 from __future__ import annotations
 
@@ -33,22 +33,12 @@ def test_there_is_no_homework_c() -> None:
         sdlab.homework("C")
 
 
-@pytest.mark.parametrize(
-    ("answer", "right", "said"),
-    [
-        (None, 4, "Not answered yet"),
-        (4, 4, "4: that holds."),
-        (2.05e-4, 2e-4, "that holds."),
-        ("Exp1.1 ", "exp1.1", "that holds."),
-        ("exp2", ("exp1.1", "exp3"), "that doesn't hold. Look at the table."),
-        (True, False, "that doesn't hold."),
-    ],
-)
-def test_a_check_cell_says_whether_the_answer_holds(
-    answer: object, right: object, said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    sdlab.check(answer, right, "Look at the table.")
-    assert said in capsys.readouterr().out
+def test_a_homework_follows_its_subject() -> None:
+    homework = sdlab.homework("B", subject="ohwx dog")
+    assert homework.prompts.prompts["prompt5"].startswith("a face of ohwx dog, astronaut")
+    for one in (*homework.dreambooths.values(), *homework.loras.values()):
+        assert one.instance_prompt == "a photo of ohwx dog" and one.class_prompt == "a photo of dog"
+        assert (one.validation_prompt or "a photo of ohwx dog").startswith("a photo of ohwx dog")
 
 
 def experiment(name: str, root: Path, status: str, chosen: DreamBooth | LoRA) -> Experiment:

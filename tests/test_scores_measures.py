@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,19 @@ def dino_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def begun(workplace: Path, name: str, **overrides: str | None) -> None:
+    """The record of a finished experiment."""
+    folder = workplace / "experiments" / name
+    folder.mkdir(parents=True)
+    hyperparameters = {
+        "method": "lora", "instance_data_dir": str(workplace / "photos"),
+        "instance_prompt": "a photo of sks woman face", "class_prompt": "a photo of woman face",
+    }  # fmt: skip
+    record = {"name": name, "method": "lora", "status": "finished"}
+    record["hyperparameters"] = hyperparameters | overrides  # type: ignore[assignment]
+    (folder / "experiment.json").write_text(json.dumps(record))
+
+
 @pytest.fixture
 def experiment(workplace: Path) -> Path:
     """Records of an experiment, four photos and six images: two each of two prompts and one without `sks`."""
@@ -78,14 +92,7 @@ def experiment(workplace: Path) -> Path:
     photos.mkdir()
     for number, picture in enumerate(world.SUBJECTS["woman"].photos()[:4]):
         world.draw(picture, 48).save(photos / f"{number}.png")
-    folder = workplace / "experiments" / "one"
-    folder.mkdir(parents=True)
-    hyperparameters = {
-        "method": "lora", "instance_data_dir": str(photos), "instance_prompt": "a photo of sks woman face",
-        "class_prompt": "a photo of woman face",
-    }  # fmt: skip
-    record = {"name": "one", "method": "lora", "status": "finished", "hyperparameters": hyperparameters}
-    (folder / "experiment.json").write_text(json.dumps(record))
+    begun(workplace, "one")
     results = workplace / "results" / "one"
     results.mkdir(parents=True)
     rows = []
@@ -201,11 +208,40 @@ def test_faces_are_compared_where_there_is_one(experiment: Path) -> None:
     assert scores.likeness == "face"
 
 
-def test_rare_words_are_what_the_class_prompt_lacks() -> None:
-    assert rare_words("a photo of sks woman face", "a photo of woman face") == ("sks",)
-    assert rare_words("a photo of sks woman", None) == ()
+def test_rare_words_come_from_the_experiments_own_prompts(experiment: Path) -> None:
+    assert rare_words(["base", "one"]) == ("sks",)
+    begun(experiment, "two", instance_prompt="a photo of zwx dog", class_prompt=None)
+    assert rare_words(["one", "two@step3"]) == ("sks", "zwx")
     assert [without(prompt, ["sks"]) for prompt in PROMPTS] == WITHOUT
     assert without("Sks woman with asks", ["sks"]) == "woman with asks"
+
+
+def test_an_experiment_is_scored_by_its_own_rare_word_and_empty_figures_have_a_reason(
+    experiment: Path, clip_folder: Path
+) -> None:
+    prompts = {"instance_prompt": "a photo of ohwx woman face", "class_prompt": "a photo of woman face"}
+    begun(experiment, "two", **prompts)
+    shutil.copytree(experiment / "results/one", experiment / "results/two")
+    embedders = [Embedder("CLIP", str(clip_folder))]
+    scores = score(["one", "two"], embedders=embedders)
+    assert "CLIP-T" in scores["one"].figures and set(scores["two"].figures) == {"PRES"}
+    assert scores["two"].rare_words == ("ohwx",)
+    assert "two: none of its images was made with ohwx, its rare word" in repr(scores)
+    listed = experiment / "results/two/images.json"
+    listed.write_text(listed.read_text().replace("sks", "ohwx"))
+    again = score(["one", "two"], embedders=embedders)
+    assert again.notes() == []
+    assert again["two"].figures["CLIP-T"] == again["one"].figures["CLIP-T"]  # the rare word is left out
+
+
+def test_images_that_were_not_made_alike_are_said(experiment: Path) -> None:
+    begun(experiment, "two")
+    shutil.copytree(experiment / "results/one", experiment / "results/two")
+    listed = experiment / "results/two/images.json"
+    listed.write_text(listed.read_text().replace('"guidance_scale": 1.0', '"guidance_scale": 5.0'))
+    scores = score(["one", "two"], embedders=[])
+    assert scores.notes() == ["Not made alike, compare with care: guidance_scale is one: 1.0; two: 5.0."]
+    assert score(["one"], embedders=[]).notes() == []
 
 
 def test_the_interval_covers_the_mean_of_its_population_about_as_often_as_it_says() -> None:

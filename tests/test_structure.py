@@ -45,10 +45,9 @@ ORDER = [
     "backup",
     "formats",
     "photos",
-    "sampling",
-    "training",
     "control",
     "images",
+    "training",
     "tables",
     "panels",
     "scores",
@@ -58,7 +57,6 @@ ORDER = [
     "commands",
     "cli",
 ]
-OPTIONAL = {"cv2": "opencv-python-headless"}  # what may not be installed and bears another name there
 HEAVY = {"torch", "numpy", "PIL", "diffusers", "transformers", "peft", "accelerate", "matplotlib", "tyro"}
 
 
@@ -104,7 +102,7 @@ def test_every_import_is_declared() -> None:
             top = name.split(".")[0]
             if top in sys.stdlib_module_names or top == "sdlab":
                 continue
-            owners = {canonicalize_name(owner) for owner in distributions.get(top, [OPTIONAL.get(top, top)])}
+            owners = {canonicalize_name(owner) for owner in distributions.get(top, [top])}
             assert owners & declared, f"{path}:{line}: {top} is not in pyproject.toml"
 
 

@@ -17,6 +17,7 @@ from sdlab.subject import Subject
         ("sks dog", "animal", "a photo of sks dog", "a photo of dog"),
         ("sks golden retriever", "animal", "a photo of sks golden retriever", "a photo of golden retriever"),
         ("sks robot toy", "thing", "a photo of sks robot toy", "a photo of robot toy"),
+        ("sks statue of a man", "thing", "a photo of sks statue of a man", "a photo of statue of a man"),
         ("sks stuffed animal", "thing", "a photo of sks stuffed animal", "a photo of stuffed animal"),
         ("sks style", "style", "a picture in sks style", "a picture"),
     ],
@@ -62,4 +63,5 @@ def test_the_kind_can_be_said() -> None:
 
 def test_one_word_is_no_subject() -> None:
     with pytest.raises(ValueError, match="a rare word and its class, such as 'sks woman' or 'sks dog', got"):
-        Subject.parse("dog")
+        Subject.parse("sks")
+    assert Subject.parse("dog").phrase == "dog"  # known as a class: the same without the rare word

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -151,7 +152,8 @@ def _by_controlnet_aux(picture: Image.Image, control: Control) -> Image.Image:
 def _aux_detector(kind: str) -> Any:
     """controlnet_aux's annotator of a kind, with its weights."""
     try:
-        import controlnet_aux as aux
+        with warnings.catch_warnings(action="ignore"):  # of names that timm and it both register
+            import controlnet_aux as aux
     except Exception as error:  # a mediapipe of another version makes it raise anything
         raise ImportError(
             f"annotator 'controlnet_aux' can't be imported ({error}). Install it: "
@@ -168,7 +170,8 @@ def _aux_detector(kind: str) -> Any:
 
 
 def _missing(model: str, error: OSError) -> OSError:
+    here = "holds no such model" if Path(model).is_dir() else "isn't on this machine and can't be downloaded"
     return OSError(
-        f"The annotator {model!r} isn't on this machine and can't be downloaded "
-        f"({str(error).splitlines()[0]}). Check the name and the network, or bring a map (is_map)."
+        f"The annotator {model!r} {here} ({str(error).splitlines()[0]}). "
+        "Check the name and the network, or bring a map (is_map)."
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sdlab import __version__
+from sdlab.config import PLACES
 from sdlab.experiment import Experiment
 from sdlab.formats.metadata import LICENSES, public_name
 from sdlab.templates import render
@@ -15,8 +16,6 @@ Form = Literal["lora", "kohya", "folder", "single-file"]
 
 _LORAS = ("lora", "kohya")
 _HUB_LICENSES = {"MIT": "mit", "CreativeML OpenRAIL-M": "creativeml-openrail-m", None: "unknown"}
-# Where files lie on this machine is nobody's business; fingerprints say what they were.
-_PLACES = ("method", "pretrained_model_name_or_path", "instance_data_dir", "class_data_dir")
 _FACTS = {
     "steps": "steps",
     "seconds": "seconds",
@@ -117,7 +116,9 @@ def _snippet(form: Form, file: str | None, start: str, base: str, prompt: str) -
 
 
 def _settings(chosen: dict[str, Any]) -> list[tuple[str, Any]]:
-    known = {name: value for name, value in chosen.items() if value is not None and name not in _PLACES}
+    known = {
+        name: value for name, value in chosen.items() if value is not None and name not in PLACES | {"method"}
+    }
     return [(name, _short(value)) for name, value in known.items()]
 
 

@@ -16,7 +16,7 @@ from sdlab.formats.card import model_card
 from sdlab.formats.kohya import Configs, kohya_weights, read_lora
 from sdlab.formats.metadata import kohya_entries, modelspec, public_name
 from sdlab.formats.original import original_weights
-from sdlab.models import fuse, load_pipeline, quiet, resolve
+from sdlab.models import fuse, quiet, resolve
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
@@ -96,7 +96,7 @@ def export_model(
     model = resolve(base, root)
     out = Path(out)
     card = _check_out(out, format, MODEL_FORMATS, is_file=format == "single-file")
-    pipeline = fuse(load_pipeline(base, root=root))
+    pipeline = fuse(model.load())
     with quiet():
         pipeline.to(dtype=torch.float16 if half else torch.float32)
     if format == "single-file":
@@ -104,13 +104,13 @@ def export_model(
         entries = modelspec(title, model.root_name, lora=False, experiment=model.experiment)
         _save(original_weights(pipeline), out, entries)
         if model.experiment:
-            text = model_card(model.experiment, file=out.name, form=format, scale=model.lora_scale)
+            text = model_card(model.experiment, file=out.name, form=format, scale=model.scale)
             write_bytes(card, text.encode())
         return out
     with write_folder(out, needed=_size(pipeline)) as folder, quiet():
         pipeline.save_pretrained(folder)
         if model.experiment:
-            text = model_card(model.experiment, form="folder", scale=model.lora_scale)
+            text = model_card(model.experiment, form="folder", scale=model.scale)
             write_bytes(folder / "README.md", text.encode())
     return out
 

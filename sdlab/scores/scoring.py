@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sdlab.experiment import Experiment, find
 from sdlab.files import fingerprint
-from sdlab.images import ImageRecord, load_images
+from sdlab.images import ImageRecord, image_files, load_images
 from sdlab.models import resolve
-from sdlab.sampling import image_files
 from sdlab.scores import measures
 from sdlab.scores.embedders import Embedder, embedders_for, image_features, pixels, text_features
 from sdlab.scores.measures import Interval, interval
 from sdlab.scores.tallies import MEASURES, PHOTOS, Scores, Tally
+from sdlab.subject import Subject
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,7 +69,8 @@ def score(
         images = [image for image in found if wanted is None or image.prompt_name in wanted]
         if not images:
             raise ValueError(f"{name!r} has no images in {results}. Make some: sdlab generate {name}.")
-        tallies[name] = _tally(name, images, settings)
+        rare = rare_words([name], root) or settings.rare_words
+        tallies[name] = _tally(name, images, replace(settings, rare_words=rare))
         tallies[name].save(Path(results) / name / "scores.json")
     return Scores(tallies)
 
@@ -97,7 +98,7 @@ class _Settings:
 
     def of_subject(self, image: ImageRecord) -> bool:
         """Whether its prompt speaks of the subject, and not of its class alone."""
-        return not self.rare_words or bool(set(self.rare_words) & set(_words(image.prompt)))
+        return not self.rare_words or without(image.prompt, self.rare_words) != image.prompt
 
 
 def experiment_of(name: str, root: str | Path = "experiments") -> Experiment | None:
@@ -111,21 +112,18 @@ def experiment_of(name: str, root: str | Path = "experiments") -> Experiment | N
     return None
 
 
-def rare_words(instance_prompt: str, class_prompt: str | None) -> tuple[str, ...]:
-    """The words that name the subject and nothing else: `sks`, which the class prompt doesn't have."""
-    known = set(_words(class_prompt or instance_prompt))
-    return tuple(dict.fromkeys(word for word in _words(instance_prompt) if word not in known))
+def rare_words(names: Iterable[str], root: str | Path = "experiments") -> tuple[str, ...]:
+    """The rare words of the experiments' subjects, as their own prompts have them; none of `base`."""
+    known = [one.hyperparameters for name in names if (one := experiment_of(name, root)) is not None]
+    subjects = [Subject.of(one.instance_prompt, one.class_prompt) for one in known]
+    return tuple(dict.fromkeys(subject.rare_word for subject in subjects if subject.rare_word))
 
 
 def without(prompt: str, words: Iterable[str]) -> str:
     """A prompt without some words, for a model that has never learned them."""
     for word in words:
-        prompt = re.sub(rf"\b{re.escape(word)}\b ?", "", prompt, flags=re.IGNORECASE)
+        prompt = re.sub(rf"(?<!\w){re.escape(word)}(?!\w) ?", "", prompt, flags=re.IGNORECASE)
     return prompt.strip()
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.lower())
 
 
 def _settings(
@@ -135,8 +133,9 @@ def _settings(
     embedders: Sequence[Embedder] | None,
     face: Embedder | None,
 ) -> _Settings:
-    known = [one for one in (experiment_of(name, root) for name in names) if one is not None]
-    chosen = [one.hyperparameters for one in known or find(root)]  # of `base` alone: what is there
+    named = [one for one in (experiment_of(name, root) for name in names) if one is not None]
+    known = named or find(root)  # of `base` alone: what is there
+    chosen = [one.hyperparameters for one in known]
     folders = [Path(photos)] if photos is not None else [Path(one.instance_data_dir) for one in chosen]
     if len(set(folders)) != 1:
         places = ", ".join(sorted({folder.as_posix() for folder in folders})) or "none"
@@ -150,8 +149,8 @@ def _settings(
     if embedders is None:
         base = chosen[0].pretrained_model_name_or_path if chosen else "mini"
         embedders = embedders_for(resolve(base, root).root_name)
-    rare = dict.fromkeys(word for one in chosen for word in rare_words(one.instance_prompt, one.class_prompt))
-    return _Settings(files, [*embedders, *([face] if face else [])], tuple(rare))
+    rare = rare_words([one.name for one in known], root)
+    return _Settings(files, [*embedders, *([face] if face else [])], rare)
 
 
 def _tally(name: str, images: list[ImageRecord], settings: _Settings) -> Tally:
@@ -166,7 +165,15 @@ def _tally(name: str, images: list[ImageRecord], settings: _Settings) -> Tally:
         rare_words=settings.rare_words,
         content=fingerprint([image.path for image in images]),
         controlled=any(image.control for image in images),
+        settings=_settings_of([image for image in images if settings.of_subject(image)]),
     )
+
+
+def _settings_of(images: list[ImageRecord]) -> tuple[dict[str, Any], ...]:
+    """The different settings that images were made with."""
+    names = ("num_inference_steps", "guidance_scale", "sampler", "negative_prompt", "resolution")
+    found = [{name: getattr(image, name) for name in names} for image in images]
+    return tuple(one for index, one in enumerate(found) if one not in found[:index])
 
 
 def _measured(images: list[ImageRecord], settings: _Settings) -> DataFrame:

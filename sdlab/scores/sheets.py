@@ -8,7 +8,7 @@ from typing import Any
 
 from sdlab.images import load_images
 from sdlab.prompts import PromptSet
-from sdlab.scores.scoring import experiment_of, rare_words, without
+from sdlab.scores.scoring import rare_words, without
 from sdlab.scores.tallies import Tally
 from sdlab.tables import Table, table
 from sdlab.tables.captions import Heading, captions
@@ -61,10 +61,9 @@ def drift_table(
     A model that drifted draws the subject in both. `prompts_without` makes the second prompts from the first.
     """
     names = list(experiments)
-    known = [one.hyperparameters for name in names if (one := experiment_of(name, root))]
-    rare = {word for one in known for word in rare_words(one.instance_prompt, one.class_prompt)}
     images = [image for name in names for image in load_images(name, results=results)]
     named = {image.prompt: image.prompt_name for image in images}
+    rare = rare_words(names, root)
     bare = {prompt: without(prompt, rare) for prompt in named}
     pairs = [(prompt, bare[prompt]) for prompt in named if bare[prompt] != prompt and bare[prompt] in named]
     if not pairs:

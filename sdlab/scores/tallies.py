@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -44,6 +45,7 @@ class Tally:
         photos: Folder and number of the photos.
         rare_words: What was left out of the prompts for CLIP-T.
         content: Fingerprint of the images.
+        settings: What the images of the subject were made with, such as guidance and size; one if all alike.
         controlled: Whether a control image steered them; then they don't say which experiment is best.
     """
 
@@ -55,6 +57,7 @@ class Tally:
     rare_words: tuple[str, ...] = ()
     content: str = ""
     controlled: bool = False
+    settings: tuple[Mapping[str, Any], ...] = ()
 
     def save(self, path: str | Path) -> Path:
         """Writes the record as JSON, usually to results/<experiment>/scores.json."""
@@ -68,7 +71,7 @@ class Tally:
             raise FileNotFoundError(f"{path} isn't there. Run `sdlab score {path.parent.name}`.")
         values = json.loads(path.read_text(encoding="utf-8"))
         values["figures"] = {name: Interval(*figure) for name, figure in values["figures"].items()}
-        for name in ("images", "models", "rare_words"):
+        for name in {"images", "models", "rare_words", "settings"} & set(values):
             values[name] = tuple(values[name])
         return cls(**{item.name: values[item.name] for item in fields(cls) if item.name in values})
 
@@ -145,11 +148,28 @@ class Scores:
         ]
         return figures(rows, language=language, decimals=3)
 
+    def notes(self, language: str = "en") -> list[str]:
+        """What to know before comparing: images that weren't made alike, and why a figure is missing."""
+        words, notes = Words(language), []
+        for name in self.experiments:
+            if self[name].rare_words and self[name].images and "nearest photo" not in self[name].figures:
+                notes.append(words("scores_no_subject", name=name, words=", ".join(self[name].rare_words)))
+        made = {
+            name: one.settings for name, one in self.tallies.items() if one.settings and not one.controlled
+        }
+        for key in dict.fromkeys(key for settings in made.values() for one in settings for key in one):
+            found = {name: {str(one.get(key)): None for one in settings} for name, settings in made.items()}
+            if len({value for values in found.values() for value in values}) > 1:
+                said = "; ".join(f"{name}: {', '.join(values)}" for name, values in found.items())
+                notes.append(words("scores_unlike", what=words.name(key), values=said))
+        return notes
+
     def _repr_html_(self) -> str:
-        return self.table()._repr_html_()
+        notes = (f"<p>{html.escape(note)}</p>" for note in self.notes())
+        return "".join([self.table()._repr_html_(), *notes])
 
     def __repr__(self) -> str:
-        return repr(self.table())
+        return "\n".join([repr(self.table()), *self.notes()])
 
 
 def load_scores(experiments: Iterable[str], results: str | Path = "results") -> Scores:

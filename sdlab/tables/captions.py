@@ -7,25 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sdlab.config import number
+from sdlab.config import BESIDE_TRAINING, number
 from sdlab.experiment import Experiment
 from sdlab.words import Words
 
 BASE = "base"
 METHOD_NAMES = {"dreambooth": "DreamBooth", "lora": "LoRA"}
-# Hyperparameters that say where files are or how a run is logged, not what is learned.
-NOT_SHOWN = {
-    "instance_data_dir",
-    "class_data_dir",
-    "output_dir",
-    "checkpointing_steps",
-    "checkpoints_total_limit",
-    "validation_prompt",
-    "num_validation_images",
-    "validation_steps",
-    "validation_epochs",
-    "method",
-}
+NOT_SHOWN = BESIDE_TRAINING | {"instance_data_dir", "class_data_dir", "method"}
 
 
 @dataclass(frozen=True)
