@@ -31,7 +31,6 @@ ORDER = [
     "notebook",
     "thumbnails",
     "typeset",
-    "lettering",
     "subject",
     "prompts",
     "config",
