@@ -18,7 +18,6 @@ from sdlab.reports.conclusion import conclusion
 from sdlab.reports.curves import loss_curves, smoothed
 from sdlab.reports.flags import sweep_over
 from sdlab.verdict import sentence_of
-from sdlab.words import Words
 from tests import course as made_up
 from tests.course import HOSTILE, MEASURED, PROMPTS, RATES
 

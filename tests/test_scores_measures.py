@@ -24,9 +24,12 @@ from transformers import (
 
 from recipes.mini import world
 from sdlab import mini
-from sdlab.scores import Interval, apart, interval, score
-from sdlab.scores.embedders import Embedder, embedders_for
-from sdlab.scores.scoring import rare_words, without
+from sdlab.photos.faces import YUNET
+from sdlab.scores import Interval, apart, interval, measures, score
+from sdlab.scores.embedders import Embedder
+from sdlab.scores.faces import SFACE, largest_faces
+from sdlab.scores.scoring import embedders_for, rare_words, without
+from tests.data import shared
 
 PROMPTS = ["portrait of sks woman, on the street", "sks woman in the desert"]
 WITHOUT = ["portrait of woman, on the street", "woman in the desert"]
@@ -208,6 +211,32 @@ def test_faces_are_compared_where_there_is_one(experiment: Path) -> None:
     assert scores.likeness == "face"
 
 
+def test_faces_that_cannot_be_compared_cost_one_line_that_names_the_way_out(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    named = [one.name for one in embedders_for("sd15", "person")]
+    said = capsys.readouterr().out
+    if named[2:] == ["face"]:  # its weights may be in the hub's cache
+        assert said == ""
+    else:
+        assert said.count("\n") == 1 and "face: not measured" in said and "cache_dir/models" in said
+
+
+@pytest.mark.slow
+def test_a_face_is_like_itself_and_not_like_a_stranger() -> None:
+    from skimage.data import astronaut
+
+    folder = shared("faces")
+    if not (folder / SFACE).is_file():
+        pytest.skip(f"needs ../shared/data/faces/{SFACE}")
+    portrait = Image.fromarray(astronaut())
+    pictures = [portrait, portrait.rotate(10), Image.new("RGB", (64, 64))]
+    found = largest_faces(pictures, yunet=folder / YUNET, sface=folder / SFACE)
+    assert np.isnan(found).any(axis=1).tolist() == [False, False, True]
+    assert measures.cosines(found[:1], found[1:2])[0, 0] > 0.6
+
+
 def test_rare_words_come_from_the_experiments_own_prompts(experiment: Path) -> None:
     assert rare_words(["base", "one"]) == ("sks",)
     begun(experiment, "two", instance_prompt="a photo of zwx dog", class_prompt=None)
@@ -271,5 +300,5 @@ def test_a_model_that_cannot_be_downloaded_is_said_with_what_to_do(monkeypatch: 
     absent = Embedder("CLIP", "nobody/has-this-clip")
     with pytest.raises(OSError, match=r"nobody/has-this-clip that measures CLIP isn't on this machine"):
         absent.images([Image.new("RGB", (8, 8))])
-    assert [one.name for one in embedders_for("sd15")] == ["CLIP", "DINO"]
+    assert [one.name for one in embedders_for("sd15", "thing")] == ["CLIP", "DINO"]
     assert [one.name for one in embedders_for("mini")] == ["CLIP"]

@@ -13,7 +13,8 @@ from sdlab.files import fingerprint
 from sdlab.images import ImageRecord, image_files, load_images
 from sdlab.models import resolve
 from sdlab.scores import measures
-from sdlab.scores.embedders import Embedder, embedders_for, image_features, pixels, text_features
+from sdlab.scores.embedders import CLIP, DINO, Embedder, image_features, mini_clip, pixels, text_features
+from sdlab.scores.faces import face_embedder
 from sdlab.scores.measures import Interval, interval
 from sdlab.scores.tallies import MEASURES, PHOTOS, Scores, Tally
 from sdlab.subject import Subject
@@ -45,7 +46,7 @@ def score(
         photos: Folder of the subject's photos; None takes those that the experiments were trained on.
         prompt_names: Prompts whose images count; None takes all.
         embedders: What measures; None takes what fits the base model, see `embedders_for`.
-        face: An embedder of faces besides, named `face`; rows of NaN say that there is none.
+        face: An embedder of faces of your own, named `face`; rows of NaN say that there is none.
         root: The folder of all experiments.
         results: The folder of the images; `<results>/<experiment>/scores.json` is written.
 
@@ -101,6 +102,14 @@ class _Settings:
         return not self.rare_words or without(image.prompt, self.rare_words) != image.prompt
 
 
+def embedders_for(root_name: str, subject_kind: str = "person") -> list[Embedder]:
+    """The models that judge images of a base model; the mini CLIP knows characters too, as DINO does."""
+    if root_name == "mini":
+        return [mini_clip()]
+    face = face_embedder() if subject_kind == "person" else None
+    return [CLIP, DINO, *([face] if face else [])]
+
+
 def experiment_of(name: str, root: str | Path = "experiments") -> Experiment | None:
     """The experiment that a name of images speaks of; None for `base` and what isn't on this disk.
 
@@ -148,7 +157,8 @@ def _settings(
         raise ValueError(f"{folders[0]} must hold at least 2 photos to compare with, got {len(files)}.")
     if embedders is None:
         base = chosen[0].pretrained_model_name_or_path if chosen else "mini"
-        embedders = embedders_for(resolve(base, root).root_name)
+        subject = Subject.of(chosen[0].instance_prompt, chosen[0].class_prompt) if chosen else Subject()
+        embedders = embedders_for(resolve(base, root).root_name, subject.kind)
     rare = rare_words([one.name for one in known], root)
     return _Settings(files, [*embedders, *([face] if face else [])], rare)
 
@@ -171,7 +181,7 @@ def _tally(name: str, images: list[ImageRecord], settings: _Settings) -> Tally:
 
 def _settings_of(images: list[ImageRecord]) -> tuple[dict[str, Any], ...]:
     """The different settings that images were made with."""
-    names = ("num_inference_steps", "guidance_scale", "sampler", "negative_prompt", "resolution")
+    names = ("num_inference_steps", "guidance_scale", "sampler", "negative_prompt", "width", "height")
     found = [{name: getattr(image, name) for name in names} for image in images]
     return tuple(one for index, one in enumerate(found) if one not in found[:index])
 
