@@ -155,7 +155,9 @@ def table_filter(
             ticked[change["owner"].description] = change["new"]
             style.value = _hidden(key, rows, columns)
 
-        drawn = ipywidgets.HTML(render("filter.html", key=key, table=shown, pictures=_pictures(shown)))
+        width = 160 if images_per_cell == 1 else 264  # CSS pixels: each image has more than 128
+        page = render("filter.html", key=key, table=shown, pictures=_pictures(shown), width=width)
+        drawn = ipywidgets.HTML(page)
         return ipywidgets.VBox([boxes("experiments", rows), boxes("prompts", columns), drawn, style])
 
     return Explorer(current, build)

@@ -59,7 +59,9 @@ def test_the_recommendation_is_said_in_russian_too() -> None:
     found = scores(base=(0.3, 0.5), good=(0.6, 0.48), other=(0.61, 0.48), overtrained=(0.9, 0.2))
     english, russian = recommend(found), recommend(found, language="ru")
     assert russian.name == english.name == "other" and russian.equals == english.equals == ("good",)
-    assert "other: CLIP-I 0.610" in russian.sentence and not re.search(r"\b(the|base|Take)\b", russian.sentence)
+    assert "other: CLIP-I 0.610" in russian.sentence and not re.search(
+        r"\b(the|base|Take)\b", russian.sentence
+    )
 
 
 def test_images_made_with_control_are_not_recommended() -> None:

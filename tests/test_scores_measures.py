@@ -209,6 +209,16 @@ def test_faces_are_compared_where_there_is_one(experiment: Path) -> None:
     judged = [row for row in scores["one"].images if "face" in row]
     assert 0 < len(judged) < 4 and all(0 < row["face"] <= 1 + 1e-9 for row in judged)
     assert scores.likeness == "face"
+    count = len(judged)
+    assert scores.notes() == [f"one: a face was found in {count} of 4 images; `face` is of these alone."]
+
+
+def test_a_measure_that_no_photo_allows_is_left_out_with_a_line(
+    experiment: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faceless = Embedder("face", "none", lambda pictures: np.full((len(pictures), 4), np.nan))
+    assert "face" not in score("one", embedders=[], face=faceless).measures
+    assert "face: not measured, since it can judge 0 of the 4 photos" in capsys.readouterr().out
 
 
 def test_faces_that_cannot_be_compared_cost_one_line_that_names_the_way_out(

@@ -159,8 +159,13 @@ def _settings(
         base = chosen[0].pretrained_model_name_or_path if chosen else "mini"
         subject = Subject.of(chosen[0].instance_prompt, chosen[0].class_prompt) if chosen else Subject()
         embedders = embedders_for(resolve(base, root).root_name, subject.kind)
-    rare = rare_words([one.name for one in known], root)
-    return _Settings(files, [*embedders, *([face] if face else [])], rare)
+    settings = _Settings(files, [], rare_words([one.name for one in known], root))
+    for embedder in [*embedders, *([face] if face else [])]:
+        if (judged := len(settings.features(embedder))) > 1:
+            settings.embedders.append(embedder)
+        else:
+            print(f"{embedder.name}: not measured, since it can judge {judged} of the {len(files)} photos")
+    return settings
 
 
 def _tally(name: str, images: list[ImageRecord], settings: _Settings) -> Tally:
