@@ -108,6 +108,34 @@ def test_finished_images_are_kept_until_the_control_changes(place: Path, picture
     assert not set(again) & set(first)
 
 
+def test_another_control_of_the_same_name_makes_room_with_a_word_and_comes_back(
+    place: Path, picture: Path, tmp_path: Path
+) -> None:
+    first = run(place, ["lora"], Control("pose", picture, end=0.9))
+    before = [pixels(one.path) for one in first]
+    other = tmp_path / picture.name  # another picture under the same name
+    Image.open(picture).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(other)
+    for control in (Control("pose", picture, end=0.5), Control("pose", other, end=0.9)):
+        with pytest.warns(UserWarning, match="made with another control"):
+            changed = run(place, ["lora"], control)
+        assert not any(
+            np.array_equal(pixels(one.path), old) for one, old in zip(changed, before, strict=True)
+        )
+    with pytest.warns(UserWarning, match="they come back"):
+        again = run(place, ["lora"], Control("pose", picture, end=0.9))
+    assert all(np.array_equal(pixels(one.path), old) for one, old in zip(again, before, strict=True))
+
+
+def test_control_in_landscape_format(place: Path, picture: Path) -> None:
+    records = generate(
+        "base", PROMPTS, control=[Control("pose", picture), Control("canny", picture, fit="fit")],
+        images_per_prompt=1, num_inference_steps=1, sampler="unipc", width=192, height=128,
+        results=place / "landscape", progress=False,
+    )  # fmt: skip
+    shown = [records[0].path, *(records[0].path.parent / one["map"] for one in records[0].control)]
+    assert [Image.open(file).size for file in shown] == [(192, 128)] * 3
+
+
 def test_several_controls_at_once(place: Path, picture: Path) -> None:
     controls = [Control("canny", picture, scale=0.5), Control("pose", picture)]
     both = run(place, ["lora"], controls)

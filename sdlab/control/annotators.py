@@ -170,7 +170,8 @@ def _aux_detector(kind: str) -> Any:
 
 
 def _missing(model: str, error: OSError) -> OSError:
+    here = "holds no such model" if Path(model).is_dir() else "isn't on this machine and can't be downloaded"
     return OSError(
-        f"The annotator {model!r} isn't on this machine and can't be downloaded "
-        f"({str(error).splitlines()[0]}). Check the name and the network, or bring a map (is_map)."
+        f"The annotator {model!r} {here} ({str(error).splitlines()[0]}). "
+        "Check the name and the network, or bring a map (is_map)."
     )
