@@ -238,10 +238,10 @@ def _key() -> str:
     return f"sdlab-{secrets.token_hex(4)}"
 
 
-def _pictures(shown: Table) -> dict[str, dict[str, Any]]:
+def _pictures(shown: Table) -> dict[Any, dict[str, Any]]:
     """For each cell's name its picture `small` and in `full` size, as large as a widget may carry them."""
     cells = [cell for row in shown.cells for cell in row]
-    encoded: dict[str, dict[str, Any]] = {}
+    encoded: dict[Any, dict[str, Any]] = {}
     for side, quality in ((768, 85), (512, 75), (384, 65), (256, 55)):
         encoded = {cell.name: _encoded(shown, cell, side, quality) for cell in cells}
         if sum(len(uri) for one in encoded.values() for uri in one["full"]) < _MAX_BYTES:
