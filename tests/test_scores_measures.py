@@ -283,6 +283,17 @@ def test_images_that_were_not_made_alike_are_said(experiment: Path) -> None:
     assert score(["one"], embedders=[]).notes() == []
 
 
+def test_one_cell_with_two_settings_is_scored_by_the_newest_and_says_so(experiment: Path) -> None:
+    listed = experiment / "results/one/images.json"
+    rows = json.loads(listed.read_text())["images"]
+    rows[1] |= {"guidance_scale": 5.0, "made": "2026-11-25T12:00:00"}
+    listed.write_text(json.dumps({"images": rows}))
+    scores = score("one", embedders=[])
+    assert [row["file"] for row in scores["one"].images if row["prompt_name"] == "p1"] == ["p1_img2.png"]
+    assert "made earlier with another setting: 1 of its images" in scores.notes()[0]
+    assert scores.notes()[1].endswith("guidance_scale is one: 5.0, 1.0.")
+
+
 def test_the_interval_covers_the_mean_of_its_population_about_as_often_as_it_says() -> None:
     rng = np.random.default_rng(1)
     hits = [low <= 0.3 <= high for _, low, high in (interval(rng.normal(0.3, 0.1, 20)) for _ in range(200))]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sdlab.experiment import Experiment, find
 from sdlab.files import fingerprint
-from sdlab.images import ImageRecord, image_files, load_images
+from sdlab.images import ImageRecord, by_setting, image_files, load_images
 from sdlab.models import resolve
 from sdlab.scores import measures
 from sdlab.scores.embedders import CLIP, DINO, Embedder, image_features, mini_clip, pixels, text_features
@@ -67,11 +67,13 @@ def score(
     tallies = {PHOTOS: _photos_tally(settings)}
     for name in names:
         found = load_images(name, results=results)
-        images = [image for image in found if wanted is None or image.prompt_name in wanted]
-        if not images:
+        asked = [image for image in found if wanted is None or image.prompt_name in wanted]
+        if not asked:
             raise ValueError(f"{name!r} has no images in {results}. Make some: sdlab generate {name}.")
+        images = _newest(asked)
         rare = rare_words([name], root) or settings.rare_words
-        tallies[name] = _tally(name, images, replace(settings, rare_words=rare))
+        tally = _tally(name, images, replace(settings, rare_words=rare))
+        tallies[name] = replace(tally, left_out=len(asked) - len(images))
         tallies[name].save(Path(results) / name / "scores.json")
     return Scores(tallies)
 
@@ -180,15 +182,16 @@ def _tally(name: str, images: list[ImageRecord], settings: _Settings) -> Tally:
         rare_words=settings.rare_words,
         content=fingerprint([image.path for image in images]),
         controlled=any(image.control for image in images),
-        settings=_settings_of([image for image in images if settings.of_subject(image)]),
+        settings=tuple(map(asdict, by_setting(filter(settings.of_subject, images)))),
     )
 
 
-def _settings_of(images: list[ImageRecord]) -> tuple[dict[str, Any], ...]:
-    """The different settings that images were made with."""
-    names = ("num_inference_steps", "guidance_scale", "sampler", "negative_prompt", "width", "height")
-    found = [{name: getattr(image, name) for name in names} for image in images]
-    return tuple(one for index, one in enumerate(found) if one not in found[:index])
+def _newest(images: list[ImageRecord]) -> list[ImageRecord]:
+    """Of each prompt's images those of the setting that was used last: only like is compared with like."""
+    of_prompt: dict[str, list[ImageRecord]] = {}
+    for image in images:
+        of_prompt.setdefault(image.prompt_name, []).append(image)
+    return [image for group in of_prompt.values() for image in next(iter(by_setting(group).values()))]
 
 
 def _measured(images: list[ImageRecord], settings: _Settings) -> DataFrame:
