@@ -6,6 +6,8 @@ The public names below load their module on first use, so `import sdlab` takes n
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,6 +28,12 @@ if TYPE_CHECKING:
     from sdlab.training import train
 
 __version__ = "0.1.0"
+
+# OpenMP's threads spin while they wait for each other, which beside another program makes a step 20 times as
+# slow. torch reads both when it is imported. A user's own setting stays; benchmarks/threads.py measures it.
+if "torch" not in sys.modules:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
 # No module bears the name of a public function: importing it would put it in the function's place.
 _MODULE_OF = {

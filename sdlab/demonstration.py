@@ -19,7 +19,7 @@ from sdlab.profiles import Profile, hyperparameters, profile
 from sdlab.prompts import HOMEWORK_A, PromptSet
 from sdlab.reports import report
 from sdlab.scores import mini_scores
-from sdlab.sweeps import experiment_name, saying_once, sweep
+from sdlab.sweeps import experiment_name, sweep
 from sdlab.tables import duration, table
 from sdlab.training import train
 
@@ -113,8 +113,7 @@ def _dreambooths(overrides: Mapping[str, Any]) -> list[Experiment]:
     without = hyperparameters("dreambooth", BASE, **{**overrides, "with_prior_preservation": False})
     done = []
     for name, chosen in {"dreambooth": with_prior, "dreambooth_no_prior": without}.items():
-        with saying_once():
-            experiment = train(name, chosen)
+        experiment = train(name, chosen)
         if experiment.status == "stopped":
             raise KeyboardInterrupt(f"{name} was interrupted; the same command goes on from there")
         done.append(experiment)

@@ -169,10 +169,61 @@ def _best_step() -> list[Case]:
     ]
 
 
+def _dreambooth_loss() -> list[Case]:
+    prediction, noise = _noise(0, 4, 4, 8, 8), _noise(1, 4, 4, 8, 8)
+    prediction[2:] *= 2
+    photos, of_class = (prediction - noise).square().view(2, -1).mean(dim=1).tolist()
+    return [
+        Case((noise, noise, 1.0), 0.0, "A prediction without a fault has no loss."),
+        Case((prediction, noise, 0.0), photos, "With weight 0 only the first half of the batch counts."),
+        Case((prediction, noise, 1.0), photos + of_class, "Each half has a mean of its own; they are added."),
+        Case((prediction, noise, 0.3), photos + 0.3 * of_class, "The weight is that of the class images."),
+    ]
+
+
+def _snr_weight() -> list[Case]:
+    import torch
+
+    alpha_bar = torch.tensor([0.999, 0.9, 0.5, 0.1])
+    rule = (
+        "The ratio is alpha_bar / (1 - alpha_bar); what is above gamma counts as gamma, divided by the ratio."
+    )
+    return [
+        Case(
+            (alpha_bar[2:], 5.0), torch.ones(2), "Where the ratio is below gamma, the loss keeps its weight."
+        ),
+        Case((alpha_bar, 5.0), torch.tensor([5 / 999, 5 / 9, 1.0, 1.0]), rule),
+        Case((alpha_bar, 1.0), torch.tensor([1 / 999, 1 / 9, 1.0, 1.0]), rule),
+    ]
+
+
 def _lora_parameters() -> list[Case]:
     return [
         Case((1, 10, 10), 20, "At rank 1, B is one column and A one row. Count both."),
         Case((4, 320, 768), 4352, "B is (d, rank), A is (rank, k)."),
+    ]
+
+
+def _merged() -> list[Case]:
+    weight, down, up = _noise(0, 6, 5), _noise(1, 2, 5), _noise(2, 6, 2)
+    rule = "The product B A is multiplied with scale and with alpha over the rank, and added to W."
+    return [
+        Case((weight, down, up, 2.0, 0.0), weight, "At scale 0 the weights are as they were."),
+        Case((weight, down, up, 2.0, 1.0), weight + up @ down, "With alpha = rank the factor is 1."),
+        Case((weight, down, up, 4.0, 0.5), weight + up @ down, rule),
+        Case((weight, down, up, 1.0, 0.7), weight + 0.35 * up @ down, rule),
+    ]
+
+
+def _share_of_rank() -> list[Case]:
+    import torch
+
+    update = _noise(0, 6, 2) @ _noise(1, 2, 5)
+    values = torch.diag(torch.tensor([3.0, 4.0, 0.0]))
+    return [
+        Case((update, 2), 1.0, "An update of rank 2 has all of itself in two singular values."),
+        Case((values, 1), 16 / 25, "The squares of the singular values, the largest first."),
+        Case((5 * values, 1), 16 / 25, "It is a share: an update five times as large has the same."),
     ]
 
 
@@ -245,8 +296,12 @@ EXERCISES: dict[str, Callable[[], list[Case]]] = {
     "rescaled": _rescaled,
     "square_crop": _square_crop,  # 01
     "sharpness": _sharpness,
-    "best_step": _best_step,  # 02
+    "dreambooth_loss": _dreambooth_loss,  # 02
+    "best_step": _best_step,
+    "snr_weight": _snr_weight,
     "lora_parameters": _lora_parameters,  # 03
+    "merged": _merged,
+    "share_of_rank": _share_of_rank,
     "controlled_features": _controlled_features,  # 04
     "controlled_steps": _controlled_steps,
     "depth_to_grey": _depth_to_grey,

@@ -8,62 +8,44 @@ import os
 import platform
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
 
-PACKAGES = (
-    "torch",
-    "diffusers",
-    "transformers",
-    "peft",
-    "accelerate",
-    "bitsandbytes",
-    "safetensors",
-    "numpy",
-)
-
+PACKAGES = "torch diffusers transformers peft accelerate bitsandbytes safetensors numpy"
+# GPU memory and disk in GB. float32 DreamBooth: diffusers, examples/dreambooth/README.md; the others are
+# reckoned from SD 1.5's 982 million weights, not measured on a GPU.
+NEEDS = {
+    "mini: the whole course": (0, 1),
+    "sd15-8gb: images, ControlNet": (6, 10),
+    "sd15-8gb: LoRA": (8, 10),
+    "sd15-16gb: DreamBooth with text encoder": (16, 30),
+    "sd15: the same in float32": (24, 30),
+}
 _GB = 1e9
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What the stages need to know about this computer.
+    """What the stages need to know about this computer; memory and disk in bytes."""
 
-    Args:
-        device: `cuda`, `mps` or `cpu`.
-        device_reason: Why this device was chosen.
-        dtype: The name of a torch dtype: what sampling runs in and what mixed precision would use here.
-        dtype_reason: Why this dtype was chosen.
-        processor: The name of the GPU, or of the processor where there is none.
-        gpu_memory: Memory of the GPU in bytes, 0 without one.
-        memory: Main memory in bytes.
-        memory_free: Main memory that is available now, in bytes.
-        disk_free: Free bytes on the disk of the working directory.
-        cores: Processor cores that this process may use.
-    """
-
-    device: str
-    device_reason: str
-    dtype: str
+    device: str  # cuda, mps or cpu
+    device_reason: str  # half a sentence after 'because'
+    dtype: str  # what sampling runs in and what mixed precision would use here
     dtype_reason: str
-    processor: str
-    gpu_memory: int
+    processor: str  # the GPU, or the processor where there is none
+    gpu_memory: int  # on a Mac what the GPU may take of the common memory; 0 without a GPU
     memory: int
     memory_free: int
-    disk_free: int
-    cores: int
+    disk_free: int  # where the working directory is
+    cores: int  # that this process may use
 
 
 def this_machine() -> Machine:
-    """Look at the computer that this runs on.
-
-    Returns:
-        The machine. Nothing is allocated on the GPU.
-    """
+    """Looks at the computer that this runs on; nothing is allocated on its GPU."""
     import psutil
 
     device, device_reason = choose_device()
@@ -84,22 +66,10 @@ def this_machine() -> Machine:
 
 
 def device() -> torch.device:
-    """The device that models are put on: CUDA before Apple's GPU before the CPU.
-
-    Returns:
-        The device. `ACCELERATE_USE_CPU=1` in the environment keeps it on the CPU, as it does in accelerate.
-    """
+    """The device that models are put on; `ACCELERATE_USE_CPU=1` keeps it on the CPU, as in accelerate."""
     import torch
 
     return torch.device(choose_device()[0])
-
-
-def dtype() -> torch.dtype:
-    """The dtype that suits this machine's device: see `choose_dtype`."""
-    import torch
-
-    chosen: torch.dtype = getattr(torch, choose_dtype(choose_device()[0])[0])
-    return chosen
 
 
 def free_memory() -> None:
@@ -114,11 +84,7 @@ def free_memory() -> None:
 
 
 def choose_device() -> tuple[str, str]:
-    """Choose the device, and say why.
-
-    Returns:
-        Its type (`cuda`, `mps` or `cpu`) and the reason, as half a sentence after 'because'.
-    """
+    """CUDA before Apple's GPU before the CPU, and why, as half a sentence after 'because'."""
     import torch
     from accelerate.utils import parse_flag_from_env
 
@@ -134,16 +100,9 @@ def choose_device() -> tuple[str, str]:
 
 
 def choose_dtype(device: str) -> tuple[str, str]:
-    """Choose the dtype that a device is good at, and say why.
+    """The torch dtype that a device is good at, and why.
 
-    `torch.cuda.is_bf16_supported()` alone says yes on a T4, which only emulates bfloat16 and is slow at it;
-    hence `including_emulation=False`.
-
-    Args:
-        device: `cuda`, `mps` or `cpu`.
-
-    Returns:
-        The name of the torch dtype and the reason, as half a sentence after 'because'.
+    `torch.cuda.is_bf16_supported()` alone says yes on a T4, which only emulates bfloat16 and is slow at it.
     """
     import torch
 
@@ -155,13 +114,9 @@ def choose_dtype(device: str) -> tuple[str, str]:
 
 
 def versions() -> dict[str, str | None]:
-    """The installed versions of the packages that decide a result.
-
-    Returns:
-        Package name to version, None where it is not installed. Nothing is imported.
-    """
+    """The versions of the packages that decide a result, None where one isn't installed; imports nothing."""
     found: dict[str, str | None] = {}
-    for package in PACKAGES:
+    for package in PACKAGES.split():
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
@@ -170,44 +125,19 @@ def versions() -> dict[str, str | None]:
 
 
 def can_run(machine: Machine) -> dict[str, tuple[bool, str]]:
-    """What of the course a machine can do, by profile.
+    """What of the course fits a machine, by profile and work, and what it needs."""
 
-    Args:
-        machine: From `this_machine()`.
+    def fits(gpu: int, disk: int) -> bool:  # a "16 GB" card shows a little less than 16 GB
+        return machine.gpu_memory >= 0.9 * gpu * _GB and machine.disk_free >= disk * _GB
 
-    Returns:
-        The profile and the work to whether it fits, and what it needs.
-
-    Source: float32 DreamBooth: diffusers, examples/dreambooth/README.md. The others are reckoned from
-        SD 1.5's 982 million weights, not measured on a GPU.
-    """
-    needs = {  # GPU memory and disk, in GB
-        "mini: the whole course": (0, 1),
-        "sd15-8gb: images, ControlNet": (6, 10),
-        "sd15-8gb: LoRA": (8, 10),
-        "sd15-16gb: DreamBooth with text encoder": (16, 30),
-        "sd15: the same in float32": (24, 30),
+    return {
+        work: (fits(gpu, disk), f"{f'{gpu} GB GPU' if gpu else 'any processor'}, {disk} GB of disk")
+        for work, (gpu, disk) in NEEDS.items()
     }
-    found = {}
-    for work, (gpu, disk) in needs.items():
-        # A "16 GB" card shows a little less than 16 GB.
-        fits = machine.gpu_memory >= 0.9 * gpu * _GB and machine.disk_free >= disk * _GB
-        found[work] = (
-            fits,
-            f"any processor, {disk} GB of disk" if not gpu else f"{gpu} GB GPU, {disk} GB of disk",
-        )
-    return found
 
 
 def capabilities(machine: Machine) -> dict[str, tuple[bool, str]]:
-    """Whether half precision and 8-bit Adam work here.
-
-    Args:
-        machine: From `this_machine()`.
-
-    Returns:
-        `float16`, `bfloat16` and `8-bit Adam` to whether it works, and what to do where it doesn't.
-    """
+    """Whether half precision and 8-bit Adam work here, and what to do where they don't."""
     cuda = machine.device == "cuda"
     slow = f"slow on {machine.device}: leave mixed_precision at 'no'"
     native = "native" if machine.dtype == "bfloat16" else "only emulated on this GPU: take fp16"
@@ -219,14 +149,7 @@ def capabilities(machine: Machine) -> dict[str, tuple[bool, str]]:
 
 
 def findings(machine: Machine) -> list[str]:
-    """What is wrong with this machine or its installation, each with the fix.
-
-    Args:
-        machine: From `this_machine()`.
-
-    Returns:
-        A sentence each; empty where all is well for the course on `mini`.
-    """
+    """What is wrong with this machine or its installation, a sentence each with the fix."""
     found = [
         f"{package} is not installed: pip install {package}"
         for package, version in versions().items()
@@ -244,6 +167,19 @@ def findings(machine: Machine) -> list[str]:
     return found
 
 
+def facts() -> dict[str, Any]:
+    """What `check` says, as figures."""
+    machine = this_machine()
+    return {
+        "machine": asdict(machine),
+        "versions": versions(),
+        "to_do": findings(machine),
+        "works": capabilities(machine),
+        "can_run": can_run(machine),
+        "threads": threads(),
+    }
+
+
 def check() -> str:
     """Everything that `check_env.py` says: first the five lines that the homework asks for.
 
@@ -259,7 +195,7 @@ def check() -> str:
     machine = this_machine()
     installed = [f"{package} {version}" for package, version in versions().items() if version]
     lines += ["", f"Python {platform.python_version()} at {sys.executable}", ", ".join(installed)]
-    lines += ["", describe(machine), ""]
+    lines += ["", describe(machine), threads(), ""]
     for work, (fits, why) in capabilities(machine).items():
         lines.append(f"{work:<42}{'yes' if fits else 'no':<5}({why})")
     lines.append("")
@@ -268,6 +204,32 @@ def check() -> str:
     if wrong := findings(machine):
         lines += ["", "To do:", *(f"- {finding}" for finding in wrong)]
     return "\n".join(lines)
+
+
+def describe(machine: Machine | None = None) -> str:
+    """Three lines: what a machine is, what was chosen on it, and why; None looks at this one."""
+    machine = machine or this_machine()
+    gpu = f" with {machine.gpu_memory / _GB:.0f} GB" if machine.gpu_memory else ""
+    return "\n".join(
+        [
+            f"using {machine.device} because {machine.device_reason}",
+            f"using {machine.dtype} because {machine.dtype_reason}",
+            f"{machine.processor}{gpu}, cores: {machine.cores}, "
+            f"memory: {machine.memory_free / _GB:.0f} of {machine.memory / _GB:.0f} GB free, "
+            f"disk: {machine.disk_free / _GB:.0f} GB free",
+        ]
+    )
+
+
+def threads() -> str:
+    """How many threads compute, and how they wait for each other: see `sdlab.__init__`."""
+    import torch
+
+    policy = os.environ.get("OMP_WAIT_POLICY", "not set")
+    spins = os.environ.get("GOMP_SPINCOUNT", "not set")
+    passive = policy.upper() == "PASSIVE"
+    effect = "other programs slow a step little" if passive else "beside another program a step is slow"
+    return f"threads: {torch.get_num_threads()}; OMP_WAIT_POLICY {policy}, GOMP_SPINCOUNT {spins}: {effect}"
 
 
 def _five_lines() -> list[str]:
@@ -301,31 +263,11 @@ def _eight_bit_adam(device: str) -> tuple[bool, str]:
     return True, f"one step of bitsandbytes on {device}"
 
 
-def describe(machine: Machine | None = None) -> str:
-    """Say what a machine is, what was chosen on it, and why.
-
-    Args:
-        machine: From `this_machine()`; looked at now if None.
-
-    Returns:
-        Three lines of text, for `check_env.py` and the head of a training log.
-    """
-    machine = machine or this_machine()
-    gpu = f" with {machine.gpu_memory / _GB:.0f} GB" if machine.gpu_memory else ""
-    return "\n".join(
-        [
-            f"using {machine.device} because {machine.device_reason}",
-            f"using {machine.dtype} because {machine.dtype_reason}",
-            f"{machine.processor}{gpu}, cores: {machine.cores}, "
-            f"memory: {machine.memory_free / _GB:.0f} of {machine.memory / _GB:.0f} GB free, "
-            f"disk: {machine.disk_free / _GB:.0f} GB free",
-        ]
-    )
-
-
 def _gpu_memory(device: str) -> int:
     import torch
 
+    if device == "mps":
+        return int(torch.mps.recommended_max_memory())
     return int(torch.cuda.get_device_properties().total_memory) if device == "cuda" else 0
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from sdlab.config import METHODS, DreamBooth, LoRA, from_dict, unknown
+from sdlab.experiment import Experiment
 from sdlab.machine import Machine, this_machine
 from sdlab.models import Base, resolve
 from sdlab.subject import Subject
@@ -123,6 +126,7 @@ def for_machine(machine: Machine) -> Profile:
     return replace(
         PROFILES[name],
         mixed_precision=_MIXED_PRECISION[machine.dtype],
+        use_8bit_adam=PROFILES[name].use_8bit_adam and machine.device == "cuda",
         reason=f"{machine.processor} has {memory:.0f} GB and {machine.dtype_reason}",
     )
 
@@ -182,3 +186,21 @@ def _prompts(base: str | Path, subject: str | Subject | None, root: str | Path) 
         }
     who = subject if isinstance(subject, Subject) else Subject.parse(subject or "sks woman")
     return {"instance_prompt": who.instance_prompt, "class_prompt": who.class_prompt}
+
+
+def subject_of(experiments: Iterable[str | Experiment], root: str | Path = "experiments") -> Subject:
+    """Who or what experiments were trained on, by their records; `sks woman` where none was trained.
+
+    Raises:
+        ValueError: They were trained on different subjects.
+    """
+    parts = [part for one in experiments for part in re.split(r"[+@]", getattr(one, "name", str(one)))]
+    folders = [Path(root) / part for part in parts] + [Path(part) for part in parts]
+    trained = [Experiment.load(one) for one in folders if (one / "experiment.json").is_file()]
+    found = {subject.phrase: subject for subject in (one.hyperparameters.subject for one in trained)}
+    if len(found) > 1:
+        raise ValueError(
+            f"The experiments were trained on different subjects: {', '.join(found)}. "
+            "Name those of one subject, or say whom the prompts mean: --subject."
+        )
+    return next(iter(found.values()), Subject())

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import itertools
-import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, TextIO
+from typing import Any
 
 from sdlab.config import DreamBooth, LoRA, number, unknown
 from sdlab.experiment import Experiment
 from sdlab.files import DiskFull
 from sdlab.prompts import check_file_name
-from sdlab.training import train
+from sdlab.training import train_together
 
 SHORT = {
     "learning_rate": "lr",
@@ -33,102 +30,76 @@ def sweep(
     *,
     prefix: str | None = None,
     root: str | Path = "experiments",
+    one_pass: bool = True,
     progress: bool = True,
     **grid: Sequence[Any],
 ) -> list[Experiment]:
-    """Train one experiment for every combination of some hyperparameters.
+    """Trains one experiment for every combination of some hyperparameters; LoRAs together, in one pass.
 
-    Finished experiments are not trained again, and one that fails doesn't stop the others.
+    Finished experiments are not trained again, and one that fails doesn't stop the others. LoRAs that share
+    base, images, batch and steps are computed together, as many at once as fit into memory: each has its own
+    random numbers, optimizer and checkpoints, and ends with the same weights as alone, up to rounding.
 
     Args:
-        hyperparameters: what all of them have in common.
-        prefix: beginning of the names; None takes the method: `lora_rank4_lr2e-4`.
-        root: folder of the experiments.
-        progress: show progress bars and say what is done.
-        **grid: hyperparameters with the values to try, such as `learning_rate=[2e-5, 2e-4]`.
+        hyperparameters: What all of them have in common.
+        prefix: Beginning of the names; None takes the method: `lora_rank4_lr2e-4`.
+        root: The folder of all experiments.
+        one_pass: Train LoRAs together where they can be.
+        progress: Show progress bars and say what is done.
+        **grid: Hyperparameters with the values to try, such as `learning_rate=[2e-5, 2e-4]`.
 
     Returns:
         The experiments that are there afterwards, in the order of the grid, failed ones too.
 
     Raises:
-        ValueError: an unknown hyperparameter, a bad value, or every experiment failed.
-        DiskFull: there is no room left.
-        KeyboardInterrupt: it was interrupted; the same call goes on.
+        ValueError: An unknown hyperparameter, a bad value, or every experiment failed.
+        DiskFull: There is no room left.
+        KeyboardInterrupt: It was interrupted; the same call goes on.
 
-    Taught in: notebooks/03
+    Source:
+        Ye et al. 2023, "mLoRA", arXiv:2312.02515 (many LoRAs of one base at once). Taught in: notebooks/03.
     """
     planned = plan(hyperparameters, prefix=prefix, **grid)
-    done: list[Experiment] = []
-    failures: list[str] = []
-    for index, (name, chosen) in enumerate(planned.items(), 1):
+    errors: dict[str, Exception] = {}
+    said: set[str] = set()
+    for group in _groups(planned, one_pass):
         if progress:
-            print(f"  {index} of {len(planned)}: {name}", flush=True)
+            print(f"  {', '.join(group)}", flush=True)
         try:
-            with saying_once():
-                experiment = train(name, chosen, root=root, progress=progress)
+            found = train_together(group, root=root, progress=progress, said=said)
         except DiskFull:
             raise
-        except Exception as error:  # whatever one of them died of, the others are worth training
-            failures.append(f"{name}: {error}")
-            print(f"{name} failed: {error}", flush=True)
-            if Experiment(name, Path(root)).status != "failed":
-                continue  # what is there under this name is something else
-            experiment = Experiment(name, Path(root))
-        if experiment.status == "stopped":
-            raise KeyboardInterrupt(f"{name} was interrupted. The same command goes on from there.")
-        done.append(experiment)
-    if len(failures) == len(planned):
-        raise ValueError("every experiment of the sweep failed:\n  " + "\n  ".join(failures))
-    return done
+        except Exception as error:  # whatever these died of, the others are worth training
+            found = dict.fromkeys(group, error)
+        for name, reason in found.items():
+            print(f"{name} failed: {reason}", flush=True)
+        errors |= found
+        for name in group:
+            if name not in found and Experiment(name, Path(root)).status == "stopped":
+                raise KeyboardInterrupt(f"{name} was interrupted. The same command goes on from there.")
+    if len(errors) == len(planned):
+        listed = [f"{name}: {reason}" for name, reason in errors.items()]
+        raise ValueError("every experiment of the sweep failed:\n  " + "\n  ".join(listed))
+    experiments = [Experiment(name, Path(root)) for name in planned]
+    # what is there under the name of one that couldn't begin is something else
+    return [one for one in experiments if one.name not in errors or one.status == "failed"]
 
 
-@contextmanager
-def saying_once() -> Iterator[None]:
-    """Leaves out what an experiment prints and another has printed before: the device, the optimizer …"""
-    with redirect_stdout(_Once(sys.stdout)):
-        yield
+def _groups(planned: dict[str, DreamBooth | LoRA], one_pass: bool) -> list[dict[str, DreamBooth | LoRA]]:
+    if not one_pass:
+        return [{name: chosen} for name, chosen in planned.items()]
+    from sdlab.training.lora import in_one_pass
 
-
-class _Once(io.TextIOBase):
-    said: ClassVar[set[str]] = set()
-
-    def __init__(self, out: TextIO) -> None:
-        self.out = out
-
-    def write(self, text: str) -> int:
-        # a line is "name: what it says", and print writes its line break by itself
-        words = text.partition(": ")[2]
-        if words and words in self.said:
-            self.skipping = True
-        elif not (text == "\n" and self.skipping):
-            self.said.update([words] if words else [])
-            self.skipping = False
-            self.out.write(text)
-        else:
-            self.skipping = False
-        return len(text)
-
-    skipping = False
-
-    def flush(self) -> None:
-        self.out.flush()
+    return in_one_pass(planned)
 
 
 def plan(
     hyperparameters: DreamBooth | LoRA, *, prefix: str | None = None, **grid: Sequence[Any]
 ) -> dict[str, DreamBooth | LoRA]:
-    """Names and hyperparameters of a sweep's experiments, without training them.
-
-    Args:
-        hyperparameters: what all of them have in common.
-        prefix: beginning of the names; None takes the method.
-        **grid: hyperparameters with the values to try.
-
-    Returns:
-        Name to hyperparameters, in the order of the grid.
+    """Gives names and hyperparameters of a sweep's experiments, in the order of the grid, without training.
 
     Raises:
-        ValueError: an unknown hyperparameter, no values, or a bad value.
+        ValueError: An unknown hyperparameter, no values, or a bad value.
     """
     known = [field.name for field in fields(hyperparameters)]
     for name, values in grid.items():
@@ -146,18 +117,10 @@ def plan(
 def experiment_name(
     hyperparameters: DreamBooth | LoRA, varied: Iterable[str] = (), prefix: str | None = None
 ) -> str:
-    """A name made from what varies: `lora_rank4_lr2e-4`.
-
-    Args:
-        hyperparameters: of the experiment.
-        varied: hyperparameters that the name shall give, besides rank and learning rate.
-        prefix: beginning of the name; None takes the method.
-
-    Returns:
-        A name that can be a folder's.
+    """Makes a name from rank, learning rate and what else varies: `lora_rank4_lr2e-4`.
 
     Raises:
-        ValueError: the prefix or a value can't be part of a file name.
+        ValueError: The prefix or a value can't be part of a file name.
     """
     parts = [prefix or hyperparameters.method]
     shown = [*ALWAYS[hyperparameters.method], *varied]

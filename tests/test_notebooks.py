@@ -141,6 +141,8 @@ def test_notebooks_run_alone_from_an_empty_folder(path: Path, workplace: Path) -
     from nbclient import NotebookClient
 
     notebook = nbformat.read(path, 4)
+    for cell in notebook.cells:
+        cell.source = re.sub(r"^BY_HAND = \d+", "BY_HAND = 2", cell.source, flags=re.MULTILINE)
     notebook.cells.insert(0, nbformat.v4.new_code_cell(FAST))
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(workplace)}}).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]

@@ -20,7 +20,7 @@ from sdlab.experiment import DreamBooth, Experiment, LoRA
 from sdlab.images import image_files
 from sdlab.models import load_pipeline, resolve
 from sdlab.training import lora, train
-from sdlab.training.loop import Diverged, batch_loss
+from sdlab.training.loop import Diverged, batch_losses
 from sdlab.training.setup import set_up
 
 Short = Callable[..., DreamBooth | LoRA]
@@ -151,15 +151,16 @@ def test_one_step_has_the_textbook_gradient(short: Short, workplace: Path) -> No
     chosen = short("dreambooth", with_prior_preservation=False, train_batch_size=2)
     files = image_files(chosen.instance_data_dir)
     training = set_up(Experiment("exp1"), chosen, [files], lambda text: None)
-    training.accelerator.backward(batch_loss(training, 3)[0])
+    training.done = 3
+    batch_losses([training])[0][0].backward()
     measured = {
         name: weight.grad.double() for name, weight in training.weights.items() if weight.grad is not None
     }
 
     from sdlab.training.data import draw_batch
 
-    batch = draw_batch(training.sources, 2, 3, chosen.seed, 1000)
-    pipeline = training.pipeline
+    batch = draw_batch(training.model.sources, 2, 3, chosen.seed, 1000)
+    pipeline = training.model.pipeline
     pipeline.unet.double().zero_grad()
     pipeline.text_encoder.double().zero_grad()
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2  # SD 1.5's schedule

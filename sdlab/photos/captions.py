@@ -59,6 +59,11 @@ def caption_beside(image: Path) -> str:
     return ""
 
 
+def is_caption(path: Path) -> bool:
+    """Whether a file is the caption of an image beside it."""
+    return path.suffix in BESIDE and any(path.with_suffix(ending).is_file() for ending in SUFFIXES)
+
+
 def _beside_images(folder: Path) -> dict[str, str]:
     images = (path for path in sorted(folder.glob("[!.]*")) if path.suffix.lower() in SUFFIXES)
     return {image.name: caption for image in images if (caption := caption_beside(image))}

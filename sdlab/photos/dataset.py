@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 RECORD_FILE = "dataset.json"
-HIDDEN = ".sdlab"  # in the dataset: of each image the record as it was made, and the small whole photo
+HIDDEN = ".sdlab"  # in the dataset: finished images, their records and the small whole photos
 MADE_BY = "<!-- contact sheet by sdlab -->"
 RED, YELLOW = "#e0356b", "#f5b400"
 Record = dict[str, Any]
@@ -152,8 +152,8 @@ class Dataset:
         """The small whole photo with crop and face drawn; None for an image that the user put there."""
         from PIL import Image, ImageDraw
 
-        path = self.folder / HIDDEN / f"{record['file']}.webp"
-        if record["crop"] is None or not path.is_file():
+        path = self.folder / HIDDEN / f"{record['key']}.webp"
+        if not path.is_file():
             return None
         with Image.open(path) as file:
             picture = file.convert("RGB")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import threading
 import warnings
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,8 +23,6 @@ SUFFIXES = frozenset(
 )
 MAX_PIXELS = 50_400_000  # a 50-megapixel phone, 8192×6144: as RGBA 200 MB, of which a few copies are made
 MIN_SIDE = 64
-LARGE = 16_000_000  # pixels; larger photos wait for each other
-_LARGE_ONES = threading.Lock()
 
 
 class UnusablePhoto(ValueError):
@@ -86,25 +82,9 @@ def load_image(path: str | Path) -> Image.Image:
     try:
         decoded = decode(path)
     except UnusablePhoto as reason:
-        raise ValueError(
-            f"{path} can't be read as an image: {reason}. Delete it or put it there again."
-        ) from reason
+        message = f"{path} can't be read as an image: {reason}. Delete it or put it there again."
+        raise ValueError(message) from reason
     return to_srgb(decoded.image, decoded.profile)
-
-
-def one_large_photo(path: Path) -> AbstractContextManager[object]:
-    """What to hold while working on a photo, so that threads never have two large ones in memory."""
-    from PIL import Image
-
-    _register_heif()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=FORMATS) as photo:
-                large = photo.width * photo.height > LARGE
-    except Exception:  # `decode` will say what is wrong with it
-        large = False
-    return _LARGE_ONES if large else nullcontext()
 
 
 def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
@@ -164,86 +144,63 @@ def _turn_upright(photo: Image.Image, path: Path, notes: list[str]) -> bool:
     """Turns the photo by its EXIF orientation; says whether width and height changed places."""
     from PIL import ExifTags, ImageOps
 
-    tag = ExifTags.Base.Orientation
     try:
-        exif = photo.getexif()
-        # pillow-heif takes the orientation out of EXIF and keeps it here
-        kept = photo.info.get("original_orientation") if photo.format == "HEIF" else None
-        orientation = kept or exif.get(tag, 1)
+        exif, tag = photo.getexif(), ExifTags.Base.Orientation
+        if photo.format == "HEIF":  # pillow-heif takes the orientation out of EXIF and keeps it here
+            exif[tag] = photo.info.get("original_orientation") or 1
+        orientation = exif.get(tag, 1)
         if orientation not in range(2, 9):
             return False
         notes.append("turned upright by its EXIF orientation")
-        if photo.format == "HEIF":
-            if _heif_turns_itself(path):
-                return False
-            exif[tag] = orientation
+        if photo.format == "HEIF" and _turns_itself(path):
+            return False
         ImageOps.exif_transpose(photo, in_place=True)
     except Exception:  # a broken EXIF block must not cost the photo
         notes.append("EXIF unreadable, orientation taken as it is")
         return False
-    return orientation >= 5
+    return bool(orientation >= 5)
 
 
-def _heif_turns_itself(path: Path) -> bool:
+def _turns_itself(heic: Path) -> bool:
     """Whether a HEIC says in its own boxes how to turn it, which the decoder has done; EXIF then repeats it.
 
-    Source: ISO/IEC 23008-12, `irot` and `imir` among the item properties of the `meta` box.
+    Source: ISO/IEC 23008-12, `irot` and `imir` among the item properties of the `meta` box, which is first.
     """
-    with path.open("rb") as file:
-        while len(head := file.read(8)) == 8:
-            size, kind = int.from_bytes(head[:4], "big"), head[4:]
-            if kind == b"meta":
-                properties = file.read(min(size, 1 << 20))
-                return b"irot" in properties or b"imir" in properties
-            if size < 8:  # a box without a plain size: trust the decoder
-                return True
-            file.seek(size - 8, 1)
-    return True
+    with heic.open("rb") as file:
+        head = file.read(1 << 16)
+    return b"irot" in head or b"imir" in head
 
 
 def _to_rgb(image: Image.Image, background: str, profile: bytes, notes: list[str]) -> Image.Image:
     """RGB without a further copy where it is RGB already."""
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
+    from PIL import Image
+
     if image.mode.startswith("I") or image.mode == "F":
         notes.append("16-bit grey scaled to 8 bits")
         return _scaled_to_8_bits(image).convert("RGB")
     if image.has_transparency_data:
-        return _on_background(image, background, notes)
+        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
+        alpha = rgba.getchannel("A")
+        if alpha.getextrema() != (255, 255):
+            notes.append(f"transparent parts laid on {background}")
+        paper = Image.new("RGB", rgba.size, background)
+        paper.paste(rgba, mask=alpha)
+        return paper
     if image.mode in ("CMYK", "LAB"):
         notes.append(f"{image.mode} brought to RGB")
-        if image.mode == "CMYK" and profile:
-            return to_srgb(image, profile)
-    return image.convert("RGB")
-
-
-def _on_background(image: Image.Image, background: str, notes: list[str]) -> Image.Image:
-    from PIL import Image
-
-    rgba = image if image.mode == "RGBA" else image.convert("RGBA")
-    alpha = rgba.getchannel("A")
-    lowest = alpha.getextrema()[0]
-    if isinstance(lowest, (int, float)) and lowest < 255:
-        notes.append(f"transparent parts laid on {background}")
-    paper = Image.new("RGB", rgba.size, background)
-    paper.paste(rgba, mask=alpha)
-    return paper
+    if image.mode == "CMYK" and profile:
+        return to_srgb(image, profile)
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _scaled_to_8_bits(image: Image.Image) -> Image.Image:
     """Pillow's own convert() saturates everything above 255 to white."""
     import numpy as np
-    from PIL import Image
 
-    values = np.asarray(image)
-    highest = float(np.nanmax(values))
-    top = 1.0 if image.mode == "F" and highest <= 1 else 255.0 if highest <= 255 else max(65535.0, highest)
-    grey = np.empty(values.shape, dtype=np.uint8)
-    for start in range(0, len(values), 256):  # in strips, or 50 megapixels would need a gigabyte
-        strip = values[start : start + 256].astype(np.float32) * np.float32(255 / top)
-        strip = np.nan_to_num(strip, posinf=255, neginf=0)
-        grey[start : start + 256] = np.clip(strip, 0, 255).round()
-    return Image.fromarray(grey)
+    image = image if image.mode == "F" else image.convert("I")
+    highest = float(np.max(image.getextrema()))
+    top = 1 if image.mode == "F" and highest <= 1 else 255 if highest <= 255 else max(65535.0, highest)
+    return image.point(lambda value: value * (255 / top) + 0.5).convert("L")
 
 
 @cache

@@ -1,14 +1,12 @@
 """The doctor: what in a dataset will spoil the training, said before any GPU time is spent.
 
-`measure` takes the figures of one photo, once; `examine` compares them with the thresholds.
-To add a finding: its kind and what it would do to the training in `KINDS`, and a function in `_FOR_ONE` or
-`_FOR_ALL`.
+`measure` takes the figures of one photo, once; `examine` compares them with the thresholds. To add a finding:
+its kind and effect in `KINDS`, and its limit in `_LIMITS` or a function that `examine` calls.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,8 +21,6 @@ Level = Literal["note", "warning", "error"]
 Box = tuple[int, int, int, int]
 
 BLUR_SIDE = 256
-BLUR = 0.6  # Crete's measure: sharp photos have 0.3 to 0.5, those blurred by 1 % of their side 0.65 to 0.8
-DARK, BRIGHT = 80, 180  # luminance that nine tenths of the picture stay below or above
 GREY = 8  # Hasler and Süsstrunk's measure: below it nobody sees a colour
 ENLARGED = 1.25
 SAME_PHOTO = 6  # differing bits of 64: other sizes, other light, a little shift
@@ -50,6 +46,16 @@ KINDS = {
     "clothes": "the model takes the clothes for a part of the subject",
 }
 DROPPABLE = tuple(kind for kind in KINDS if kind not in ("count", "framing", "backgrounds", "clothes"))
+
+# Kind to the figure that is measured, its limit, whether it is a fault to be above it, and what is said.
+_LIMITS = {
+    # Crete's measure: sharp photos have 0.3 to 0.5, those blurred by 1 % of their side 0.65 to 0.8
+    "blurry": ("blur", 0.6, True, "blurry, {:.2f}"),
+    "dark": ("brightest", 80, False, "too dark, nine tenths of it below {:.0f} of 255"),
+    "bright": ("darkest", 180, True, "too bright, nine tenths of it above {:.0f} of 255"),
+    "black_and_white": ("colourfulness", GREY, False, "black and white among colour, colourfulness {:.0f}"),
+    "low_resolution": ("enlarged", ENLARGED, True, "too small, enlarged {:.1f} times"),
+}
 
 
 @dataclass(frozen=True)
@@ -172,16 +178,12 @@ def examine(records: Sequence[Record], subject_kind: str = "person") -> list[Fin
         Findings: those about the dataset first, then by image.
     """
     measured = [record for record in records if record.get("measured")]
-    whole = [finding for check in _FOR_ALL for finding in check(measured)]
-    single = [finding for record in measured for check in _FOR_ONE for finding in check(record)]
+    whole = [*_count(len(records), subject_kind), *_too_alike("backgrounds", "background", measured)]
+    single = [*_beyond_limits(measured), *_duplicates(measured)]
     if subject_kind == "person":
-        whole += [*_framing(measured), *_clothes(measured)]
-        single += [finding for record in measured for finding in _faces(record)]
-    in_colour = sum(record["measured"]["colourfulness"] >= GREY for record in measured)
-    if in_colour <= len(measured) / 2:  # a set of black-and-white photos is somebody's choice
-        single = [finding for finding in single if finding.kind != "black_and_white"]
-    single += _duplicates(measured)
-    return [*_count(len(records), subject_kind), *whole, *sorted(single, key=lambda finding: finding.file)]
+        whole += [*_close_ups(measured), *_too_alike("clothes", "clothes", measured)]
+        single += _faces(measured)
+    return [*whole, *sorted(single, key=lambda finding: finding.file)]
 
 
 def check_kinds(kinds: Sequence[str]) -> None:
@@ -197,42 +199,25 @@ def check_kinds(kinds: Sequence[str]) -> None:
             )
 
 
-def _blurry(record: Record) -> Iterator[Finding]:
-    value = record["measured"]["blur"]
-    if value > BLUR:
-        yield Finding("blurry", record["file"], f"blurry, {value:.2f} (limit {BLUR})", value, BLUR)
+def _beyond_limits(records: Sequence[Record]) -> Iterator[Finding]:
+    in_colour = sum(record["measured"]["colourfulness"] >= GREY for record in records)
+    for record in records:
+        for kind, (figure, limit, above, text) in _LIMITS.items():
+            value = record["measured"][figure]
+            if kind == "black_and_white" and in_colour <= len(records) / 2:
+                continue  # a set of black-and-white photos is somebody's choice
+            if value > limit if above else value < limit:
+                said = f"{text.format(value)} (limit {limit})"
+                yield Finding(kind, record["file"], said, value, limit)
 
 
-def _exposure(record: Record) -> Iterator[Finding]:
-    darkest, brightest = record["measured"]["darkest"], record["measured"]["brightest"]
-    if brightest < DARK:
-        text = f"too dark, nine tenths of it below {brightest:.0f} of 255 (limit {DARK})"
-        yield Finding("dark", record["file"], text, brightest, DARK)
-    elif darkest > BRIGHT:
-        text = f"too bright, nine tenths of it above {darkest:.0f} of 255 (limit {BRIGHT})"
-        yield Finding("bright", record["file"], text, darkest, BRIGHT)
-
-
-def _grey(record: Record) -> Iterator[Finding]:
-    value = record["measured"]["colourfulness"]
-    if value < GREY:
-        text = f"black and white among colour, colourfulness {value:.0f} (limit {GREY})"
-        yield Finding("black_and_white", record["file"], text, value, GREY)
-
-
-def _small(record: Record) -> Iterator[Finding]:
-    value = record["measured"]["enlarged"]
-    if value > ENLARGED:
-        text = f"too small, enlarged {value:.1f} times (limit {ENLARGED})"
-        yield Finding("low_resolution", record["file"], text, value, ENLARGED)
-
-
-def _faces(record: Record) -> Iterator[Finding]:
-    count = record["faces"]
-    if count > 1:
-        yield Finding("several_faces", record["file"], f"{count} faces (limit 1)", count, 1)
-    elif count == 0 and record.get("detector") != "none":
-        yield Finding("no_face", record["file"], "no face found", 0, 1, "note")
+def _faces(records: Sequence[Record]) -> Iterator[Finding]:
+    for record in records:
+        count, file = record["faces"], record["file"]
+        if count > 1:
+            yield Finding("several_faces", file, f"{count} faces (limit 1)", count, 1)
+        elif count == 0 and record.get("detector") != "none":
+            yield Finding("no_face", file, "no face found", 0, 1, "note")
 
 
 def _count(number: int, subject_kind: str) -> Iterator[Finding]:
@@ -244,35 +229,23 @@ def _count(number: int, subject_kind: str) -> Iterator[Finding]:
         yield Finding("count", "", text, number, limit, level)
 
 
-def _framing(records: Sequence[Record]) -> Iterator[Finding]:
-    shares = [record["measured"]["face_share"] for record in records]
-    known = [share for share in shares if share is not None]
-    if len(known) < FEWEST_FOR_SHARES:
-        return
-    share = sum(value >= CLOSE_UP for value in known) / len(known)
-    if share > CLOSE_UPS:
+def _close_ups(records: Sequence[Record]) -> Iterator[Finding]:
+    shares = [share for record in records if (share := record["measured"]["face_share"]) is not None]
+    share = sum(value >= CLOSE_UP for value in shares) / max(1, len(shares))
+    if len(shares) >= FEWEST_FOR_SHARES and share > CLOSE_UPS:
         text = f"{share:.0%} of the images are close-ups (limit {CLOSE_UPS:.0%})"
         yield Finding("framing", "", text, round(share, 2), CLOSE_UPS)
 
 
-def _backgrounds(records: Sequence[Record]) -> Iterator[Finding]:
-    yield from _too_alike("backgrounds", [record["measured"]["background"] for record in records])
+def _too_alike(kind: str, figure: str, records: Sequence[Record]) -> Iterator[Finding]:
+    """Whether most images have the colours of one of them, in one place or in several."""
+    import numpy as np
 
-
-def _clothes(records: Sequence[Record]) -> Iterator[Finding]:
-    seen = [record["measured"]["clothes"] for record in records]
-    yield from _too_alike("clothes", [[colour] for colour in seen if colour is not None])
-
-
-def _too_alike(kind: str, colours: Sequence[Sequence[Sequence[float]]]) -> Iterator[Finding]:
-    """Whether most images look like one of them."""
+    colours = [colour for record in records if (colour := record["measured"][figure]) is not None]
     if len(colours) < FEWEST_FOR_SHARES:
         return
-
-    def distance(one: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> float:
-        return sum(map(math.dist, one, other)) / len(one)
-
-    share = max(sum(distance(one, other) < ALIKE for other in colours) for one in colours) / len(colours)
+    places = np.array(colours).reshape(len(colours), -1, 3)
+    share = max(float((np.linalg.norm(places - one, axis=-1).mean(axis=-1) < ALIKE).mean()) for one in places)
     if share > ALIKE_SHARE:
         text = f"{share:.0%} of the images have {kind} of nearly the same colours (limit {ALIKE_SHARE:.0%})"
         yield Finding(kind, "", text, round(share, 2), ALIKE_SHARE)
@@ -289,15 +262,9 @@ def _duplicates(records: Sequence[Record]) -> Iterator[Finding]:
     kept: list[tuple[int, str]] = []
     for record in sorted(records, key=faults):
         bits, file = int(record["measured"]["photo_hash"], 16), record["file"]
-        for other, name in kept:
-            differing = (bits ^ other).bit_count()
-            if differing <= SAME_PHOTO:
-                text = f"almost the same as {name}, {differing} of 64 bits differ (limit {SAME_PHOTO})"
-                yield Finding("duplicates", file, text, differing, SAME_PHOTO)
-                break
+        alike = ((name, n) for other, name in kept if (n := (bits ^ other).bit_count()) <= SAME_PHOTO)
+        if better := next(alike, None):
+            text = f"almost the same as {better[0]}, {better[1]} of 64 bits differ (limit {SAME_PHOTO})"
+            yield Finding("duplicates", file, text, better[1], SAME_PHOTO)
         else:
             kept.append((bits, file))
-
-
-_FOR_ONE: tuple[Callable[[Record], Iterator[Finding]], ...] = (_blurry, _exposure, _grey, _small)
-_FOR_ALL: tuple[Callable[[Sequence[Record]], Iterator[Finding]], ...] = (_backgrounds,)

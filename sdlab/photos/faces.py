@@ -93,11 +93,11 @@ class Detector:
 def choose_detector(subject_kind: str = "person") -> Detector:
     """YuNet for persons, where its weights are here or can be downloaded; else none."""
     if subject_kind != "person":
-        return Detector("none", f"not looked for, the subject is a {subject_kind}", lambda image: [])
+        return Detector("not needed", f"not looked for, the subject is a {subject_kind}", lambda image: [])
     if (weights := yunet_weights()) is None:
         why = (
-            f"not looked for: YuNet's weights ({YUNET}, 230 KB) can't be downloaded now, so photos are cropped "
-            "where they draw the eye; run it again when online, or put the file into "
+            f"not looked for: YuNet's weights ({YUNET}, 230 KB) can't be downloaded now, so photos are "
+            "cropped where they draw the eye; run it again when online, or put the file into "
             f"{WEIGHTS_FOLDER.as_posix()}"
         )
         return Detector("none", why, lambda image: [])

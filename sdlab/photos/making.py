@@ -26,26 +26,18 @@ SHARP = 1.5  # a JPEG decoded at a fraction of its size must leave the crop this
 
 @dataclass(frozen=True)
 class Settings:
-    """How images are made.
-
-    Args:
-        resolution: Side of the images in pixels.
-        framing: One of `crop.FRAMINGS`.
-        background: Colour behind transparent parts.
-        detector: Finds faces.
-    """
+    """How images are made: side in pixels, one of `crop.FRAMINGS`, colour behind transparent parts."""
 
     resolution: int
     framing: str
     background: str
     detector: Detector
-    subject_kind: str = "person"
 
-    def key(self, source_sha256: str) -> str:
-        """Changes when an image would have to be made anew."""
-        has_face = str(self.subject_kind == "person")
-        parts = (RECIPE, str(self.resolution), self.framing, self.background, has_face, source_sha256)
-        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    def key(self, source_sha256: str, by_hand: Crop | None, detector: str) -> str:
+        """A digest of all that decides an image, with a detector of this name."""
+        box = by_hand.box if by_hand else None
+        parts = (RECIPE, self.resolution, self.framing, self.background, source_sha256, box, detector)
+        return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -89,7 +81,7 @@ def make(source: Source, settings: Settings, by_hand: Crop | None = None) -> Mad
         "face": faces[0].as_list() if faces else None,
         "notes": _notes(photo, crop, faces, settings),
         "measured": measure(image, edges, before, face, resolution / side),
-        "key": settings.key(source.sha256),
+        "key": settings.key(source.sha256, by_hand, detector.name),
         "crop_check": crop_check(list(crop.box)),
         "sha256": hashlib.sha256(content).hexdigest(),
     }
@@ -113,20 +105,15 @@ def own_record(path: Path, sha256: str, source: str | None, settings: Settings) 
     image, edges = (cut(photo.image, box, photo.size, to) for to in (settings.resolution, BLUR_SIDE))
     faces = settings.detector.find(image)
     square = [f"{width}×{height}: training takes the middle square"] if width != height else []
-    return {
+    nothing = dict.fromkeys(("source_sha256", "crop", "crop_by", "framing", "face", "key"))
+    return nothing | {
         "file": path.name,
         "source": source,
-        "source_sha256": None,
         "size": [width, height],
-        "crop": None,
-        "crop_by": None,
-        "framing": None,
         "detector": settings.detector.name,
         "faces": len(faces),
-        "face": None,
         "notes": ["made by hand, kept as it is", *square],
         "measured": measure(image, edges, photo.image, next(iter(faces), None), settings.resolution / side),
-        "key": None,
         "sha256": sha256,
     }
 
@@ -149,7 +136,7 @@ def _notes(photo: Decoded, crop: Crop, faces: list[Face], settings: Settings) ->
     notes = list(photo.notes)
     if faces and crop.by == settings.detector.name:
         notes.append("face found" + (f", framed as {words(crop.framing)}" if crop.framing != "whole" else ""))
-    elif not faces and settings.detector.name != "none":
+    elif not faces and settings.detector.name == "yunet":
         notes.append("no face found")
     if len(faces) > 1:
         notes.append(f"{len(faces)} faces, the largest taken")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,20 +13,19 @@ from sdlab.files import file_sha256, write_bytes, write_json
 from sdlab.photos.captions import add_missing
 from sdlab.photos.crop import FRAMINGS, Crop, crop_by_hand
 from sdlab.photos.dataset import HIDDEN, Dataset, Record, read_record, write_record
-from sdlab.photos.decode import UnusablePhoto, one_large_photo
+from sdlab.photos.decode import UnusablePhoto
 from sdlab.photos.doctor import ENOUGH, check_kinds, examine
 from sdlab.photos.faces import choose_detector
 from sdlab.photos.making import Made, Settings, crop_check, make, own_record
-from sdlab.photos.sources import Found, Source, find_photos, is_picture
+from sdlab.photos.sources import TRAINED, Found, Source, find_photos, is_picture
+from sdlab.subject import Kind
 
 if TYPE_CHECKING:
     from sdlab.profiles import Profile
-    from sdlab.subject import Kind
 
 MIN_RESOLUTION = 64
 LOCK_FILE = ".dataset.lock"
-TRAINED = frozenset({".png", ".jpg", ".jpeg", ".webp"})
-MAX_WORKERS = 4  # each holds one decoded photo
+MAX_WORKERS = 2  # each holds a decoded photo of up to 50 megapixels, and copies of it
 
 
 def prepare(
@@ -79,18 +76,16 @@ def prepare(
     with find_photos(raw) as found:
         if not found.sources and not found.refused and not out.is_dir():
             raise ValueError(_nothing_usable(raw, found))
-        settings = Settings(side, framing, background, choose_detector(subject_kind), subject_kind)
+        settings = Settings(side, framing, background, choose_detector(subject_kind))
         if progress:
             print(f"faces: {settings.detector.why}")
         with _locked(out):
             work = _Work(out, found, settings, read_record(out))
-            records = _from_photos(work, progress)
-            records += _from_the_user(work, taken={record["file"] for record in records})
+            records = [*_from_photos(work, progress), *_from_the_user(work)]
             if not records:
                 raise ValueError(_nothing_usable(raw, found))
-            dataset = _dataset(work, records, drop)
-            _tidy(work, dataset)
-            write_record(dataset)
+            dataset = _dataset(work, records, subject_kind, drop)
+            _publish(work, dataset)
             if captions:
                 add_missing(out, [record["file"] for record in dataset.records], captions)
     return dataset
@@ -127,9 +122,8 @@ def _locked(out: Path) -> Iterator[None]:
         out.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except OSError as error:
-        raise type(error)(
-            f"the images can't be written to {out}: {error.strerror}. Choose another folder with --out."
-        ) from error
+        message = f"the images can't be written to {out}: {error.strerror}. Choose another folder with --out."
+        raise type(error)(message) from error
     try:
         yield
     finally:
@@ -138,10 +132,10 @@ def _locked(out: Path) -> Iterator[None]:
 
 @dataclass
 class _Work:
-    """What one run works with.
+    """What one run works with: `content` is the dataset.json that it found, which the user may have edited.
 
-    Args:
-        content: The dataset.json that it found, which the user may have edited.
+    Finished images lie in a hidden folder, by the key of all that decides them, the record written last. So a
+    killed run leaves whole images and no half ones, and a photo that was dropped comes back at once.
     """
 
     out: Path
@@ -152,41 +146,33 @@ class _Work:
     def __post_init__(self) -> None:
         listed = [*self.content.get("images", []), *self.content.get("dropped", [])]
         self.known: dict[str, Record] = {record["file"]: record for record in listed}
-        self.made: dict[str, Record] = dict(_records_as_made(self.out / HIDDEN))
-
-    def hidden(self, target: str, ending: str = "") -> Path:
-        return self.out / HIDDEN / f"{target}{ending}"
+        self.finished = {record["key"]: record for record in _finished_records(self.out / HIDDEN)}
+        made = (record for record in (*listed, *self.finished.values()) if record.get("key"))
+        self._ours = {(record["file"], record["sha256"]) for record in made}
 
     def is_ours(self, path: Path) -> bool:
         """Whether a file was made by `prepare` and not edited since."""
-        ours = [one[path.name] for one in (self.known, self.made) if path.name in one]
-        hashes = {record.get(name) for record in ours if record.get("key") for name in ("sha256", "replaces")}
-        return bool(hashes) and file_sha256(path) in hashes
+        return (path.name, file_sha256(path)) in self._ours
 
-    def finished(self, source: Source, by_hand: Crop | None) -> Record | None:
-        """The record of an image that is there as it would be made now."""
-        record = self.made.get(source.target)
-        if record is None or record.get("key") != self.settings.key(source.sha256):
-            return None
-        if record["detector"] == "none" != self.settings.detector.name:  # the face can be found by now
-            return None
-        crop = record["crop"] if record["crop_by"] == "hand" else None
-        if crop != (list(by_hand.box) if by_hand else None):
-            return None
-        path, stored = self.out / source.target, self.hidden(source.target)
-        if not path.is_file() and stored.is_file():
-            os.replace(stored, path)  # it had been dropped
-        whole = path.is_file() and file_sha256(path) == record["sha256"]
-        return {**record, "source": source.name} if whole else None
+    def hidden(self, key: str, ending: str) -> Path:
+        """Where a finished image, its record or the small whole photo lies."""
+        return self.out / HIDDEN / f"{key}{ending}"
 
-    def keep(self, made: Made) -> None:
-        """Puts an image into place, its record before it, so that a killed run still knows its own files."""
-        target = made.record["file"]
-        path = self.out / target
-        replaces = file_sha256(path) if path.is_file() else None
-        write_bytes(self.hidden(target, ".webp"), made.before)
-        write_json(self.hidden(target, ".json"), made.record | {"replaces": replaces})
-        write_bytes(path, made.image)
+    def kept(self, source: Source, by_hand: Crop | None) -> Record | None:
+        """The record of a photo that is finished; what a better detector did once stays good."""
+        now = self.settings.detector.name
+        detectors = ("yunet", "none") if now == "none" else (now,)
+        keys = (self.settings.key(source.sha256, by_hand, name) for name in detectors)
+        names = {"file": source.target, "source": source.name}
+        return next((self.finished[key] | names for key in keys if key in self.finished), None)
+
+    def keep(self, made: Made) -> Record:
+        """Puts a finished image into the hidden folder."""
+        key = made.record["key"]
+        write_bytes(self.hidden(key, ".webp"), made.before)
+        write_bytes(self.hidden(key, ".png"), made.image)
+        write_json(self.hidden(key, ".json"), made.record)
+        return made.record
 
     def own(self, path: Path, source: str | None) -> list[Record]:
         """The record of an image that the user put there or edited, or a refusal."""
@@ -199,7 +185,7 @@ class _Work:
         before = self.known.get(path.name, {})
         same = before.get("key") is None and before.get("sha256") == sha256 and "measured" in before
         if same and self.content["resolution"] == self.settings.resolution:
-            return [{**before, "source": source}]
+            return [before | {"source": source}]
         try:
             return [own_record(path, sha256, source, self.settings)]
         except UnusablePhoto as reason:
@@ -207,29 +193,29 @@ class _Work:
             return []
 
 
-def _records_as_made(hidden: Path) -> Iterator[tuple[str, Record]]:
+def _finished_records(hidden: Path) -> Iterator[Record]:
     for path in hidden.glob("*.json"):
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-            yield record["file"], record
+            if file_sha256(path.with_suffix(".png")) == record["sha256"]:
+                yield record
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # torn by something else: the photo is done again
+            continue  # the photo is done again
 
 
-def _from_photos(work: _Work, progress: bool) -> list[Record]:
-    """Records of the photos, each image finished and in place; one that the user edited stays theirs."""
-    records: list[Record] = []
+def _from_photos(work: _Work, progress: bool) -> Iterator[Record]:
+    """Records of the photos, each image finished; one that the user edited stays theirs."""
     todo: list[tuple[Source, Crop | None]] = []
     for source in work.found.sources:
         path = work.out / source.target
         by_hand = _hand_box(work.known.get(source.target), source)
         if path.is_file() and not work.is_ours(path):
-            records += work.own(path, source.name)
-        elif record := work.finished(source, by_hand):
-            records.append(record)
+            yield from work.own(path, source.name)
+        elif record := work.kept(source, by_hand):
+            yield record
         else:
             todo.append((source, by_hand))
-    return [*records, *_in_threads(work, todo, progress)]
+    yield from _in_threads(work, todo, progress)
 
 
 def _hand_box(before: Record | None, source: Source) -> Crop | None:
@@ -244,55 +230,46 @@ def _hand_box(before: Record | None, source: Source) -> Crop | None:
 
 def _in_threads(work: _Work, todo: list[tuple[Source, Crop | None]], progress: bool) -> Iterator[Record]:
     """Makes images; Pillow and OpenCV let other threads run while they decode and search."""
-    from tqdm.auto import tqdm
+    from tqdm.contrib.concurrent import thread_map
 
     def one(task: tuple[Source, Crop | None]) -> Record | UnusablePhoto:
         try:
-            with one_large_photo(task[0].path):
-                made = make(task[0], work.settings, task[1])
+            return work.keep(make(task[0], work.settings, task[1]))
         except UnusablePhoto as reason:
             return reason
-        work.keep(made)
-        return made.record
 
-    executor = ThreadPoolExecutor(min(MAX_WORKERS, os.cpu_count() or 1))
-    try:
-        outcomes = executor.map(one, todo)
-        bar = tqdm(outcomes, total=len(todo), desc="photos", unit="photo", disable=not (progress and todo))
-        for (source, _), outcome in zip(todo, bar, strict=True):
-            if isinstance(outcome, UnusablePhoto):
-                work.found.refuse(source.name, outcome)
-            else:
-                yield outcome
-    finally:
-        executor.shutdown(cancel_futures=True)  # an interrupt doesn't wait for the photos that are left
+    bar = {"desc": "photos", "unit": "photo", "disable": not (progress and todo)}
+    for (source, _), outcome in zip(todo, thread_map(one, todo, max_workers=MAX_WORKERS, **bar), strict=True):
+        if isinstance(outcome, UnusablePhoto):
+            work.found.refuse(source.name, outcome)
+        else:
+            yield outcome
 
 
-def _from_the_user(work: _Work, taken: set[str]) -> list[Record]:
+def _from_the_user(work: _Work) -> Iterator[Record]:
     """Pictures in the folder that no photo stands for: put there by hand, unless we made them once."""
-    refused = {source.target for source in work.found.sources} - taken
-    return [
-        record
-        for path in sorted(work.out.iterdir())
-        if is_picture(path) and path.name not in taken | refused and not work.is_ours(path)
-        for record in work.own(path, None)
-    ]
+    targets = {source.target for source in work.found.sources}
+    for path in sorted(work.out.iterdir()):
+        if is_picture(path) and path.name not in targets and not work.is_ours(path):
+            yield from work.own(path, None)
 
 
-def _dataset(work: _Work, records: list[Record], drop: Sequence[str]) -> Dataset:
+def _dataset(work: _Work, records: list[Record], subject_kind: str, drop: Sequence[str]) -> Dataset:
     """The dataset without the photos to drop; what is the user's own is never dropped."""
     reasons: dict[str, str] = {}
-    for finding in examine(records, work.settings.subject_kind):
+    for finding in examine(records, subject_kind):
         if finding.kind in drop and finding.file:
             reasons.setdefault(finding.file, f"{finding.kind}: {finding.text}")
-    captions = {source.target: source.caption for source in work.found.sources}
-    ready = []
+    beside = {source.target: source.caption or None for source in work.found.sources}
+    kept, dropped = [], []
     for record in sorted(records, key=lambda record: str(record["file"])):
-        caption = work.known.get(record["file"], {}).get("caption") or captions.get(record["file"]) or None
-        plain = {name: value for name, value in record.items() if name not in ("findings", "replaces")}
-        ready.append(plain | {"caption": caption})
-    dropped = [r | {"dropped": reasons[r["file"]]} for r in ready if r["file"] in reasons and r["key"]]
-    kept = [record for record in ready if record["file"] not in {one["file"] for one in dropped}]
+        file = record["file"]
+        caption = work.known.get(file, {}).get("caption") or beside.get(file)
+        record = {name: value for name, value in record.items() if name != "findings"} | {"caption": caption}
+        if file in reasons and record["key"]:
+            dropped.append(record | {"dropped": reasons[file]})
+        else:
+            kept.append(record)
     if not kept:
         raise ValueError(
             f"all {len(dropped)} photos have findings to drop: {', '.join(drop)}. "
@@ -305,24 +282,25 @@ def _dataset(work: _Work, records: list[Record], drop: Sequence[str]) -> Dataset
         ignored=tuple(work.found.ignored),
         dropped=tuple(dropped),
         resolution=work.settings.resolution,
-        subject_kind=work.settings.subject_kind,
+        subject_kind=subject_kind,
     )
 
 
-def _tidy(work: _Work, dataset: Dataset) -> None:
-    """Hides the images that are dropped, and deletes ours of photos that are gone."""
+def _publish(work: _Work, dataset: Dataset) -> None:
+    """Puts the images into place, deletes ours of photos that are gone or dropped, and forgets their work."""
+    write_record(dataset)
     kept = {record["file"] for record in dataset.records}
-    dropped = {record["file"] for record in dataset.dropped}
-    for name in (work.known.keys() | work.made.keys() | dropped) - kept:
+    for name in {name for name, _ in work._ours} - kept:
         path = work.out / name
-        if path.is_file() and name in dropped:
-            os.replace(path, work.hidden(name))
-        elif path.is_file() and work.is_ours(path):
+        if path.is_file() and work.is_ours(path):
             path.unlink()
-    wanted = {name + ending for name in kept for ending in (".webp", ".json")}
-    wanted |= {name + ending for name in dropped for ending in ("", ".webp", ".json")}
-    for path in work.hidden("").glob("*"):
-        if path.name not in wanted and path.is_file():
+    for record in dataset.records:
+        path = work.out / record["file"]
+        if record["key"] and not (path.is_file() and file_sha256(path) == record["sha256"]):
+            write_bytes(path, work.hidden(record["key"], ".png").read_bytes())
+    keys = {record["key"] for record in (*dataset.records, *dataset.dropped)}
+    for path in (work.out / HIDDEN).glob("*.*"):
+        if path.stem not in keys and path.is_file():
             path.unlink()
 
 

@@ -16,7 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from sdlab.files import file_sha256
+from sdlab.photos.captions import caption_beside, is_caption
 from sdlab.photos.decode import SUFFIXES
+
+TRAINED = frozenset({".png", ".jpg", ".jpeg", ".webp"})  # what training reads of an instance folder
 
 # What file managers, notebooks and unpackers leave behind; ignored without a word.
 LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
@@ -87,7 +90,6 @@ def find_photos(raw: Path) -> Iterator[Found]:
     found = Found()
     with ExitStack() as unpacked:
         photos: list[tuple[str, Path]] = []
-        texts = set()
         for path in [raw] if raw.is_file() else sorted(raw.iterdir(), key=lambda path: path.name):
             if _is_litter(path.name) and path != raw:
                 continue
@@ -100,10 +102,8 @@ def find_photos(raw: Path) -> Iterator[Found]:
                 photos += _from_archive(path, Path(folder), found, alone=raw.is_file())
             elif path.suffix.lower() in SUFFIXES or _starts_like_a_picture(path):
                 photos.append((path.name, path))
-                texts.add(path.with_suffix(".txt").name)
-            else:
+            elif not is_caption(path):
                 found.ignored.append(path.name)
-        found.ignored = [name for name in found.ignored if name not in texts]
         found.sources = _each_content_once(photos, found)
         yield found
 
@@ -112,6 +112,15 @@ def is_archive(path: Path) -> bool:
     """Whether a file is a zip by its name, or where that says nothing by its content; a .docx is no album."""
     ending = path.suffix.lower()
     return path.is_file() and (ending == ".zip" or (not ending and zipfile.is_zipfile(path)))
+
+
+def instance_images(folder: str | Path) -> tuple[list[Path], list[str]]:
+    """The images that training reads of a folder, and names of pictures there that it ignores."""
+    paths = sorted(Path(folder).expanduser().glob("[!.]*"))
+    images = [path for path in paths if path.suffix.lower() in TRAINED and path.is_file()]
+    ignored = [path.name for path in paths if is_picture(path) and path not in images]
+    folders = (_folder_said(path) for path in paths if path.is_dir())
+    return images, [*ignored, *(said for said in folders if "(" in said)]
 
 
 def is_picture(path: Path) -> bool:
@@ -247,7 +256,7 @@ def _each_content_once(photos: list[tuple[str, Path]], found: Found) -> list[Sou
         stem = stems[sha256]
         # a.jpg beside a.png: both names get a piece of the hash, whichever came first
         target = f"{stem}.png" if times[stem.casefold()] == 1 else f"{stem}_{sha256[:8]}.png"
-        sources.append(Source(path, name, sha256, target))
+        sources.append(Source(path, name, sha256, target, caption_beside(path)))
     return sources
 
 

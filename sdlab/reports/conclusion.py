@@ -12,6 +12,7 @@ from sdlab.scores import apart, measure_name
 from sdlab.tables import duration
 from sdlab.tables.captions import BASE, METHOD_NAMES
 from sdlab.tables.figures import measurement_text
+from sdlab.verdict import verdict_of
 from sdlab.words import Words
 
 Measurements = Mapping[str, Mapping[str, Any]]
@@ -137,6 +138,8 @@ def _learned(facts: _Facts, experiments: Sequence[Experiment], method: str) -> l
         said.append(words("c_others", values=", ".join(values)))
         alike = [name for name in others if not facts.below(name, best.name)]
         facts.undecided.extend(words("c_or", one=best.name, other=name) for name in alike)
+    if memorised := [one.name for one in mine if verdict_of(one) == "memorised"]:
+        said.append(words("c_memorised", names=_and(memorised, words)))
     class_kept = _class(facts, [one.name for one in mine])
     return [*said, _fidelity(facts, best.name), class_kept, _cost(facts, mine, method)]
 
@@ -247,17 +250,27 @@ def _pair(facts: _Facts, experiments: Sequence[Experiment], pair: Mapping[str, s
 
 def _control(facts: _Facts, controlled: Mapping[str, tuple[str, str]]) -> list[str]:
     """Likeness with and without control, of experiments that were scored both ways."""
-    words, said = facts.words, []
+    words = facts.words
+    changes: list[str] = []
+    lower: list[str] = []
     scored = {folder: one for folder, one in controlled.items() if mean(facts.value(folder)) is not None}
     for experiment in dict.fromkeys(name for name, _ in scored.values()):
         if experiment == BASE or mean(facts.value(experiment)) is None:
             continue
         mine = {folder: control for folder, (name, control) in scored.items() if name == experiment}
-        values = [words("c_through", value=facts.text(folder), control=mine[folder]) for folder in mine]
+        values = [words("c_through", what=facts.text(folder), control=mine[folder]) for folder in mine]
         texts = {"name": experiment, "before": facts.text(experiment), "values": _and(values, words)}
-        lower = [folder for folder in mine if facts.below(folder, experiment)]
-        said.append(words("c_control_cost" if lower else "c_control_free", measure=facts.measure(), **texts))
-    return [words("c_control"), *said] if said else []
+        changes.append(words("c_control_change", **texts))
+        lower += [
+            words("c_through", what=experiment, control=control)
+            for folder, control in mine.items()
+            if facts.below(folder, experiment)
+        ]
+    if not changes:
+        return []
+    shown = words("c_control_lower", names=_and(lower, words)) if lower else words("c_control_free")
+    cost = words("c_control_cost", measure=facts.measure(), changes="; ".join(changes))
+    return [words("c_control"), cost, shown]
 
 
 def _limits(facts: _Facts, images: int) -> list[str]:

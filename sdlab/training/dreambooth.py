@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from diffusers import StableDiffusionPipeline
 
 from sdlab.config import Hyperparameters
@@ -12,28 +11,14 @@ from sdlab.files import write_folder
 _BYTES = 4  # weights are trained and saved in float32
 
 
-def prepare(pipeline: StableDiffusionPipeline, hyperparameters: Hyperparameters, dtype: torch.dtype) -> None:
-    """Marks the weights to train.
-
-    Args:
-        pipeline: The base model, in float32.
-        hyperparameters: Of the experiment.
-        dtype: What frozen weights may be kept in; here none are, since all are saved.
-    """
+def prepare(pipeline: StableDiffusionPipeline, hyperparameters: Hyperparameters) -> None:
+    """Marks the weights to train."""
     pipeline.unet.requires_grad_(True)
     pipeline.text_encoder.requires_grad_(hyperparameters.train_text_encoder)
 
 
 def export(pipeline: StableDiffusionPipeline, experiment: Experiment) -> None:
-    """Saves the trained pipeline as a diffusers folder, `model/`, whole or not at all.
-
-    Args:
-        pipeline: Trained.
-        experiment: Whose folder it goes to.
-
-    Raises:
-        DiskFull: The disk is full.
-    """
+    """Saves the trained pipeline as a diffusers folder, `model/`, whole or not at all."""
     parts = (pipeline.unet, pipeline.text_encoder, pipeline.vae)
     size = sum(weight.numel() for part in parts for weight in part.parameters()) * _BYTES
     with write_folder(experiment.model_folder, needed=size) as folder:
