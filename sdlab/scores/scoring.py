@@ -171,7 +171,7 @@ def _tally(name: str, images: list[ImageRecord], settings: _Settings) -> Tally:
 
 def _settings_of(images: list[ImageRecord]) -> tuple[dict[str, Any], ...]:
     """The different settings that images were made with."""
-    names = ("num_inference_steps", "guidance_scale", "sampler", "negative_prompt", "resolution")
+    names = ("num_inference_steps", "guidance_scale", "sampler", "negative_prompt", "width", "height")
     found = [{name: getattr(image, name) for name in names} for image in images]
     return tuple(one for index, one in enumerate(found) if one not in found[:index])
 
