@@ -375,7 +375,7 @@ def convert(
     print(f"{run(file, out, **options)}: a base model, ready to train from")
 
 
-@command("export lora", "sdlab.formats:export_lora")
+@command("export lora", "sdlab.exports:export_lora")
 def export_lora(run: Run, experiment: Positional[str], out: Path | None = None, **options: Any) -> None:
     """A LoRA -> one file for A1111, Forge, ComfyUI or diffusers, with its card.
 
@@ -387,7 +387,7 @@ def export_lora(run: Run, experiment: Positional[str], out: Path | None = None, 
     print(f"{out}, and its model card: {out.with_suffix('.md')}")
 
 
-@command("export model", "sdlab.formats:export_model")
+@command("export model", "sdlab.exports:export_model")
 def export_model(run: Run, base: Positional[str], out: Path | None = None, **options: Any) -> None:
     """A model -> one file for A1111, Forge, ComfyUI; a LoRA is merged into it.
 

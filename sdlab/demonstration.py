@@ -19,7 +19,7 @@ from sdlab.profiles import Profile, hyperparameters, profile
 from sdlab.prompts import HOMEWORK_A, PromptSet
 from sdlab.reports import report
 from sdlab.scores import mini_scores
-from sdlab.sweeps import experiment_name, sweep
+from sdlab.sweeps import experiment_name, plan, train_planned
 from sdlab.tables import duration, table
 from sdlab.training import train
 
@@ -70,7 +70,7 @@ def demo(
             _class_images(chosen, overrides)
         with _stage(3, "DreamBooth"):
             dreambooths = _dreambooths(overrides)
-        with _stage(4, "LoRA: learning rates, then ranks"):
+        with _stage(4, "LoRA: learning rates and ranks, in one pass"):
             loras = _loras(chosen, overrides)
         experiments = [one for one in [*dreambooths, *loras] if one.status == "finished"]
         names = ["base", *(one.name for one in experiments)]
@@ -123,9 +123,9 @@ def _dreambooths(overrides: Mapping[str, Any]) -> list[Experiment]:
 def _loras(chosen: Profile, overrides: Mapping[str, Any]) -> list[Experiment]:
     """Homework A: the learning rates at one rank, then the ranks at the best rate."""
     common = hyperparameters("lora", BASE, **overrides)
-    rates = sweep(common, learning_rate=list(chosen.lora_learning_rates))
-    ranks = sweep(common, rank=sorted(chosen.lora_ranks))
-    return list(dict.fromkeys([*rates, *ranks]))
+    rates = plan(common, learning_rate=list(chosen.lora_learning_rates))
+    ranks = plan(common, rank=sorted(chosen.lora_ranks))
+    return train_planned(rates | ranks)
 
 
 def _best_lora(loras: list[Experiment], chosen: Profile) -> str:

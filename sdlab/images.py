@@ -355,6 +355,7 @@ def generate(
     jobs: list[_Job] = []
     for label, model in _models(several, base, root).items():  # all is checked before the first is made
         sampling = choose_sampling(model, **choices)
+        model.check(sampling.width, sampling.height)
         maps = _maps(controls, sampling, model.root_name, [job.maps for job in jobs])
         folder = Path(results) / _folder(label, maps)
         records = _plan(label, model, sampling, maps, prompts, range(seed, seed + images_per_prompt), folder)
@@ -500,7 +501,6 @@ def _files_of(maps: list[ControlMap]) -> list[dict[str, str]]:
 def _make(job: _Job, batch_size: int | None, progress: bool) -> list[ImageRecord]:
     """Samples the images that aren't there as described, and writes images.json."""
     folder, prompts = job.folder, dict.fromkeys(record.prompt_name for record in job.records)
-    folder.mkdir(parents=True, exist_ok=True)
     with acquire_lock(folder / ".lock"):
         _make_room(job.records)
         there = {record.path: record for record in load_images(folder.name, results=folder.parent)}
@@ -627,16 +627,31 @@ def class_images(
     model = resolve(base, root)
     chosen = choose_sampling(model, **sampling)
     settings = {"base": model.fingerprint, "class_prompt": class_prompt, **asdict(chosen)}
-    place = Path(folder) if folder is not None else Path(data) / _key(settings)
-    place.mkdir(parents=True, exist_ok=True)
+    if chosen.width == chosen.height:  # as folders are keyed since before there were width and height
+        settings["resolution"] = settings.pop("width")
+        del settings["height"]
+    place = Path(folder).expanduser() if folder is not None else Path(data) / _key(settings)
+    _check_prompts(place, class_prompt)
+    if progress:
+        print(f"class images: {num - len(_missing_seeds(place, num, seed))} of {num} are in {place}")
+    if not _missing_seeds(place, num, seed):
+        return place
+    model.check(chosen.width, chosen.height)
     with acquire_lock(place / ".lock"):  # another experiment that needs them waits until they are there
-        seeds = _missing_seeds(place, num, seed)
-        if progress:
-            print(f"class images: {num - len(seeds)} of {num} are in {place}")
-        if seeds:
+        if seeds := _missing_seeds(place, num, seed):
             write_json(place / "class_images.json", {"base_name": model.name, **settings})
             _sample_class(model, chosen, settings, seeds, place, progress)
     return place
+
+
+def _check_prompts(place: Path, class_prompt: str) -> None:
+    """Refuses a folder whose images were made with another prompt, so that another class would be kept."""
+    said = (read_record(file).get("class_prompt", class_prompt) for file in image_files(place))
+    if others := [prompt for prompt in said if prompt != class_prompt]:
+        raise ValueError(
+            f"{place} holds {len(others)} class images of {others[0]!r}, and {class_prompt!r} is asked for. "
+            "Give that prompt, another folder, or none: then one is made for the prompt."
+        )
 
 
 def _sample_class(

@@ -50,7 +50,9 @@ def test_a_lock_says_who_has_it_and_dies_with_its_process(
 
 def test_the_same_again_is_taken_and_something_else_is_refused(tmp_path: Path) -> None:
     experiment = begun(tmp_path)
+    experiment.add_to_log({"step": 1, "loss": 0.1})
     same = {"base_fingerprint": "b", "instance_images": "i"}
+    experiment.add_to_log({"step": 10})
     experiment.begin(LoRA(rank=4, instance_data_dir="elsewhere", checkpointing_steps=7), same)
     experiment.begin(
         LoRA(rank=4), same | {"instance_images": None}
@@ -61,6 +63,25 @@ def test_the_same_again_is_taken_and_something_else_is_refused(tmp_path: Path) -
         experiment.begin(LoRA(rank=4), same | {"instance_images": "j"})
     with pytest.raises(ValueError, match="method was 'lora', is 'dreambooth'"):
         experiment.begin(DreamBooth(learning_rate=2e-4), same)
+
+
+def test_what_took_no_step_begins_anew(tmp_path: Path) -> None:
+    experiment = begun(tmp_path)
+    experiment.add_to_log({"step": 0, "validation_loss": 0.1})  # before the first step
+    experiment.update(status="failed", message="a photo can't be read")
+    experiment.begin(DreamBooth(), {"base_fingerprint": "c", "instance_images": "j"})
+    assert experiment.hyperparameters == DreamBooth()
+    assert experiment.record["method"] == "dreambooth" and experiment.record["instance_images"] == "j"
+
+
+def test_more_steps_than_before_are_taken_and_fewer_refused(tmp_path: Path) -> None:
+    experiment = begun(tmp_path)
+    experiment.add_to_log({"step": 800})
+    experiment.update(status="finished")
+    experiment.begin(LoRA(rank=4, max_train_steps=1000), {})
+    assert experiment.status != "finished" and experiment.record["longer_from"] == [800]
+    with pytest.raises(ValueError, match="max_train_steps was 1000, is 800"):
+        experiment.begin(LoRA(rank=4), {})
 
 
 def test_an_experiment_is_found_by_name_and_by_folder(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ def test_a_failing_experiment_does_not_stop_the_sweep(
 ) -> None:
     common = short("lora", learning_rate=5e-3, max_train_steps=2)
     Experiment("lora_rank2_lr5e-3").begin(LoRA(rank=64), {})  # something else under this name
+    Experiment("lora_rank2_lr5e-3").add_to_log({"step": 10})
     done = sweep(common, rank=[2, 4], progress=False)
     assert [(one.name, one.status) for one in done] == [("lora_rank4_lr5e-3", "finished")]
     assert "lora_rank2_lr5e-3 failed: " in capsys.readouterr().out

@@ -93,7 +93,7 @@ def train_together(
             if experiment.status != "finished":
                 begun[experiment] = chosen
             elif progress:
-                print(f"{name}: finished before, kept")
+                _notify(f"{name}: finished before, kept")
         for experiment in begun:
             experiment.update(status="running", base=base.root_name, message="")
         if begun:
@@ -150,8 +150,10 @@ def _begin(
     locks: ExitStack,
 ) -> None:
     """Locks an experiment and writes down what it is trained from, or checks that it is the same again."""
-    if experiment.status != "finished":
+    steps = experiment.record.get("steps", 0)
+    if experiment.status != "finished" or chosen.max_train_steps > steps:
         _check(chosen, images)
+        base.check(chosen.resolution, chosen.resolution)
     fingerprints = {
         "base_fingerprint": base.fingerprint,
         "instance_images": fingerprint(images) if images else None,
@@ -159,8 +161,8 @@ def _begin(
     }
     locks.enter_context(experiment.lock())
     experiment.begin(chosen, fingerprints)
-    left = experiment.checkpoints_folder.glob("*/optimizer.pt")
-    if experiment.status == "finished" and any(left):  # it was killed just before it dropped them
+    states = list(experiment.checkpoints_folder.glob("*/optimizer.pt"))
+    if experiment.status == "finished" and len(states) > 1:  # it was killed just before it dropped them
         from sdlab.training.checkpoint import drop_optimizer_states
 
         drop_optimizer_states(experiment.checkpoints_folder)

@@ -66,8 +66,6 @@ def draw_batch(
         sources: The instance images, and with prior preservation the class images.
         batch_size: Images from each source.
         step: Counted from 0.
-        seed: Of the experiment.
-        num_timesteps: Of the noise schedule, 1000 for Stable Diffusion.
         noise_offset: Shifts each channel's noise as a whole by this times a random number.
 
     Source:

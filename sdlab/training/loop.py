@@ -12,15 +12,15 @@ from dataclasses import asdict
 
 import torch
 
+from sdlab.cards import model_card
 from sdlab.config import Hyperparameters
 from sdlab.files import write_bytes
-from sdlab.formats import model_card
 from sdlab.training import checkpoint
 from sdlab.training.data import draw_batch, generator
 from sdlab.training.diagnosis import diagnose, predictions
 from sdlab.training.loss import dreambooth_loss, noise_losses
 from sdlab.training.memory import Needs, Trial, check, now, peak_memory_gb, reset_peak_memory
-from sdlab.training.progress import Progress, show
+from sdlab.training.progress import Bar, Panel, show
 from sdlab.training.record import describe_machine, describe_result
 from sdlab.training.setup import Notify, Training
 from sdlab.training.validation import steps_between, validate
@@ -43,16 +43,10 @@ def run(
 
     Args:
         trainings: At step 0, of one model; their experiments are locked and begun.
-        notify: Told what happens.
-        progress: Show it.
         checkpoint_name: Where to go on, see `checkpoint.find`.
 
     Returns:
         The trainings that diverged, by name; the others went on without them.
-
-    Raises:
-        NotEnoughMemory: The training doesn't fit; said before its first step where that can be reckoned.
-        DiskFull: The disk is full.
     """
     reset_peak_memory()
     needs = check(trainings)
@@ -61,12 +55,26 @@ def run(
     for training in trainings:
         training.experiment.update(environment=describe_machine(training), in_one_pass=len(trainings))
         if resume(training, checkpoint_name):
-            notify(f"{training.experiment.name}: going on after step {training.done}")
+            notify(f"{training.experiment.name}: going on after step {training.done}{_longer(training)}")
     diverged = train_steps(trainings, needs, progress)
     for training in trainings:
         if training.experiment.name not in diverged:
             _end(training, before, notify)
     return diverged
+
+
+def _longer(training: Training) -> str:
+    """What more steps than before do to the learning rate."""
+    before, chosen = training.experiment.record.get("longer_from"), training.hyperparameters
+    if not before or training.done < before[-1]:
+        return ""
+    if chosen.lr_scheduler.startswith("constant"):
+        return f" of {chosen.max_train_steps}, with the same learning rate"
+    rate = training.lr_scheduler.get_last_lr()[0]
+    return (
+        f" of {chosen.max_train_steps}; the {chosen.lr_scheduler} schedule now ends there, so the learning "
+        f"rate goes on at {rate:.2g}. So many steps from the start would have had other rates."
+    )
 
 
 def _end(training: Training, before: torch.Tensor, notify: Notify) -> None:
@@ -87,11 +95,7 @@ def _end(training: Training, before: torch.Tensor, notify: Notify) -> None:
 
 
 def train_steps(trainings: Sequence[Training], needs: Needs, progress: bool) -> dict[str, Diverged]:
-    """Takes the steps that are left, with log, validations and checkpoints, until all are done or a stop.
-
-    Returns:
-        The trainings that diverged, by name.
-    """
+    """Takes the steps that are left, until all are done or a stop; gives those that diverged, by name."""
     diverged: dict[str, Diverged] = {}
     logs = {training.adapter: _Log(training) for training in trainings}
     timed: list[float] = []  # when the first steps ended
@@ -118,7 +122,7 @@ def train_steps(trainings: Sequence[Training], needs: Needs, progress: bool) -> 
 
 
 def _look(
-    running: Sequence[Training], logs: dict[str, _Log], shown: Progress, stopping: bool
+    running: Sequence[Training], logs: dict[str, _Log], shown: Bar | Panel, stopping: bool
 ) -> dict[str, Diverged]:
     """Logs, validates and saves the trainings whose turn it is; gives those that diverged, by name."""
     diverged: dict[str, Diverged] = {}
@@ -146,7 +150,7 @@ def _looks(training: Training) -> bool:
 
 
 def _saves(training: Training) -> bool:
-    return training.done % training.hyperparameters.checkpointing_steps == 0
+    return training.finished or training.done % training.hyperparameters.checkpointing_steps == 0
 
 
 def train_step(trainings: Sequence[Training]) -> list[torch.Tensor]:
@@ -175,14 +179,10 @@ def train_step(trainings: Sequence[Training]) -> list[torch.Tensor]:
 
 
 def batch_losses(trainings: Sequence[Training], part: int = 0) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Computes each training's loss of one batch: noise the latents, predict the noise, compare.
+    """Computes each training's loss of one batch and its parts: noise the latents, predict, compare.
 
     Args:
-        trainings: Of one model.
-        part: Of the step's batches, with gradient accumulation.
-
-    Returns:
-        The losses and their parts, see `dreambooth_loss`.
+        part: Which of the step's batches, with gradient accumulation.
     """
     model = trainings[0].model
     schedule, count = model.noise_scheduler, model.noise_scheduler.config.num_train_timesteps
@@ -241,7 +241,14 @@ def resume(training: Training, checkpoint_name: str = checkpoint.LATEST) -> int:
         return 0
     training.done, states = checkpoint.load(place, training.weights)
     training.optimizer.load_state_dict(states["optimizer"])
-    training.lr_scheduler.load_state_dict(states["lr_scheduler"])
+    schedule = training.lr_scheduler
+    schedule.load_state_dict(states["lr_scheduler"])
+    # with more steps than before it is another schedule
+    schedule._last_lr = [
+        base * f(training.done) for f, base in zip(schedule.lr_lambdas, schedule.base_lrs, strict=True)
+    ]
+    for group, rate in zip(training.optimizer.param_groups, schedule._last_lr, strict=True):
+        group["lr"] = rate
     training.scaler.load_state_dict(states["scaler"])
     if training.ema is not None:
         training.ema.load_state_dict(states["ema"])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from tqdm import tqdm
 
@@ -19,31 +19,14 @@ _SOONEST, _LATEST = 1.0, 5.0  # seconds between two refreshes of the panel
 _SHARE = 0.01  # of the training's time that refreshes may take: the next one waits for so long
 
 
-class Progress(Protocol):
-    """What the loop tells of its trainings while they run."""
-
-    def __enter__(self) -> Progress: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-    def step(self) -> None:
-        """A step is done."""
-
-    def row(self, training: Training, row: dict[str, Any]) -> None:
-        """A row was written to the training's log."""
-
-    def say(self, text: str) -> None:
-        """A line that is worth keeping."""
-
-
-def show(trainings: Sequence[Training], stop: threading.Event, progress: bool) -> Progress:
+def show(trainings: Sequence[Training], stop: threading.Event, progress: bool) -> Bar | Panel:
     """Gives a panel, whose button sets `stop`, in a notebook that somebody sees; else a bar."""
     if progress and notebook.has_widgets():
-        return _Panel(trainings, stop)
-    return _Bar(trainings, progress)
+        return Panel(trainings, stop)
+    return Bar(trainings, progress)
 
 
-class _Bar:
+class Bar:
     """tqdm's bar with the panel's figures; in a notebook, the summaries stay in its place."""
 
     def __init__(self, trainings: Sequence[Training], progress: bool) -> None:
@@ -60,7 +43,7 @@ class _Bar:
             mininterval=0.5,
         )
 
-    def __enter__(self) -> _Bar:
+    def __enter__(self) -> Bar:
         return self
 
     def __exit__(
@@ -71,19 +54,24 @@ class _Bar:
             _leave(self._trainings, self._summaries, kind)
 
     def step(self) -> None:
+        """A step is done."""
         self._bar.update(min(one.done for one in self._trainings) - self._bar.n)
 
     def row(self, training: Training, row: dict[str, Any]) -> None:
+        """A row was written to the training's log."""
         self._summaries[training.adapter].add(row)
         if len(self._trainings) == 1:
             self._bar.set_postfix(self._summaries[training.adapter].figures(), refresh=False)
 
     def say(self, text: str) -> None:
-        if self._shown:
+        """A line that is worth keeping."""
+        if not self._shown:
+            return
+        with suppress(OSError):  # a closed pipe
             self._bar.write(f"{self._name}: {text}")
 
 
-class _Panel:
+class Panel:
     """Figures, curves, images and a stop button, drawn anew once a second at most."""
 
     def __init__(self, trainings: Sequence[Training], stop: threading.Event) -> None:
@@ -111,7 +99,7 @@ class _Panel:
         self._next, self._changed = 0.0, set(self._summaries)  # when to draw again, and which have new rows
         self._open = ExitStack()
 
-    def __enter__(self) -> _Panel:
+    def __enter__(self) -> Panel:
         from IPython.display import display
 
         self._answer = self._open.enter_context(notebook.clicks())

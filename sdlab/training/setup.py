@@ -34,14 +34,9 @@ class Model:
     """What trainings in one pass share: the base model's parts and the images.
 
     Args:
-        base: The base model.
-        accelerator: Device and precision.
-        pipeline: The base model's parts, with LoRAs' adapters.
         unet: The pipeline's, maybe compiled.
-        noise_scheduler: The noise schedule.
-        sources: Latents of the instance images, and of the class images.
-        held_out: Latents of the instance images that aren't trained on.
-        prompts: The images' embeddings; the held-out ones come after the other instance images.
+        sources: The instance images, and the class images.
+        prompts: Of these; the held-out images come after the other instance images.
         active: The adapters that the next pass computes, in the order of their images.
     """
 
@@ -66,16 +61,11 @@ class Training:
     """One experiment's training.
 
     Args:
-        experiment: Its folder.
-        hyperparameters: Of the experiment.
-        model: Shared by the trainings in one pass.
         adapter: peft's name for its LoRA.
         weights: What is trained, by name.
-        optimizer: Over these weights.
-        lr_scheduler: Of the optimizer's learning rate.
         scaler: Of the loss, for fp16.
         ema: The weights' running mean, if it is asked for.
-        done: Steps done.
+        done: Steps.
     """
 
     experiment: Experiment
@@ -159,13 +149,11 @@ def load_model(
     notify: Notify,
     held_out: Sequence[Path] = (),
 ) -> Model:
-    """Loads the base model and the images.
+    """Loads the base model and the images, and says what is chosen, and why.
 
     Args:
-        base: What is trained.
         chosen: Of one of the trainings; only what they have in common is read.
         files: The instance images, and with prior preservation the class images.
-        notify: Told what is chosen, and why.
         held_out: Instance images that aren't trained on.
 
     Raises:
