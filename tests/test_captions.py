@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
 from sdlab.experiment import Experiment
 from sdlab.images import image_files
+from sdlab.photos import read_captions
 from sdlab.training import train
 from sdlab.training.setup import set_up
 
@@ -50,3 +52,13 @@ def test_an_experiment_goes_on_with_its_captions_only(
     (workplace / "captioned/captions.txt").write_text("1.png: a photo of sks woman face, forest\n")
     with pytest.raises(ValueError, match="captions was 'none'"):
         train("lora", chosen, progress=False)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_captions_saved_on_windows_are_read(encoding: str, tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "captions.txt").write_bytes("a.png: a photo of sks woman face, café\r\n".encode(encoding))
+    assert read_captions(tmp_path) == {"a.png": "a photo of sks woman face, café"}
+    (tmp_path / "captions.txt").write_bytes("a.png: женщина\n".encode("cp1251"))
+    with pytest.raises(ValueError, match=r"captions\.txt isn't text in UTF-8\. Save it as UTF-8"):
+        read_captions(tmp_path)
