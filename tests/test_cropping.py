@@ -290,3 +290,14 @@ def by_colour(pictures: list[Image.Image], yunet: Path, sface: Path) -> np.ndarr
     middles = [picture.resize((9, 9)).getpixel((4, 4)) for picture in pictures]
     found = np.array([(red, blue) for red, _, blue in middles], dtype=float) - 128
     return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("shown", [60, 80, 100, 140])
+def test_a_face_that_fills_the_photo_is_found_and_nothing_is_added_to_it(shown: int, weights: Path) -> None:
+    x, y, half = 225, 118, shown // 2  # pixels of the astronaut around her nose
+    photo = astronaut().crop((x - half, y - half, x + half, y + half)).resize((900, 900))
+    (face,) = find_faces(photo, weights)
+    assert np.hypot(*np.subtract(face.centre, 450)) < 100 and face.side > 600
+    for framing in FRAMINGS[1:]:
+        box = crop_around_face(photo.size, face, "yunet", framing, 512).box
+        assert min(box) >= 0 and max(box) <= 900
