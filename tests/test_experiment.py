@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -107,3 +109,29 @@ def test_a_torn_row_of_the_log_is_left_out(tmp_path: Path) -> None:
 def test_a_name_that_would_collide_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="name"):
         Experiment(name)
+
+
+@pytest.mark.parametrize("name", ["base", "report", "photos", "mini", "sd15", "lora+lora"])
+def test_a_name_that_means_something_else_is_refused_and_the_other_is_allowed(name: str) -> None:
+    with pytest.raises(ValueError, match=r"is reserved: it means .*Try 'my_") as refused:
+        Experiment(name)
+    Experiment(str(refused.value).rsplit("Try '", 1)[1][:-2])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="another lock there")
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_enough(
+    code: int, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    def without(*_: object) -> None:  # as some network drives answer
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", without)
+    experiment = Experiment("mine")
+    with experiment.lock():
+        experiment.begin(LoRA(), {})
+        with pytest.raises(Locked), experiment.lock():
+            pass
+    assert experiment.status == "stopped"

@@ -31,7 +31,6 @@ ORDER = [
     "notebook",
     "thumbnails",
     "typeset",
-    "lettering",
     "subject",
     "prompts",
     "config",
@@ -57,6 +56,7 @@ ORDER = [
     "sweeps",
     "reports",
     "demonstration",
+    "handin",
     "commands",
     "cli",
 ]

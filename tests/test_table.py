@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -220,16 +221,17 @@ def test_wide_tables_are_turned_and_long_ones_have_headings_on_each_page(course:
     assert said.count("sks woman on the moon") >= 3  # both halves have the row's heading, and the list below
 
 
+def _lower_edge(found: list[float], operator: bytes, _: object, matrix: list[float], *rest: object) -> None:
+    if operator == b"Do":  # a picture, its height and lower edge in points from the page's
+        found.append(min(matrix[5], matrix[5] + matrix[3]))
+
+
 def test_no_picture_is_cut_at_the_end_of_a_page(course: Path) -> None:
     names = ["base", "dreambooth", "lora_a", "lora_b"] * 4
     for page in PdfReader(table(names, PROMPTS).save(course / "t.pdf")).pages:
         edges: list[float] = []
 
-        def placed(operator: bytes, _: object, matrix: list[float], *rest: object) -> None:
-            if operator == b"Do":  # a picture, its height and lower edge in points from the page's
-                edges.append(min(matrix[5], matrix[5] + matrix[3]))
-
-        page.extract_text(visitor_operand_before=placed)
+        page.extract_text(visitor_operand_before=partial(_lower_edge, edges))
         assert edges and min(edges) > 14 / 25.4 * 72
 
 

@@ -168,6 +168,8 @@ def _scores(material: Material) -> Section | None:
     shown = scores.table(words.language) if scores.tallies else figures(rows, language=words.language)
     blocks: list[Block] = [Paragraph(material.note)] if material.note else _note(material)
     blocks.append(Numbers(shown, words("scores_table")))
+    if notes := scores.notes(words.language):
+        blocks.append(Points(tuple(notes)))
     likeness, fidelity = scores.of(scores.likeness), scores.of("CLIP-T")
     if any(name in fidelity for name in likeness):
         blocks.append(Plot("tradeoff", picture(tradeoff(scores, words.language)), words("tradeoff")))
