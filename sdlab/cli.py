@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Annotated, Any
 
 from sdlab.commands import COMMANDS, TRAINING, Command, imported, option_of
-from sdlab.config import METHODS, DreamBooth, LoRA
+from sdlab.config import METHODS, DreamBooth, LoRA, number
 
 OVERVIEW = """\
 sdlab teaches Stable Diffusion one subject from about twenty photos, and compares the ways to do it.
@@ -263,7 +263,7 @@ def _say_what_the_profile_sets(chosen: DreamBooth | LoRA, given: set[str], reaso
     own = vars(METHODS[chosen.method]())
     idle = () if chosen.with_prior_preservation else ("class_prompt", "num_class_images")
     spoken = {*idle, "pretrained_model_name_or_path", *given, *(flag.removeprefix("no_") for flag in given)}
-    differing = [f"{k}={v}" for k, v in vars(chosen).items() if v != own[k] and k not in spoken]
+    differing = [f"{k}={number(v)}" for k, v in vars(chosen).items() if v != own[k] and k not in spoken]
     if differing:
         why = f" ({reason})" if reason else ""
         base = chosen.pretrained_model_name_or_path
