@@ -22,6 +22,7 @@ from sdlab.config import unknown
 from sdlab.control import Control, ControlMap, control_map, control_options, with_controlnets
 from sdlab.experiment import Experiment
 from sdlab.files import acquire_lock, write_bytes, write_json
+from sdlab.formats.pictures import parameters, tiles
 from sdlab.models import Base, BaseModel, fuse, quiet, resolve
 from sdlab.profiles import profile
 from sdlab.prompts import PromptSet
@@ -38,6 +39,11 @@ SAMPLERS = {
     "own": "",
 }
 IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".webp"}
+# What an image from elsewhere may not say of itself.
+_UNKNOWN = {
+    **dict.fromkeys(["prompt", "negative_prompt", "sampler", "model"], ""),
+    **{"seed": -1, "num_inference_steps": 0, "guidance_scale": 0.0},
+}
 EARLIER = "earlier"
 """Where in an experiment's results the images lie that made room for others."""
 BASE = "base"
@@ -227,6 +233,8 @@ class ImageRecord:
         control: What each control added, see `ControlMap.record`, with the names of its map and its control
             image in the same folder; empty without control.
         made: When, in UTC; empty if it isn't known.
+        elsewhere: The program that made it, if it wasn't made here; then numbers that it doesn't say are 0,
+            an unknown seed is -1, and the rest is empty.
     """
 
     path: Path = field(compare=False)
@@ -244,6 +252,7 @@ class ImageRecord:
     model: str
     control: list[dict[str, Any]] = field(default_factory=list)
     made: str = field(default="", compare=False)
+    elsewhere: str = ""
 
     @property
     def setting(self) -> Setting:
@@ -268,7 +277,7 @@ class ImageRecord:
             return None
 
 
-_OPTIONAL = ("control", "made")
+_OPTIONAL = ("control", "made", "elsewhere")
 
 
 @dataclass(frozen=True)
@@ -388,6 +397,48 @@ def _record_of(file: Path, listed: dict[str, Any]) -> ImageRecord | None:
     except (OSError, ValueError):
         return None
     return ImageRecord.from_dict(carried or listed, file)
+
+
+def images_from_elsewhere(name: str, *, results: str | Path = "results") -> list[ImageRecord]:
+    """Reads the images that another program made: `<prompt>_img<n>.png`, or `<prompt>.jpg` with a 2×2 grid.
+
+    Args:
+        name: Their folder in `results`, a row of tables and scores.
+        results: The results folder. A grid's four images are written to `<results>/<name>/.tiles/`.
+
+    Returns:
+        The records of images that don't carry ours, by prompt and number.
+    """
+    folder = Path(results) / name
+    ours = {record.path for record in load_images(name, results=results)}
+    found: list[ImageRecord] = []
+    for file in image_files(folder):
+        if file not in ours and not _CONTROL_PICTURE.fullmatch(file.stem):
+            found += _records_from_elsewhere(file)
+    return sorted(found, key=lambda one: (one.prompt_name, one.number))
+
+
+def _records_from_elsewhere(file: Path) -> list[ImageRecord]:
+    try:
+        with Image.open(file, formats=["PNG", "JPEG", "WEBP"]) as image:
+            values: dict[str, Any] = {**_UNKNOWN, **parameters(image)}
+            named = _NAME.fullmatch(file.stem)
+            pictures = [image.convert("RGB")] if named else tiles(image.convert("RGB"))
+    except (OSError, ValueError) as error:
+        warnings.warn(f"{file} is skipped: it can't be read as an image ({error}).", stacklevel=2)
+        return []
+    prompt, first = (named["prompt"], int(named["number"])) if named else (file.stem, 1)
+    paths = [file]
+    if len(pictures) > 1:
+        paths = [file.parent / ".tiles" / f"{file.stem}_img{n}.png" for n in range(1, len(pictures) + 1)]
+        for path, picture in zip(paths, pictures, strict=True):
+            if not path.is_file() or path.stat().st_mtime < file.stat().st_mtime:
+                write_image(path, picture, {})
+    about: dict[str, Any] = {"experiment": file.parent.name, "prompt_name": prompt}
+    return [
+        ImageRecord(path=path, number=number, width=picture.width, height=picture.height, **about, **values)
+        for number, (path, picture) in enumerate(zip(paths, pictures, strict=True), start=first)
+    ]
 
 
 def by_setting(records: Iterable[ImageRecord]) -> dict[Setting, list[ImageRecord]]:

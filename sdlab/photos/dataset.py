@@ -104,7 +104,7 @@ class Dataset:
         lines = [f"  {r['file']:<{width}}  {'; '.join(r['notes'])}".rstrip() for r in self.records]
         lines += [f"  refused {r['source']}: {r['reason']}" for r in self.refused]
         lines += [f"  dropped {r['source']}: {r['dropped']}" for r in self.dropped]
-        lines += [f"  ignored, no photo: {name}" for name in self.ignored]
+        lines += [f"  ignored: {name}" for name in self.ignored]
         return "\n".join([repr(self), *lines, *self.diagnosis()])
 
     def diagnosis(self) -> list[str]:
