@@ -465,7 +465,8 @@ def _names_and_prompts(options: dict[str, Any]) -> tuple[list[str], PromptSet]:
     from sdlab.prompts import prompt_set
 
     names = list(options.pop("experiments")) or finished(options["root"])
-    subject = options.pop("subject") or subject_of(names, options["root"])
+    trained = finished(options["root"]) if names == ["base"] else names
+    subject = options.pop("subject") or subject_of(trained, options["root"])
     return names, prompt_set(options.pop("prompts"), subject)
 
 
