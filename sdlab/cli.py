@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import errno
 import inspect
 import io
 import logging
@@ -61,15 +60,6 @@ INSTEAD = {
     "validation_images": "It belongs to another architecture; --validation_prompt makes images.",
     "validation_scheduler": "Validation images are made with the sampler of `sdlab generate`.",
     "variant": "Give the folder of the variant as --pretrained_model_name_or_path.",
-}
-
-WAYS_OUT = {
-    errno.EACCES: "Change its permissions, or choose a folder of your own.",
-    errno.EPERM: "Change its permissions, or choose a folder of your own.",
-    errno.EROFS: "This disk can only be read: choose a folder on another.",
-    errno.ENAMETOOLONG: "Take a shorter name.",
-    errno.ENOENT: "Check the path.",
-    errno.ENOTDIR: "A file is where a folder should be: move it, or choose another folder.",
 }
 
 
@@ -285,9 +275,8 @@ def _overview() -> str:
 
 def _explained(error: Exception) -> str:
     """An error's message; of the operating system's with the path and a way out."""
-    code = error.errno if isinstance(error, OSError) else None
-    if isinstance(error, OSError) and code in WAYS_OUT and error.filename:
-        return f"{error.filename}: {(error.strerror or '').lower()}. {WAYS_OUT[code]}"
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror.lower()}. Check the path and its permissions."
     return str(error) or type(error).__name__
 
 
