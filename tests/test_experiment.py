@@ -174,5 +174,5 @@ def test_one_bad_folder_stops_nothing_and_is_named(
 
 @pytest.mark.parametrize("name", ["photos", "mini", "sd15", "full+lora"])
 def test_a_name_that_means_something_else_is_refused_with_one_that_is_free(name: str) -> None:
-    with pytest.raises(ValueError, match="is reserved: it means .* Try 'my_"):
+    with pytest.raises(ValueError, match=r"is reserved: it means .* Try 'my_"):
         Experiment(name)

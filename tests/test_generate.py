@@ -140,27 +140,18 @@ def test_class_images_go_on_where_they_stopped(workplace: Path) -> None:
 
 
 def test_another_setting_makes_room_instead_of_being_mixed(place: Path) -> None:
-    first = run(place, ["lora"], images=3)
+    results = place / "settings"
+    options = {"num_inference_steps": 1, "resolution": 64, "progress": False, "results": results}
+    options |= {"root": place / "experiments"}
+    first = generate("lora", PROMPTS, images_per_prompt=3, **options)
     before = {record.path.name: record.path.read_bytes() for record in first}
-    results = place / "results"
-    with pytest.warns(UserWarning, match=r"6 images in .*lora were made with another .*guidance_scale.*seed"):
-        again = generate(
-            "lora",
-            PROMPTS,
-            images_per_prompt=2,
-            seed=100,
-            guidance_scale=5,
-            num_inference_steps=2,
-            resolution=64,
-            root=place / "experiments",
-            results=results,
-            progress=False,
-        )
+    with pytest.warns(UserWarning, match=r"6 images in .*lora were made with another guidance_scale, seed"):
+        again = generate("lora", PROMPTS, images_per_prompt=2, seed=100, guidance_scale=5, **options)
     assert load_images("lora", results=results) == again and len(again) == 4  # no third image of the other
     (setting,) = by_setting(again)
     assert (setting.first_seed, setting.guidance_scale) == (100, 5)
     with pytest.warns(UserWarning, match="made with another"):
-        run(place, ["lora"], images=3)
+        generate("lora", PROMPTS, images_per_prompt=3, **options)
     assert {record.path.name: record.path.read_bytes() for record in first} == before  # brought back
 
 

@@ -171,7 +171,7 @@ def lean_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     from peft import LoraConfig
 
     defaults = LoraConfig().to_dict() | {"base_model_name_or_path": config.get("base_model_name_or_path")}
-    always = ("r", "lora_alpha", "target_modules", "peft_type")
+    always = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "target_modules", "peft_type")
     return {name: value for name, value in config.items() if name in always or value != defaults.get(name)}
 
 
