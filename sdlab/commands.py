@@ -221,11 +221,7 @@ def sweep(
         raise ValueError("a sweep needs values: --learning_rates 2e-5 2e-4, or --ranks 2 4 8.")
     with stdout_to_stderr(json):
         done = run(hyperparameters, **options, **grid)
-    print(
-        as_json({one.name: one.record for one in done})
-        if json
-        else summary(done, root=options["root"]).text()
-    )
+    print(as_json({one.name: one.record for one in done}) if json else summary(done, root=options["root"]))
 
 
 @command("preflight", "sdlab.training:preflight")

@@ -21,8 +21,10 @@ from sdlab.models import resolve
 from sdlab.profiles import profile, subject_of
 from sdlab.prompts import PromptSet, homework_file
 from sdlab.reports.places import read_kept
+from sdlab.subject import Subject
 
-PHOTOS, PROMPTS, DREAMBOOTHS, LORAS = 15, 5, 2, 3  # what the assignment asks for at least
+PROMPTS, DREAMBOOTHS, LORAS = 5, 2, 3  # what the assignment asks for at least
+PHOTOS = {"person": 15}  # of anything else the DreamBooth paper takes 4 to 6
 SAME = 2.0  # mean difference, of 255, that another processor may make
 
 
@@ -74,10 +76,14 @@ def completeness(
     """
     done = [one for one in find(root) if one.status == "finished"]
     base = base or next((str(one.record.get("base")) for one in done), "mini")
-    asked = asked_for(which, base, subject_of(done, root)) if which else {"dreambooth": {}, "lora": {}}
+    try:
+        subject = subject_of(done, root)
+    except ValueError:  # several
+        subject = Subject()
+    asked = asked_for(which, base, subject) if which else {"dreambooth": {}, "lora": {}}
     steps = [
         Step("environment", this_machine().processor, tuple(findings(this_machine()))),
-        _photos(Path(dataset), base),
+        _photos(Path(dataset), base, PHOTOS.get(subject.kind, 4)),
         _base(base, root),
         *(_trainings(method, asked[method], done, which, Path(results)) for method in ("dreambooth", "lora")),
         _control(which, done, Path(results)),
@@ -88,12 +94,12 @@ def completeness(
     return steps
 
 
-def _photos(folder: Path, base: str) -> Step:
+def _photos(folder: Path, base: str, enough: int) -> Step:
     files, side = image_files(folder), profile(base).resolution
     missing = []
-    if len(files) < PHOTOS:
+    if len(files) < enough:
         missing.append(
-            f"{len(files)} of {PHOTOS} photos: put more into data/raw_images and run `sdlab prepare`"
+            f"{len(files)} of {enough} photos: put more into data/raw_images and run `sdlab prepare`"
         )
     sizes = {file.name: _size(file) for file in files}
     if odd := [name for name, (width, height) in sizes.items() if width != height or width < side]:

@@ -352,6 +352,8 @@ def generate(
     controls = [control] if isinstance(control, Control) else list(control)
     several = [experiments] if isinstance(experiments, str | Path | Experiment | BaseModel) else experiments
     _check(prompts, images_per_prompt, seed)
+    for line in prompts.ignored():
+        print(line)
     choices: dict[str, Any] = {
         "num_inference_steps": num_inference_steps,
         "guidance_scale": guidance_scale,
