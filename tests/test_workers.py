@@ -68,7 +68,7 @@ def test_processes_train_as_this_one_does(
     there = train_planned(planned, root="there", executor=executor)
     said = capsys.readouterr().out
     for one, other in zip(here, there, strict=True):
-        assert_same(one, other, relative=1e-4)  # in other groups: equal up to rounding
+        assert_same(one, other, relative=1e-3)  # in other groups: equal up to rounding
         assert f"{other.name}: finished" in said
     log = (Path("there") / JOBS / f"{next(iter(planned))}.log").read_text()
     assert "in one pass" in log and "\r" not in log
@@ -182,7 +182,7 @@ def start_now(number: str, environment: dict[str, str]) -> bool:
     return shown.returncode == 0
 
 
-def wait_for(what: Callable[[], object], seconds: float = 300) -> None:
+def wait_for(what: Callable[[], object], seconds: float = 600) -> None:
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, "waited too long"
