@@ -1,9 +1,9 @@
-"""How OpenMP's threads should wait: the time of a UNet forward alone and beside a second process that computes.
+"""How OpenMP's threads should wait: a UNet forward's time alone and beside a second process that computes.
 
     python benchmarks/threads.py [--repeats 5] [--seconds 8]
 
-Each setting runs in a process of its own, because torch reads it when it is imported. Rows are measured in turn,
-`repeats` times, so that what else the machine does hits all of them; the table shows medians.
+Each setting runs in a process of its own, because torch reads it when it is imported. Settings are measured
+in turn, `repeats` times, so that what else the machine does hits all of them; the table shows medians.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ import sys
 # What a process does: mini's UNet on 8 images until the time is over; prints the median seconds of a forward.
 WORK = """
 import statistics, sys, time
-import torch
+import torch  # before sdlab, which would set what is left out
 from sdlab import mini
 from diffusers import UNet2DConditionModel
 
 unet = UNet2DConditionModel.from_pretrained(mini.path(), subfolder="unet").eval()
-size, width = unet.config.sample_size, unet.config.cross_attention_dim
-latents, prompt = torch.randn(8, 4, size, size), torch.randn(8, 77, width)
+shape = unet.config
+size, width = shape.sample_size, shape.cross_attention_dim
+latents, prompt = torch.randn(8, shape.in_channels, size, size), torch.randn(8, 77, width)
 end, times = time.perf_counter() + float(sys.argv[1]), []
 with torch.inference_mode():
     while time.perf_counter() < end or len(times) < 3:
@@ -45,7 +46,6 @@ def start(setting: dict[str, str], seconds: float) -> subprocess.Popen[str]:
     """A process that computes under a setting; an empty value leaves the variable out."""
     variables = {name: value for name, value in os.environ.items() if name not in setting}
     variables |= {name: value for name, value in setting.items() if value}
-    # sdlab would set what is left out, so torch comes first
     command = [sys.executable, "-c", WORK, str(seconds)]
     return subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True)
 

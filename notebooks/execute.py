@@ -3,7 +3,8 @@
     python notebooks/execute.py                               # all six in an empty folder, as a student does
     python notebooks/execute.py notebooks/04_controlnet.ipynb # one of them alone
 
-The Russian notebooks have the same code, so they take the outputs of the English ones. Prints how long each took, and what came by stderr that isn't a progress bar.
+The Russian notebooks have the same code, so they take the outputs of the English ones. Prints how long each
+took, and what came by stderr that isn't a progress bar.
 """
 
 from __future__ import annotations

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import inspect
+import io
 import logging
 import os
 import sys
@@ -61,6 +63,15 @@ INSTEAD = {
     "variant": "Give the folder of the variant as --pretrained_model_name_or_path.",
 }
 
+WAYS_OUT = {
+    errno.EACCES: "Change its permissions, or choose a folder of your own.",
+    errno.EPERM: "Change its permissions, or choose a folder of your own.",
+    errno.EROFS: "This disk can only be read: choose a folder on another.",
+    errno.ENAMETOOLONG: "Take a shorter name.",
+    errno.ENOENT: "Check the path.",
+    errno.ENOTDIR: "A file is where a folder should be: move it, or choose another folder.",
+}
+
 
 class UsageError(ValueError):
     """A command line that can't be understood; the message names what and the way out."""
@@ -79,6 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # what transformers and bitsandbytes say on import is about parts that aren't used here
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    for stream in (sys.stdout, sys.stderr):  # a sign that a console lacks must not end the work
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     words = list(sys.argv[1:] if arguments is None else arguments)
     understood = False
     try:
@@ -88,10 +102,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
             run()
     except KeyboardInterrupt as stop:
         _fail(str(stop) or "interrupted; the same command goes on from there", 130)
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise SystemExit(0) from None
     except (ValueError, OSError, RuntimeError, ImportError) as error:
         if os.environ.get("SDLAB_DEBUG"):
             raise
-        _fail(str(error) or type(error).__name__, 1 if understood else 2)
+        _fail(_explained(error), 1 if understood else 2)
 
 
 def parse(words: list[str]) -> Callable[[], None] | None:
@@ -184,7 +201,15 @@ def _tyro(
     )
     if defaults is not None:  # they chose the defaults
         del values["profile"], values["subject"]
+    values = {one: _at_home(value) for one, value in values.items()}
     return partial(command.run, imported(command.function), **values), strange
+
+
+def _at_home(value: Any) -> Any:
+    """`~` as a shell would have written it, had it stood alone."""
+    if isinstance(value, str | Path) and str(value).startswith("~"):
+        return type(value)(os.path.expanduser(value))
+    return value
 
 
 def _refuse(
@@ -248,7 +273,7 @@ def _say_what_the_profile_sets(chosen: DreamBooth | LoRA, given: set[str], reaso
 def _overview() -> str:
     """The commands by what they are for; those that take a method stand in one line."""
     described = {f"{name.split()[0]} METHOD": command for name, command in TRAINING.items()} | COMMANDS
-    ahead, about = ("demo",), ("environment", "homework", "sync")
+    ahead, about = ("demo",), ("environment", "homework", "check", "sync")
 
     def lines(names: Iterable[str]) -> str:
         return "".join(f"    sdlab {name:<17} {described[name].summary}\n" for name in names)
@@ -256,6 +281,14 @@ def _overview() -> str:
     first = ("prepare", "class-images")
     stages = [*first, *(name for name in described if name not in (*ahead, *first, *about))]
     return OVERVIEW.format(demo=lines(ahead), stages=lines(stages), others=lines(about)).rstrip()
+
+
+def _explained(error: Exception) -> str:
+    """An error's message; of the operating system's with the path and a way out."""
+    code = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, OSError) and code in WAYS_OUT and error.filename:
+        return f"{error.filename}: {(error.strerror or '').lower()}. {WAYS_OUT[code]}"
+    return str(error) or type(error).__name__
 
 
 def _fail(message: str, code: int) -> None:

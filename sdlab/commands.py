@@ -38,10 +38,9 @@ def option_of(name: str, kind: Any, default: Any = inspect.Parameter.empty) -> i
 
 
 # How experiments and prompts, which are objects in Python, are given on a command line.
-EDGES: dict[str, tuple[Any, Any]] = {
-    "experiments": (Positional[tuple[str, ...]], ()),
-    "prompts": (str | None, None),
-    "subject": (str | None, None),
+EDGES: dict[str, list[tuple[str, Any, Any]]] = {
+    "experiments": [("experiments", Positional[tuple[str, ...]], ())],
+    "prompts": [("prompts", str | None, None), ("subject", str | None, None)],
 }
 
 
@@ -58,16 +57,18 @@ class Command:
         return (self.run.__doc__ or "").strip().splitlines()[0]
 
     def options(self) -> dict[str, inspect.Parameter]:
-        """The command's own options, then those of its functions that a command line can give."""
+        """The command's own options; where it takes any, those of its functions besides."""
         own = [*inspect.signature(self.run, eval_str=True).parameters.values()][1:]
         found = {option.name: option for option in own if option.kind is not option.VAR_KEYWORD}
-        for target in map(imported, (self.function, *self.also)):
+        targets = (self.function, *self.also) if len(found) < len(own) else ()
+        for target in map(imported, targets):
             for name, option in inspect.signature(target).parameters.items():
                 kind = _type(option.annotation, target)
-                if kind is not None and name != "progress":
+                if name in EDGES:
+                    for edge, given, default in EDGES[name]:
+                        found.setdefault(edge, option_of(edge, given, default))
+                elif kind is not None and name != "progress":
                     found.setdefault(name, option.replace(annotation=kind))
-                elif name in ("experiments", "prompts"):
-                    found |= {edge: option_of(edge, *EDGES[edge]) for edge in EDGES if edge not in found}
         return {name: option.replace(kind=option.KEYWORD_ONLY) for name, option in found.items()}
 
     def help(self) -> str:
@@ -100,9 +101,9 @@ def command(name: str, function: str, *also: str) -> Callable[[Callable[..., Non
 
 
 @command("demo", "sdlab.demonstration:demo")
-def demo(run: Run, **options: Any) -> None:
+def demo(run: Run, root: Path = Path()) -> None:
     """The homework from photos to report on the mini model."""
-    run(**options)
+    run(root)
 
 
 @command("prepare", "sdlab.photos:prepare")
@@ -220,11 +221,7 @@ def sweep(
         raise ValueError("a sweep needs values: --learning_rates 2e-5 2e-4, or --ranks 2 4 8.")
     with stdout_to_stderr(json):
         done = run(hyperparameters, **options, **grid)
-    print(
-        as_json({one.name: one.record for one in done})
-        if json
-        else summary(done, root=options["root"]).text()
-    )
+    print(as_json({one.name: one.record for one in done}) if json else summary(done, root=options["root"]))
 
 
 @command("preflight", "sdlab.training:preflight")
@@ -374,7 +371,7 @@ def convert(
     print(f"{run(file, out, **options)}: a base model, ready to train from")
 
 
-@command("export lora", "sdlab.formats:export_lora")
+@command("export lora", "sdlab.exports:export_lora")
 def export_lora(run: Run, experiment: Positional[str], out: Path | None = None, **options: Any) -> None:
     """A LoRA -> one file for A1111, Forge, ComfyUI or diffusers, with its card.
 
@@ -386,7 +383,7 @@ def export_lora(run: Run, experiment: Positional[str], out: Path | None = None, 
     print(f"{out}, and its model card: {out.with_suffix('.md')}")
 
 
-@command("export model", "sdlab.formats:export_model")
+@command("export model", "sdlab.exports:export_model")
 def export_model(run: Run, base: Positional[str], out: Path | None = None, **options: Any) -> None:
     """A model -> one file for A1111, Forge, ComfyUI; a LoRA is merged into it.
 
@@ -410,6 +407,22 @@ def homework(
     """
     for words in run(which, base, subject=subject):
         print(shlex.join(["sdlab", *words]))
+
+
+@command("check", "sdlab.handin:completeness")
+def check(
+    run: Run, which: Positional[Literal["A", "B"] | None] = None, json: bool = False, **options: Any
+) -> None:
+    """Is this homework complete? What is missing, with the command for it."""
+    with stdout_to_stderr(json):
+        steps = run(which, **options)
+    complete = all(step.complete for step in steps)
+    if json:
+        print(as_json({"complete": complete, "steps": [asdict(step) for step in steps]}))
+    else:
+        print(*steps, "complete" if complete else "not complete yet", sep="\n")
+    if not complete:
+        raise SystemExit(1)
 
 
 @command("sync", "sdlab.backup:sync")
@@ -463,19 +476,14 @@ def imported(target: str) -> Callable[..., Any]:
 
 
 def _type(annotation: Any, target: Callable[..., Any]) -> Any | None:
-    """The type of an option as an object, None where a command line can't give it."""
+    """What a command line can give of an option's type, None where that is nothing."""
     try:
-        kind = (
-            eval(annotation, vars(sys.modules[target.__module__]))
-            if isinstance(annotation, str)
-            else annotation
-        )
+        names = vars(sys.modules[target.__module__])
+        kind = eval(annotation, names) if isinstance(annotation, str) else annotation
     except NameError:  # imported for type checkers alone
         return None
-    return kind if _readable(kind) else None
-
-
-def _readable(kind: Any) -> bool:
-    if get_origin(kind) in (Union, UnionType):
-        return all(map(_readable, get_args(kind)))
-    return get_origin(kind) is Literal or kind in (str, int, float, bool, Path, NoneType)
+    members = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    readable = [one for one in members if one in (str, int, float, bool, Path) or get_origin(one) is Literal]
+    if not readable:
+        return None
+    return Union[*readable, NoneType] if NoneType in members else Union[*readable]

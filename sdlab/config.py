@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -179,6 +180,9 @@ class Hyperparameters:
     method: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
+        for name in PLACES:
+            if isinstance(place := getattr(self, name), str) and place.startswith("~"):
+                object.__setattr__(self, name, os.path.expanduser(place))
         cls: Any = type(self)
         for name, hint in _hints(cls).items():
             _check(name, getattr(self, name), hint)

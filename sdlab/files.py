@@ -1,4 +1,4 @@
-"""Writing so that a kill or a full disk at any instant leaves the old file whole, or the new one."""
+"""Files: written whole or not at all, whatever kills the writer; read, locked, and told apart by content."""
 
 from __future__ import annotations
 
@@ -8,15 +8,27 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from glob import escape
 from pathlib import Path
 from typing import Any
+
+from filelock import AcquireReturnProxy, FileLock, SoftFileLock, Timeout
 
 _DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # safetensors and torch wrap the operating system's error in their own and leave only its text.
 _DISK_WORDS = ("no space left", "file too large", "quota exceeded", "writer failed", "unexpected pos")
+_REASONS = {
+    errno.EACCES: "you may not write there. Give another folder, or change the permissions",
+    errno.EPERM: "you may not write there. Give another folder, or change the permissions",
+    errno.EROFS: "that disk is read-only. Give another folder",
+    errno.ENAMETOOLONG: "the name is too long for this file system. Give a shorter one",
+    errno.ENOTDIR: "a part of the path is a file and not a folder. Give another folder",
+}
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 
 
 class DiskFull(OSError):
@@ -41,75 +53,74 @@ def read_text(path: str | Path) -> str:
 
 
 def write_bytes(path: str | Path, data: bytes) -> Path:
-    """Writes a file beside its place, syncs it, and renames it over the old one.
-
-    Args:
-        path: Where the file shall be; folders are made.
-        data: The whole content.
-
-    Returns:
-        The path.
-
-    Raises:
-        DiskFull: The disk is full; the old file is as it was.
-    """
+    """Writes a file whole or not at all; see `write_file`."""
     with write_file(path, needed=len(data)) as beside:
         beside.write_bytes(data)
     return Path(path)
 
 
+def write_json(path: str | Path, value: Any) -> Path:
+    """Writes a value as indented JSON; see `write_file`."""
+    return write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
 def append_line(path: str | Path, line: str) -> None:
-    """Appends a line to a file; one that a kill or a full disk tore has no newline at its end.
-
-    Args:
-        path: The file, made where there is none.
-        line: Without its newline.
-
-    Raises:
-        DiskFull: The disk is full; the lines before are whole.
-    """
-    try:
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(line + "\n")
-    except OSError as error:
-        _explain(error, Path(path), needed=len(line))
-        raise
+    """Appends a line to a file; one that a kill or a full disk tore has no newline at its end."""
+    with explained(Path(path), needed=len(line)), open(path, "a", encoding="utf-8") as file:
+        file.write(line + "\n")
 
 
 @contextmanager
 def write_file(path: str | Path, *, needed: int = 0) -> Iterator[Path]:
-    """Gives a path beside `path`; when the block has written it, it is synced and takes `path`'s place.
+    """Gives a path beside `path`; what the block has written there is synced and takes `path`'s place.
 
     Args:
-        path: Where the file shall be; folders are made.
+        path: Where the file is to be; folders are made.
         needed: Bytes that the block will write, checked before it starts.
-
-    Yields:
-        The path to write to.
 
     Raises:
         DiskFull: The disk is full; the old file is as it was.
+        OSError: It can't be written there; the message says why.
     """
     path = Path(path)
     beside = _beside(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _check_room(path.parent, needed)
-        yield beside
-        _sync(beside)
-        os.replace(beside, path)
-    except BaseException as error:
-        beside.unlink(missing_ok=True)
-        _explain(error, path, needed=needed)
-        raise
-    _sync(path.parent)
+    with explained(path, needed=needed):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _check_room(path.parent, needed)
+            yield beside
+            _sync(beside)
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)
+        _sync(path.parent)
+
+
+@contextmanager
+def write_folder(path: str | Path, *, needed: int = 0) -> Iterator[Path]:
+    """Gives an empty folder beside `path`, which takes its place as a file does in `write_file`."""
+    path = Path(path)
+    beside, old = _beside(path), _beside(path.with_name(f"{path.name}.old"))
+    with explained(path, needed=needed):
+        try:
+            beside.mkdir(parents=True)
+            _check_room(beside, needed)
+            yield beside
+            for file in sorted(beside.rglob("*")):
+                file.chmod(0o755 if file.is_dir() else 0o644)  # safetensors writes files for the owner alone
+                _sync(file)
+            _sync(beside)
+            if path.exists():
+                os.replace(path, old)
+            os.replace(beside, path)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
+        _sync(path.parent)
 
 
 def must_be_free(*paths: Path) -> None:
-    """Makes sure that nothing of the user's is overwritten.
-
-    Args:
-        paths: Where files or folders shall be made; an empty folder is free.
+    """Makes sure that nothing of the user's is overwritten; an empty folder is free.
 
     Raises:
         FileExistsError: Something is there.
@@ -121,67 +132,35 @@ def must_be_free(*paths: Path) -> None:
             )
 
 
-def write_json(path: str | Path, value: Any) -> Path:
-    """Writes a value as indented JSON with `write_bytes`.
+def acquire_lock(path: str | Path, timeout: float = -1) -> AcquireReturnProxy:
+    """Takes a lock that other processes respect, also where the file system has none; `with` gives it back.
 
     Args:
-        path: Where the file shall be.
-        value: Anything that JSON can hold.
-
-    Returns:
-        The path.
+        path: The lock's file; its folder is made.
+        timeout: Seconds to wait; -1 waits for ever.
 
     Raises:
-        DiskFull: The disk is full; the old file is as it was.
+        filelock.Timeout: Another process has it.
+        OSError: The file can't be written; the message says why.
     """
-    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    return write_bytes(path, text.encode())
-
-
-@contextmanager
-def write_folder(path: str | Path, *, needed: int = 0) -> Iterator[Path]:
-    """Gives an empty folder beside `path`; when the block ends well, it is synced and takes `path`'s place.
-
-    Args:
-        path: Where the folder shall be; what is there is replaced.
-        needed: Bytes that the block will write, checked before it starts.
-
-    Yields:
-        The folder to write into.
-
-    Raises:
-        DiskFull: The disk is full; what was at `path` is as it was.
-    """
-    path = Path(path)
-    beside = _beside(path)
-    shutil.rmtree(beside, ignore_errors=True)
-    try:
-        beside.mkdir(parents=True)
-        _check_room(beside, needed)
-        yield beside
-        for file in sorted(beside.rglob("*")):
-            file.chmod(0o755 if file.is_dir() else 0o644)  # safetensors writes files for the owner alone
-            _sync(file)
-        _sync(beside)
-        if path.exists():
-            shutil.rmtree(path)
-        os.replace(beside, path)
-    except BaseException as error:
-        shutil.rmtree(beside, ignore_errors=True)
-        _explain(error, path, needed=needed)
-        raise
-    _sync(path.parent)
+    with explained(Path(path)):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return FileLock(path).acquire(timeout=timeout)
+        except NotImplementedError:  # how older versions of filelock say it
+            pass
+        except OSError as error:
+            if isinstance(error, Timeout) or error.errno not in _NO_LOCKS:
+                raise
+        return SoftFileLock(f"{path}.soft").acquire(timeout=timeout)
 
 
 def fingerprint(paths: Iterable[str | Path], *, relative_to: str | Path | None = None) -> str:
-    """Hashes the names and contents of some files.
+    """Hashes the names and contents of some files, in any order, to 16 hexadecimal digits.
 
     Args:
-        paths: The files, in any order.
+        paths: The files.
         relative_to: Folder from which names count; without it only each file's own name counts.
-
-    Returns:
-        16 hexadecimal digits, the same wherever the files lie.
     """
     total = hashlib.sha256()
     for path in sorted(map(Path, paths)):
@@ -191,18 +170,9 @@ def fingerprint(paths: Iterable[str | Path], *, relative_to: str | Path | None =
 
 
 def file_sha256(path: str | Path) -> str:
-    """Hashes one file's content; asked again in this process for an unchanged file, it answers from memory.
-
-    Args:
-        path: The file.
-
-    Returns:
-        64 hexadecimal digits.
-    """
+    """Hashes one file's content; of a file that is unchanged, the answer is remembered."""
     real = Path(path).resolve()
-    if (
-        len(real.name) == 64 and real.parent.name == "blobs"
-    ):  # the hub's cache names large files by their sha256
+    if len(real.name) == 64 and real.parent.name == "blobs":  # so the hub's cache names large files
         return real.name
     stat = real.stat()
     return _sha256(str(real), stat.st_size, stat.st_mtime_ns)
@@ -215,8 +185,23 @@ def _sha256(path: str, size: int, mtime_ns: int) -> str:
 
 
 def _beside(path: Path) -> Path:
-    """One fixed name, so that what a killed writer left is found and replaced by the next."""
-    return path.with_name(f".{path.name}.partial")
+    """A name of this process's own; what killed processes of this machine left beside is deleted."""
+    start = f".{path.name}.{socket.gethostname()}-"
+    for left in path.parent.glob(f"{escape(start)}*.partial"):
+        number = left.name.removeprefix(start).removesuffix(".partial")
+        if number == str(os.getpid()) or not (number.isdigit() and _is_alive(int(number))):
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+    return path.with_name(f"{start}{os.getpid()}.partial")
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _check_room(folder: Path, needed: int) -> None:
@@ -237,13 +222,20 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _explain(error: BaseException, path: Path, *, needed: int) -> None:
-    """Raises DiskFull where the error says that the disk is full; returns otherwise."""
-    words = str(error).lower()
-    if getattr(error, "errno", None) not in _DISK_ERRNOS and not any(word in words for word in _DISK_WORDS):
-        return
-    existing = next(folder for folder in path.absolute().parents if folder.exists())
-    free = shutil.disk_usage(existing).free
-    wants = f"needs {needed / 1e6:,.1f} MB" if needed else "can't be written"
-    message = f"The disk is full: {path} {wants}, {free / 1e6:,.1f} MB are free. Make room and run again."
-    raise DiskFull(errno.ENOSPC, message) from error
+@contextmanager
+def explained(path: Path, *, needed: int = 0) -> Iterator[None]:
+    """Turns the operating system's errors while something is written into path, rule and way out."""
+    try:
+        yield
+    except Exception as error:
+        said, code = str(error).lower(), getattr(error, "errno", None)
+        if code in _DISK_ERRNOS or any(words in said for words in _DISK_WORDS):
+            existing = next(folder for folder in path.absolute().parents if folder.exists())
+            wants = f"needs {needed / 1e6:,.1f} MB" if needed else "can't be written"
+            free = shutil.disk_usage(existing).free / 1e6
+            message = f"The disk is full: {path} {wants}, {free:,.1f} MB are free. Make room and run again."
+            raise DiskFull(message) from error
+        ours = str(path.parent) in str(getattr(error, "filename", None) or path)
+        if isinstance(error, OSError) and code in _REASONS and ours:
+            raise type(error)(f"{path} can't be written: {_REASONS[code]}.") from error
+        raise

@@ -47,10 +47,9 @@ def homework(which: str, base: str | Path = "mini", *, subject: str | Subject = 
     written = _written(which)
     experiments = {
         method: {
-            name: hyperparameters(method, base, subject=subject, **given)
-            for name, given in _given(written[method], base, subject).items()
+            name: hyperparameters(method, base, subject=subject, **given) for name, given in asked.items()
         }
-        for method in ("dreambooth", "lora")
+        for method, asked in asked_for(which, base, subject).items()
     }
     return Homework(
         prompts=PROMPT_SETS[written["prompts"]].fill(subject),
@@ -67,7 +66,7 @@ def commands(
     """The command lines of a homework, from its first training to its report, each a list of words."""
     subject = subject if isinstance(subject, Subject) else Subject.parse(subject)
     written = _written(which)
-    trainings = {method: _given(written[method], base, subject) for method in ("dreambooth", "lora")}
+    trainings = asked_for(which, base, subject)
     found = [
         ["train", method, f"--output_dir=experiments/{name}", *_flags(given, base, subject, trainings)]
         for method, experiments in trainings.items()
@@ -95,8 +94,11 @@ def _written(which: str) -> dict[str, Any]:
     return found
 
 
-def _given(written: dict[str, Any], base: str | Path, subject: Subject) -> dict[str, dict[str, Any]]:
-    """Name to the hyperparameters that the homework's report gives, for this base and subject."""
+def asked_for(
+    which: str, base: str | Path, subject: Subject | None = None
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Method to experiment to what the homework's report gives of its hyperparameters, for this base."""
+    written, subject = _written(which), subject or Subject()
     suits = "mini" if profile(base).name == "mini" else "sd15"
 
     def value(given: Any) -> Any:
@@ -105,8 +107,11 @@ def _given(written: dict[str, Any], base: str | Path, subject: Subject) -> dict[
         return given[suits] if isinstance(given, dict) else given
 
     return {
-        name: {key: value(given) for key, given in (written.get("common", {}) | own).items()}
-        for name, own in written["experiments"].items()
+        method: {
+            name: {key: value(given) for key, given in (written[method].get("common", {}) | own).items()}
+            for name, own in written[method]["experiments"].items()
+        }
+        for method in ("dreambooth", "lora")
     }
 
 

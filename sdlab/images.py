@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -22,7 +21,8 @@ from sdlab import machine
 from sdlab.config import unknown
 from sdlab.control import Control, ControlMap, control_map, control_options, with_controlnets
 from sdlab.experiment import Experiment
-from sdlab.files import write_bytes, write_json
+from sdlab.files import acquire_lock, write_bytes, write_json
+from sdlab.formats.pictures import parameters, tiles
 from sdlab.models import Base, BaseModel, fuse, quiet, resolve
 from sdlab.profiles import profile
 from sdlab.prompts import PromptSet
@@ -39,6 +39,11 @@ SAMPLERS = {
     "own": "",
 }
 IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".webp"}
+# What an image from elsewhere may not say of itself.
+_UNKNOWN = {
+    **dict.fromkeys(["prompt", "negative_prompt", "sampler", "model"], ""),
+    **{"seed": -1, "num_inference_steps": 0, "guidance_scale": 0.0},
+}
 EARLIER = "earlier"
 """Where in an experiment's results the images lie that made room for others."""
 BASE = "base"
@@ -228,6 +233,8 @@ class ImageRecord:
         control: What each control added, see `ControlMap.record`, with the names of its map and its control
             image in the same folder; empty without control.
         made: When, in UTC; empty if it isn't known.
+        elsewhere: The program that made it, if it wasn't made here; then numbers that it doesn't say are 0,
+            an unknown seed is -1, and the rest is empty.
     """
 
     path: Path = field(compare=False)
@@ -245,6 +252,7 @@ class ImageRecord:
     model: str
     control: list[dict[str, Any]] = field(default_factory=list)
     made: str = field(default="", compare=False)
+    elsewhere: str = ""
 
     @property
     def setting(self) -> Setting:
@@ -269,7 +277,7 @@ class ImageRecord:
             return None
 
 
-_OPTIONAL = ("control", "made")
+_OPTIONAL = ("control", "made", "elsewhere")
 
 
 @dataclass(frozen=True)
@@ -344,6 +352,8 @@ def generate(
     controls = [control] if isinstance(control, Control) else list(control)
     several = [experiments] if isinstance(experiments, str | Path | Experiment | BaseModel) else experiments
     _check(prompts, images_per_prompt, seed)
+    for line in prompts.ignored():
+        print(line)
     choices: dict[str, Any] = {
         "num_inference_steps": num_inference_steps,
         "guidance_scale": guidance_scale,
@@ -354,6 +364,7 @@ def generate(
     jobs: list[_Job] = []
     for label, model in _models(several, base, root).items():  # all is checked before the first is made
         sampling = choose_sampling(model, **choices)
+        model.check(sampling.width, sampling.height)
         maps = _maps(controls, sampling, model.root_name, [job.maps for job in jobs])
         folder = Path(results) / _folder(label, maps)
         records = _plan(label, model, sampling, maps, prompts, range(seed, seed + images_per_prompt), folder)
@@ -386,6 +397,48 @@ def _record_of(file: Path, listed: dict[str, Any]) -> ImageRecord | None:
     except (OSError, ValueError):
         return None
     return ImageRecord.from_dict(carried or listed, file)
+
+
+def images_from_elsewhere(name: str, *, results: str | Path = "results") -> list[ImageRecord]:
+    """Reads the images that another program made: `<prompt>_img<n>.png`, or `<prompt>.jpg` with a 2×2 grid.
+
+    Args:
+        name: Their folder in `results`, a row of tables and scores.
+        results: The results folder. A grid's four images are written to `<results>/<name>/.tiles/`.
+
+    Returns:
+        The records of images that don't carry ours, by prompt and number.
+    """
+    folder = Path(results) / name
+    ours = {record.path for record in load_images(name, results=results)}
+    found: list[ImageRecord] = []
+    for file in image_files(folder):
+        if file not in ours and not _CONTROL_PICTURE.fullmatch(file.stem):
+            found += _records_from_elsewhere(file)
+    return sorted(found, key=lambda one: (one.prompt_name, one.number))
+
+
+def _records_from_elsewhere(file: Path) -> list[ImageRecord]:
+    try:
+        with Image.open(file, formats=["PNG", "JPEG", "WEBP"]) as image:
+            values: dict[str, Any] = {**_UNKNOWN, **parameters(image)}
+            named = _NAME.fullmatch(file.stem)
+            pictures = [image.convert("RGB")] if named else tiles(image.convert("RGB"))
+    except (OSError, ValueError) as error:
+        warnings.warn(f"{file} is skipped: it can't be read as an image ({error}).", stacklevel=2)
+        return []
+    prompt, first = (named["prompt"], int(named["number"])) if named else (file.stem, 1)
+    paths = [file]
+    if len(pictures) > 1:
+        paths = [file.parent / ".tiles" / f"{file.stem}_img{n}.png" for n in range(1, len(pictures) + 1)]
+        for path, picture in zip(paths, pictures, strict=True):
+            if not path.is_file() or path.stat().st_mtime < file.stat().st_mtime:
+                write_image(path, picture, {})
+    about: dict[str, Any] = {"experiment": file.parent.name, "prompt_name": prompt}
+    return [
+        ImageRecord(path=path, number=number, width=picture.width, height=picture.height, **about, **values)
+        for number, (path, picture) in enumerate(zip(paths, pictures, strict=True), start=first)
+    ]
 
 
 def by_setting(records: Iterable[ImageRecord]) -> dict[Setting, list[ImageRecord]]:
@@ -499,8 +552,7 @@ def _files_of(maps: list[ControlMap]) -> list[dict[str, str]]:
 def _make(job: _Job, batch_size: int | None, progress: bool) -> list[ImageRecord]:
     """Samples the images that aren't there as described, and writes images.json."""
     folder, prompts = job.folder, dict.fromkeys(record.prompt_name for record in job.records)
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):
+    with acquire_lock(folder / ".lock"):
         _make_room(job.records)
         there = {record.path: record for record in load_images(folder.name, results=folder.parent)}
         missing = [record for record in job.records if record.path not in there]
@@ -626,16 +678,31 @@ def class_images(
     model = resolve(base, root)
     chosen = choose_sampling(model, **sampling)
     settings = {"base": model.fingerprint, "class_prompt": class_prompt, **asdict(chosen)}
-    place = Path(folder) if folder is not None else Path(data) / _key(settings)
-    place.mkdir(parents=True, exist_ok=True)
-    with FileLock(place / ".lock"):  # another experiment that needs them waits until they are there
-        seeds = _missing_seeds(place, num, seed)
-        if progress:
-            print(f"class images: {num - len(seeds)} of {num} are in {place}")
-        if seeds:
+    if chosen.width == chosen.height:  # as folders are keyed since before there were width and height
+        settings["resolution"] = settings.pop("width")
+        del settings["height"]
+    place = Path(folder).expanduser() if folder is not None else Path(data) / _key(settings)
+    _check_prompts(place, class_prompt)
+    if progress:
+        print(f"class images: {num - len(_missing_seeds(place, num, seed))} of {num} are in {place}")
+    if not _missing_seeds(place, num, seed):
+        return place
+    model.check(chosen.width, chosen.height)
+    with acquire_lock(place / ".lock"):  # another experiment that needs them waits until they are there
+        if seeds := _missing_seeds(place, num, seed):
             write_json(place / "class_images.json", {"base_name": model.name, **settings})
             _sample_class(model, chosen, settings, seeds, place, progress)
     return place
+
+
+def _check_prompts(place: Path, class_prompt: str) -> None:
+    """Refuses a folder whose images were made with another prompt, so that another class would be kept."""
+    said = (read_record(file).get("class_prompt", class_prompt) for file in image_files(place))
+    if others := [prompt for prompt in said if prompt != class_prompt]:
+        raise ValueError(
+            f"{place} holds {len(others)} class images of {others[0]!r}, and {class_prompt!r} is asked for. "
+            "Give that prompt, another folder, or none: then one is made for the prompt."
+        )
 
 
 def _sample_class(

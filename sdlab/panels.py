@@ -155,7 +155,9 @@ def table_filter(
             ticked[change["owner"].description] = change["new"]
             style.value = _hidden(key, rows, columns)
 
-        drawn = ipywidgets.HTML(render("filter.html", key=key, table=shown, pictures=_pictures(shown)))
+        width = 160 if images_per_cell == 1 else 264  # CSS pixels: each image has more than 128
+        page = render("filter.html", key=key, table=shown, pictures=_pictures(shown), width=width)
+        drawn = ipywidgets.HTML(page)
         return ipywidgets.VBox([boxes("experiments", rows), boxes("prompts", columns), drawn, style])
 
     return Explorer(current, build)
@@ -170,12 +172,12 @@ def _slider(what: str, labels: list[str], shown: Table) -> Explorer:
         key, made = _key(), _pictures(shown)
         rows = [[made[cell.name] for cell in row] for row in shown.cells]
         frames = render("frames.html", key=key, rows=rows, columns=shown.columns, labels=labels, what=what)
-        options = [(label, index) for index, label in enumerate(labels, 1)]
+        options = [(label, index) for index, label in enumerate(labels)]
         layout = ipywidgets.Layout(width="100%", max_width="480px")
         slider = ipywidgets.SelectionSlider(
-            options=options, value=len(labels), description=what, layout=layout
+            options=options, value=len(labels) - 1, description=what, layout=layout
         )
-        style = _following(slider, lambda row: f".{key} .frame:nth-of-type({row}) {{ display: flex }}")
+        style = _following(slider, lambda row: f".{key} .frame:nth-of-type({row + 1}) {{ display: flex }}")
         return ipywidgets.VBox([slider, ipywidgets.HTML(frames), style])
 
     return Explorer(lambda: shown, build)
@@ -236,10 +238,10 @@ def _key() -> str:
     return f"sdlab-{secrets.token_hex(4)}"
 
 
-def _pictures(shown: Table) -> dict[str, dict[str, Any]]:
+def _pictures(shown: Table) -> dict[Any, dict[str, Any]]:
     """For each cell's name its picture `small` and in `full` size, as large as a widget may carry them."""
     cells = [cell for row in shown.cells for cell in row]
-    encoded: dict[str, dict[str, Any]] = {}
+    encoded: dict[Any, dict[str, Any]] = {}
     for side, quality in ((768, 85), (512, 75), (384, 65), (256, 55)):
         encoded = {cell.name: _encoded(shown, cell, side, quality) for cell in cells}
         if sum(len(uri) for one in encoded.values() for uri in one["full"]) < _MAX_BYTES:

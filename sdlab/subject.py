@@ -101,6 +101,7 @@ class Subject:
         shared = [word in of_class for word in words]
         start = shared.index(False) if False in shared else 0
         stop = start + shared[start:].index(True) if True in shared[start:] else 0
+        start = max(stop - 1, start) if stop else start  # "a beautiful sks dog": the word before the class
         if not stop and not all(shared):  # no class in common: the paper's pattern
             start, stop = 0, int(_kind_of(words[0]) == "thing" and len(words) + len(of_class) > 1)
         return cls(" ".join(words[start:stop]), _class_of(words[stop:] or of_class) or "thing")

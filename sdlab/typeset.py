@@ -9,7 +9,7 @@ import unicodedata
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from PIL import Image, ImageFont
@@ -48,14 +48,15 @@ class Sheet:
 
         values = json.dumps(self.values | {"blocks": self.blocks}, ensure_ascii=False)
         template = files("sdlab.templates").joinpath("pages.typ").read_bytes()
-        form = "png" if self.values["sheet"] else "pdf"
+        form: Literal["png", "pdf"] = "png" if self.values["sheet"] else "pdf"
         with tempfile.TemporaryDirectory() as folder:  # typst takes text from memory, but no picture
             sources = {"main.typ": template, "values.json": printable(values).encode(), **self._pictures}
             for name, content in sources.items():
                 Path(folder, name).write_bytes(content)
-            main, fonts = Path(folder, "main.typ"), [font_folder()]
-            made = typst.compile(main, format=form, ppi=72, font_paths=fonts, ignore_system_fonts=True)
-        return bytes(made)
+            compiler = typst.Compiler(
+                Path(folder, "main.typ"), font_paths=[font_folder()], ignore_system_fonts=True
+            )
+            return bytes(compiler.compile(format=form, ppi=72))
 
 
 def font_folder() -> Path:

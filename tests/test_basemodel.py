@@ -7,7 +7,7 @@ import pytest
 
 from sdlab import mini
 from sdlab.experiment import Experiment, LoRA
-from sdlab.formats import export_model
+from sdlab.exports import export_model
 from sdlab.models import SD15, load_pipeline, resolve
 
 

@@ -111,18 +111,18 @@ def test_finished_images_are_kept_until_the_control_changes(place: Path, picture
 def test_another_control_of_the_same_name_makes_room_with_a_word_and_comes_back(
     place: Path, picture: Path, tmp_path: Path
 ) -> None:
-    first = run(place, ["lora"], Control("pose", picture, end=0.9))
+    first = run(place, ["lora"], Control("pose", picture))
     before = [pixels(one.path) for one in first]
     other = tmp_path / picture.name  # another picture under the same name
     Image.open(picture).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(other)
-    for control in (Control("pose", picture, end=0.5), Control("pose", other, end=0.9)):
+    for control in (Control("pose", picture, end=0.5), Control("pose", other)):
         with pytest.warns(UserWarning, match="made with another control"):
             changed = run(place, ["lora"], control)
         assert not any(
             np.array_equal(pixels(one.path), old) for one, old in zip(changed, before, strict=True)
         )
     with pytest.warns(UserWarning, match="they come back"):
-        again = run(place, ["lora"], Control("pose", picture, end=0.9))
+        again = run(place, ["lora"], Control("pose", picture))
     assert all(np.array_equal(pixels(one.path), old) for one, old in zip(again, before, strict=True))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from sdlab.scores import (
     Scores,
     Tally,
     drift_table,
+    load_scores,
     nearest_photos,
     prompts_without,
     recommend,
@@ -32,6 +34,34 @@ def scores(**figures: tuple[float, float]) -> Scores:
 
     names = {name.replace("__", "@"): values for name, values in figures.items()}
     return Scores({n: Tally(n, {"CLIP-I": around(i), "CLIP-T": around(t)}) for n, (i, t) in names.items()})
+
+
+def test_one_torn_file_of_scores_stops_nothing_and_is_named(workplace: Path) -> None:
+    for name in ("one", "two"):
+        images(workplace / f"results/{name}", {"p": "sks woman"})
+        Tally(name, {"CLIP-I": Interval(0.5, 0.4, 0.6)}).save(f"results/{name}/scores.json")
+    torn = workplace / "results/two/scores.json"
+    torn.write_text(torn.read_text()[:40])
+    with pytest.warns(UserWarning, match=r"two.scores\.json can't be read as scores .*sdlab score two"):
+        load_scores(["one", "two"])
+    with pytest.raises(ValueError, match=r"two.scores\.json can't be read"):
+        Tally.load(torn)
+
+
+def test_the_table_is_a_frame_that_can_be_sorted_and_plotted() -> None:
+    table = scores(base=(0.3, 0.5), one=(0.6, 0.4)).table()
+    assert table.sort_values("CLIP-I", ascending=False).index.tolist() == ["one", "base"]
+    assert table.loc["one", ["CLIP-I", "CLIP-I low", "CLIP-I high"]].tolist() == [0.6, 0.58, 0.62]
+    assert "0.600 (0.580 to 0.620)" in repr(table)
+
+
+def test_the_recommendation_is_said_in_russian_too() -> None:
+    found = scores(base=(0.3, 0.5), good=(0.6, 0.48), other=(0.61, 0.48), overtrained=(0.9, 0.2))
+    english, russian = recommend(found), recommend(found, language="ru")
+    assert russian.name == english.name == "other" and russian.equals == english.equals == ("good",)
+    assert "other: CLIP-I 0.610" in russian.sentence and not re.search(
+        r"\b(the|base|Take)\b", russian.sentence
+    )
 
 
 def test_images_made_with_control_are_not_recommended() -> None:

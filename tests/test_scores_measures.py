@@ -24,9 +24,12 @@ from transformers import (
 
 from recipes.mini import world
 from sdlab import mini
-from sdlab.scores import Interval, apart, interval, score
-from sdlab.scores.embedders import Embedder, embedders_for
-from sdlab.scores.scoring import rare_words, without
+from sdlab.photos.faces import YUNET
+from sdlab.scores import Interval, apart, interval, measures, score
+from sdlab.scores.embedders import Embedder
+from sdlab.scores.faces import SFACE, largest_faces
+from sdlab.scores.scoring import embedders_for, rare_words, without
+from tests.data import shared
 
 PROMPTS = ["portrait of sks woman, on the street", "sks woman in the desert"]
 WITHOUT = ["portrait of woman, on the street", "woman in the desert"]
@@ -206,6 +209,42 @@ def test_faces_are_compared_where_there_is_one(experiment: Path) -> None:
     judged = [row for row in scores["one"].images if "face" in row]
     assert 0 < len(judged) < 4 and all(0 < row["face"] <= 1 + 1e-9 for row in judged)
     assert scores.likeness == "face"
+    count = len(judged)
+    assert scores.notes() == [f"one: a face was found in {count} of 4 images; `face` is of these alone."]
+
+
+def test_a_measure_that_no_photo_allows_is_left_out_with_a_line(
+    experiment: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faceless = Embedder("face", "none", lambda pictures: np.full((len(pictures), 4), np.nan))
+    assert "face" not in score("one", embedders=[], face=faceless).measures
+    assert "face: not measured, since it can judge 0 of the 4 photos" in capsys.readouterr().out
+
+
+def test_faces_that_cannot_be_compared_cost_one_line_that_names_the_way_out(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    named = [one.name for one in embedders_for("sd15", "person")]
+    said = capsys.readouterr().out
+    if named[2:] == ["face"]:  # its weights may be in the hub's cache
+        assert said == ""
+    else:
+        assert said.count("\n") == 1 and "face: not measured" in said and "cache_dir/models" in said
+
+
+@pytest.mark.slow
+def test_a_face_is_like_itself_and_not_like_a_stranger() -> None:
+    from skimage.data import astronaut
+
+    folder = shared("faces")
+    if not (folder / SFACE).is_file():
+        pytest.skip(f"needs ../shared/data/faces/{SFACE}")
+    portrait = Image.fromarray(astronaut())
+    pictures = [portrait, portrait.rotate(10), Image.new("RGB", (64, 64))]
+    found = largest_faces(pictures, yunet=folder / YUNET, sface=folder / SFACE)
+    assert np.isnan(found).any(axis=1).tolist() == [False, False, True]
+    assert measures.cosines(found[:1], found[1:2])[0, 0] > 0.6
 
 
 def test_rare_words_come_from_the_experiments_own_prompts(experiment: Path) -> None:
@@ -244,6 +283,17 @@ def test_images_that_were_not_made_alike_are_said(experiment: Path) -> None:
     assert score(["one"], embedders=[]).notes() == []
 
 
+def test_one_cell_with_two_settings_is_scored_by_the_newest_and_says_so(experiment: Path) -> None:
+    listed = experiment / "results/one/images.json"
+    rows = json.loads(listed.read_text())["images"]
+    rows[1] |= {"guidance_scale": 5.0, "made": "2026-11-25T12:00:00"}
+    listed.write_text(json.dumps({"images": rows}))
+    scores = score("one", embedders=[])
+    assert [row["file"] for row in scores["one"].images if row["prompt_name"] == "p1"] == ["p1_img2.png"]
+    assert "made earlier with another setting: 1 of its images" in scores.notes()[0]
+    assert scores.notes()[1].endswith("guidance_scale is one: 5.0, 1.0.")
+
+
 def test_the_interval_covers_the_mean_of_its_population_about_as_often_as_it_says() -> None:
     rng = np.random.default_rng(1)
     hits = [low <= 0.3 <= high for _, low, high in (interval(rng.normal(0.3, 0.1, 20)) for _ in range(200))]
@@ -271,5 +321,5 @@ def test_a_model_that_cannot_be_downloaded_is_said_with_what_to_do(monkeypatch: 
     absent = Embedder("CLIP", "nobody/has-this-clip")
     with pytest.raises(OSError, match=r"nobody/has-this-clip that measures CLIP isn't on this machine"):
         absent.images([Image.new("RGB", (8, 8))])
-    assert [one.name for one in embedders_for("sd15")] == ["CLIP", "DINO"]
+    assert [one.name for one in embedders_for("sd15", "thing")] == ["CLIP", "DINO"]
     assert [one.name for one in embedders_for("mini")] == ["CLIP"]

@@ -39,6 +39,7 @@ def test_a_subject_is_a_rare_word_and_its_class(
     [
         ("a photo of a sks dog", "a photo of a dog", "sks dog"),
         ("a photo of sks dog", "a picture of a canine", "sks dog"),
+        ("a photo of a very beautiful sks dog", "a photo of a dog", "sks dog"),
         ("a DSLR picture of the zwx vase on a table", "picture of vase", "zwx vase"),
         ("photo ohwx man", "photo man", "ohwx man"),
         ("portrait of sks woman face, on the street", None, "sks woman"),

@@ -298,3 +298,15 @@ def test_when_memory_runs_out_the_process_goes_on(short: Short, workplace: Path)
     assert said[0].startswith("NotEnoughMemory Memory ran out"), run.stdout + run.stderr
     assert "Set train_batch_size=1 and gradient_accumulation_steps=128" in said[0]
     assert said[-1] == "finished", run.stdout + run.stderr
+
+
+def test_a_rare_word_that_is_never_read_is_refused(workplace: Path, short: Callable[..., Any]) -> None:
+    long = "a photo of " + "very " * 80 + "sks woman face"
+    with pytest.raises(ValueError, match=r"'sks' stands behind them.*Put it first: 'a photo of sks"):
+        train("late", short("lora", instance_prompt=long), progress=False)
+
+
+def test_what_is_cut_from_a_prompt_is_said(workplace: Path, short: Callable[..., Any]) -> None:
+    long = "a photo of sks woman face, " + "very " * 80 + "beautiful"
+    with pytest.warns(UserWarning, match=r"Not read: .*beautiful"):
+        train("long", short("lora", instance_prompt=long, max_train_steps=1), progress=False)

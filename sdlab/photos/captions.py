@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from sdlab.files import write_bytes
+from sdlab.files import read_text, write_bytes
 from sdlab.photos.decode import SUFFIXES
 
 CAPTIONS_FILE = "captions.txt"
@@ -35,7 +35,7 @@ def read_captions(folder: str | Path) -> dict[str, str]:
 def add_missing(folder: Path, files: Sequence[str], caption: str) -> Path:
     """Gives images without a caption this one, in captions.txt; captions that are there stay."""
     path = folder / CAPTIONS_FILE
-    there = path.read_text(encoding="utf-8") if path.is_file() else ""
+    there = read_text(path) if path.is_file() else ""
     captions = read_captions(folder)
     lines = [f"{name}: {caption}\n" for name in files if name not in captions]
     if lines:
@@ -55,7 +55,7 @@ def caption_beside(image: Path) -> str:
     """The text of the .txt or .caption file with an image's name; empty where there is none."""
     for path in (image.with_suffix(ending) for ending in BESIDE):
         if path.is_file() and path.name != CAPTIONS_FILE:
-            return " ".join(path.read_text(encoding="utf-8-sig").split())
+            return " ".join(read_text(path).split())
     return ""
 
 
@@ -74,7 +74,7 @@ def _in_text(folder: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     captions: dict[str, str] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         name, colon, caption = (part.strip() for part in line.partition(":"))
         where = f"line {number} of {path}"
         if not line.strip():

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdlab.files import write_bytes, write_json
+from sdlab.files import read_text, write_bytes, write_json
 from sdlab.photos.doctor import DROPPABLE, KINDS, Finding, examine
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Dataset:
         lines = [f"  {r['file']:<{width}}  {'; '.join(r['notes'])}".rstrip() for r in self.records]
         lines += [f"  refused {r['source']}: {r['reason']}" for r in self.refused]
         lines += [f"  dropped {r['source']}: {r['dropped']}" for r in self.dropped]
-        lines += [f"  ignored, no photo: {name}" for name in self.ignored]
+        lines += [f"  ignored: {name}" for name in self.ignored]
         return "\n".join([repr(self), *lines, *self.diagnosis()])
 
     def diagnosis(self) -> list[str]:
@@ -190,7 +190,7 @@ def read_record(folder: Path) -> Record:
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
         if not isinstance(content["images"], list) or content["resolution"] < 1:
             raise TypeError("'images' or 'resolution' isn't what it was")
         for record in content["images"]:

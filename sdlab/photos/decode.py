@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import warnings
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,7 @@ SUFFIXES = frozenset(
     }
 )
 MAX_PIXELS = 50_400_000  # a 50-megapixel phone, 8192×6144: as RGBA 200 MB, of which a few copies are made
+TOO_MANY = f"the limit is {MAX_PIXELS // 10**6} million; save it smaller"
 MIN_SIDE = 64
 
 
@@ -31,19 +31,12 @@ class UnusablePhoto(ValueError):
 
 @dataclass(frozen=True)
 class Decoded:
-    """An upright RGB picture.
+    """An upright RGB picture, and what was done to it."""
 
-    Args:
-        image: The picture, possibly smaller than the photo on disk.
-        size: Width and height that the photo has on disk, after turning.
-        notes: What was done to it.
-        profile: The photo's ICC profile, for `to_srgb`; empty where there is none.
-    """
-
-    image: Image.Image
-    size: tuple[int, int]
+    image: Image.Image  # possibly smaller than the photo on disk
+    size: tuple[int, int]  # width and height that the photo has on disk, after turning
     notes: tuple[str, ...]
-    profile: bytes = b""
+    profile: bytes = b""  # its ICC profile, for `to_srgb`
 
 
 def decode(path: str | Path, *, wanted: int | None = None, background: str = "white") -> Decoded:
@@ -67,8 +60,6 @@ def decode(path: str | Path, *, wanted: int | None = None, background: str = "wh
             return _decode(path, wanted, background)
     except UnusablePhoto:
         raise
-    except MemoryError as error:
-        raise UnusablePhoto("there isn't enough memory to open it") from error
     except Exception as error:  # Pillow's decoders raise whatever a damaged header leads them into
         raise UnusablePhoto(_reason(path, error)) from error
 
@@ -103,12 +94,13 @@ def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
 
 def _decode(path: Path, wanted: int | None, background: str) -> Decoded:
     from PIL import Image
+    from pillow_heif import register_heif_opener
 
-    _register_heif()
+    register_heif_opener(thumbnails=False)
     notes: list[str] = []
     with Image.open(path, formats=FORMATS) as photo:
         is_jpeg = photo.format in ("JPEG", "MPO")
-        _check_size(photo.size)
+        _check_size(*photo.size)
         if getattr(photo, "is_animated", False) and photo.format != "MPO":
             notes.append("first frame of several")
         full = photo.size
@@ -130,13 +122,10 @@ def _decode(path: Path, wanted: int | None, background: str) -> Decoded:
     return Decoded(picture, full, tuple(notes), profile)
 
 
-def _check_size(size: tuple[int, int]) -> None:
-    width, height = size
+def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        raise UnusablePhoto(
-            f"it has {width}×{height} pixels, the limit is {MAX_PIXELS // 10**6} million; save it smaller"
-        )
-    if min(size) < MIN_SIDE:
+        raise UnusablePhoto(f"it has {width}×{height} pixels, {TOO_MANY}")
+    if min(width, height) < MIN_SIDE:
         raise UnusablePhoto(f"it is {width}×{height} pixels, the shorter side must be at least {MIN_SIDE}")
 
 
@@ -203,16 +192,10 @@ def _scaled_to_8_bits(image: Image.Image) -> Image.Image:
     return image.point(lambda value: value * (255 / top) + 0.5).convert("L")
 
 
-@cache
-def _register_heif() -> None:
-    """Lets Pillow open HEIC; thumbnails and depth images inside it aren't needed."""
-    from pillow_heif import register_heif_opener
-
-    register_heif_opener(thumbnails=False)
-
-
 def _reason(path: Path, error: Exception) -> str:
     """Why Pillow couldn't read the file, in words that name the way out."""
+    if isinstance(error, MemoryError):
+        return "there isn't enough memory to open it"
     try:
         with path.open("rb") as file:
             head = file.read(512)
@@ -223,7 +206,7 @@ def _reason(path: Path, error: Exception) -> str:
     if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
         return "it is a web page, not a picture; download the photo itself"
     if type(error).__name__ == "DecompressionBombError":
-        return f"it has more pixels than the limit of {MAX_PIXELS // 10**6} million; save it smaller"
+        return f"it has too many pixels, {TOO_MANY}"
     if "truncated" in str(error).lower() or "broken" in str(error).lower():
         return "the file is truncated; copy or download it again"
     if type(error).__name__ == "UnidentifiedImageError":

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdlab.files import write_bytes
+from sdlab.files import file_sha256, write_bytes
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -114,32 +114,33 @@ def yunet_weights() -> Path | None:
 
     Source: https://github.com/opencv/opencv_zoo, MIT licence.
     """
+    return downloaded(YUNET, YUNET_SHA256, HUB_REPOSITORY, ZOO)
+
+
+def downloaded(file: str, sha256: str, repository: str, folder: str) -> Path | None:
+    """A network of OpenCV's zoo: here, in the hub's cache, or downloaded from there or the zoo's folder."""
     from huggingface_hub import constants, try_to_load_from_cache
 
-    place = WEIGHTS_FOLDER / YUNET
-    cached = try_to_load_from_cache(HUB_REPOSITORY, YUNET)
+    place = WEIGHTS_FOLDER / file
+    cached = try_to_load_from_cache(repository, file)
     for path in (place, Path(cached) if isinstance(cached, str) else place):
-        if path.is_file() and _is_yunet(path.read_bytes()):
+        if path.is_file() and file_sha256(path) == sha256:
             return path
     if constants.HF_HUB_OFFLINE:
         return None
-    for address in (f"{constants.ENDPOINT}/{HUB_REPOSITORY}/resolve/main/{YUNET}", f"{ZOO}/{YUNET}"):
-        if _is_yunet(data := _downloaded(address)):
+    for address in (f"{constants.ENDPOINT}/{repository}/resolve/main/{file}", f"{folder}/{file}"):
+        if hashlib.sha256(data := _content(address)).hexdigest() == sha256:
             return write_bytes(place, data)
     return None
 
 
-def _is_yunet(data: bytes) -> bool:
-    return hashlib.sha256(data).hexdigest() == YUNET_SHA256
-
-
-def _downloaded(address: str) -> bytes:
+def _content(address: str) -> bytes:
     from http.client import HTTPException
     from urllib.request import urlopen
 
     try:
         with urlopen(address, timeout=PATIENCE) as answer:
-            return bytes(answer.read(1_000_000))
+            return bytes(answer.read(100_000_000))
     except (OSError, ValueError, HTTPException):  # no network, no such file, an address that is none
         return b""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sdlab.files import file_sha256, write_bytes, write_json
+from sdlab.files import acquire_lock, file_sha256, write_bytes, write_json
 from sdlab.photos.captions import add_missing
 from sdlab.photos.crop import FRAMINGS, Crop, crop_by_hand
 from sdlab.photos.dataset import HIDDEN, Dataset, Record, read_record, write_record
@@ -115,19 +115,16 @@ def _check(raw: Path, out: Path, resolution: int, kind: str, framing: str, backg
 @contextmanager
 def _locked(out: Path) -> Iterator[None]:
     """Makes the folder and keeps other runs out of it."""
-    from filelock import FileLock
-
-    lock = FileLock(out / LOCK_FILE)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        lock = acquire_lock(out / LOCK_FILE)
     except OSError as error:
         message = f"the images can't be written to {out}: {error.strerror}. Choose another folder with --out."
         raise type(error)(message) from error
     try:
         yield
     finally:
-        lock.release()
+        lock.lock.release()
 
 
 @dataclass

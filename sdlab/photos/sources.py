@@ -10,7 +10,7 @@ import tempfile
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -94,7 +94,9 @@ def find_photos(raw: Path) -> Iterator[Found]:
             if _is_litter(path.name) and path != raw:
                 continue
             if path.is_dir():
-                found.ignored.append(_folder_said(path))
+                number = _photos_in(path)
+                hint = f" ({number}: move them up, or give this folder as --raw)" if number else ""
+                found.ignored.append(f"{path.name}/{hint}")
             elif path.exists() and not path.is_file():  # a pipe or a device, which would never end
                 found.ignored.append(path.name)
             elif is_archive(path):
@@ -114,13 +116,19 @@ def is_archive(path: Path) -> bool:
     return path.is_file() and (ending == ".zip" or (not ending and zipfile.is_zipfile(path)))
 
 
-def instance_images(folder: str | Path) -> tuple[list[Path], list[str]]:
-    """The images that training reads of a folder, and names of pictures there that it ignores."""
+def instance_images(folder: str | Path, notify: Callable[[str], None]) -> list[Path]:
+    """The images that training reads of a folder, by name; pictures there that it ignores are said."""
     paths = sorted(Path(folder).expanduser().glob("[!.]*"))
     images = [path for path in paths if path.suffix.lower() in TRAINED and path.is_file()]
-    ignored = [path.name for path in paths if is_picture(path) and path not in images]
-    folders = (_folder_said(path) for path in paths if path.is_dir())
-    return images, [*ignored, *(said for said in folders if "(" in said)]
+    others = [path.name for path in paths if is_picture(path) and path not in images]
+    if others:
+        notify(
+            f"ignored in {folder}: {', '.join(others)}. Training reads png, jpg and webp; save them as such."
+        )
+    for path in paths:
+        if path.is_dir() and (number := _photos_in(path)):
+            notify(f"ignored in {folder}: {number} in {path.name}/. Move them up, or give that folder.")
+    return images
 
 
 def is_picture(path: Path) -> bool:
@@ -128,14 +136,13 @@ def is_picture(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
-def _folder_said(folder: Path) -> str:
-    """A folder's name; where photos lie in it, how many, since they may have been meant to be read."""
+def _photos_in(folder: Path) -> str:
+    """How many photos lie in a folder and those in it, in words; empty where there are none."""
     try:
         number = sum(is_picture(path) for path in folder.rglob("*"))
     except OSError:
         number = 0
-    many = f"{number} photo{'s' * (number > 1)} in a folder of their own: move them up, or give it as --raw"
-    return f"{folder.name}/" + (f" ({many})" if number else "")
+    return f"{number} photo{'s' * (number > 1)}" if number else ""
 
 
 def _from_archive(path: Path, into: Path, found: Found, *, alone: bool) -> list[tuple[str, Path]]:

@@ -218,9 +218,9 @@ def _ranks(facts: _Facts, ranks: Sequence[Experiment]) -> list[str]:
     worst = min(known, key=lambda one: mean(facts.value(one.name)) or 0.0)
     texts = {"measure": facts.measure(), "ranks": _and(list(at.values()), words)}
     ends = {"low": facts.text(worst.name), "high": facts.text(best.name)}
-    sizes = [one.record.get("size_mb") for one in known]
+    sizes = [float(one.record["size_mb"]) for one in known if "size_mb" in one.record]
     grows = ""
-    if all(sizes):
+    if len(sizes) == len(known):
         grows = words("c_rank_size", low=_megabytes(min(sizes), words), high=_megabytes(max(sizes), words))
     if not facts.below(worst.name, best.name):
         return [words("c_rank_same", **texts, **ends), grows]

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from sdlab.files import read_text
 from sdlab.reports.blocks import Place, Section
 from sdlab.words import Words
 
@@ -50,7 +51,7 @@ def read_kept(readme: Path) -> Kept:
     """
     if not readme.is_file():
         return Kept()
-    first, _, body = readme.read_text(encoding="utf-8").partition("\n")
+    first, _, body = read_text(readme).partition("\n")
     if not first.startswith(MADE_BY):
         raise ValueError(
             f"{readme} wasn't made by `sdlab report`. Move it away, or choose another folder with --out."

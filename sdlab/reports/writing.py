@@ -48,6 +48,7 @@ def report(
     root: str | Path = "experiments",
     dataset: str | Path = "data/instance_images",
     images_per_cell: int = 4,
+    setting: int = 1,
     title: str | None = None,
     author: str = "",
     language: str = "en",
@@ -58,13 +59,14 @@ def report(
     """Write the report that is handed in.
 
     Args:
-        experiments: names or experiments; None takes all that are in `root`.
+        experiments: names or experiments, also folders of images made elsewhere; None takes all in `root`.
         prompts: the prompt set of the images; None takes what the images' records say.
         out: folder for README.md, report.html, report.pdf and pictures/.
         results: folder of the images.
         root: folder of the experiments.
         dataset: folder of the prepared photos.
         images_per_cell: 1, 2 or 4.
+        setting: which of the settings that the images were made with is shown, 1 the newest.
         title: the report's title.
         author: name, group and year, in a line under the title.
         language: "en" or "ru".
@@ -94,10 +96,12 @@ def report(
         measurements=measurements,
         best=best,
         images_per_cell=images_per_cell,
+        setting=setting,
         note=note,
         words=words,
     )
-    drafted = [_shortened(section) for section in all_sections(material, title or words("title"), author)]
+    title = title or words("title", kind=words.name(f"one {material.subject.kind}"))
+    drafted = [_shortened(section) for section in all_sections(material, title, author)]
     sections = list(numbered(places.filled(drafted, kept, words), words))
     readme, pictures = _readme(sections)
     page = _page(sections, out, words)

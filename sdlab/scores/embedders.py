@@ -80,11 +80,6 @@ def pixels() -> Embedder:
     return Embedder("pixels", f"{PIXELS}x{PIXELS}", _pixels)
 
 
-def embedders_for(root_name: str) -> list[Embedder]:
-    """The models that judge images of a base model; the mini CLIP knows characters too, as DINO does."""
-    return [mini_clip()] if root_name == "mini" else [CLIP, DINO]
-
-
 def image_features(embedder: Embedder, files: Sequence[Path]) -> np.ndarray:
     """Features (n, d) of image files; those of a content that was seen before come from the cache."""
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sdlab.experiment import Experiment, find
 from sdlab.files import fingerprint
-from sdlab.images import ImageRecord, image_files, load_images
+from sdlab.images import ImageRecord, by_setting, image_files, load_images
 from sdlab.models import resolve
 from sdlab.scores import measures
-from sdlab.scores.embedders import Embedder, embedders_for, image_features, pixels, text_features
+from sdlab.scores.embedders import CLIP, DINO, Embedder, image_features, mini_clip, pixels, text_features
+from sdlab.scores.faces import face_embedder
 from sdlab.scores.measures import Interval, interval
 from sdlab.scores.tallies import MEASURES, PHOTOS, Scores, Tally
 from sdlab.subject import Subject
@@ -45,7 +46,7 @@ def score(
         photos: Folder of the subject's photos; None takes those that the experiments were trained on.
         prompt_names: Prompts whose images count; None takes all.
         embedders: What measures; None takes what fits the base model, see `embedders_for`.
-        face: An embedder of faces besides, named `face`; rows of NaN say that there is none.
+        face: An embedder of faces of your own, named `face`; rows of NaN say that there is none.
         root: The folder of all experiments.
         results: The folder of the images; `<results>/<experiment>/scores.json` is written.
 
@@ -66,11 +67,13 @@ def score(
     tallies = {PHOTOS: _photos_tally(settings)}
     for name in names:
         found = load_images(name, results=results)
-        images = [image for image in found if wanted is None or image.prompt_name in wanted]
-        if not images:
+        asked = [image for image in found if wanted is None or image.prompt_name in wanted]
+        if not asked:
             raise ValueError(f"{name!r} has no images in {results}. Make some: sdlab generate {name}.")
+        images = _newest(asked)
         rare = rare_words([name], root) or settings.rare_words
-        tallies[name] = _tally(name, images, replace(settings, rare_words=rare))
+        tally = _tally(name, images, replace(settings, rare_words=rare))
+        tallies[name] = replace(tally, left_out=len(asked) - len(images))
         tallies[name].save(Path(results) / name / "scores.json")
     return Scores(tallies)
 
@@ -99,6 +102,14 @@ class _Settings:
     def of_subject(self, image: ImageRecord) -> bool:
         """Whether its prompt speaks of the subject, and not of its class alone."""
         return not self.rare_words or without(image.prompt, self.rare_words) != image.prompt
+
+
+def embedders_for(root_name: str, subject_kind: str = "person") -> list[Embedder]:
+    """The models that judge images of a base model; the mini CLIP knows characters too, as DINO does."""
+    if root_name == "mini":
+        return [mini_clip()]
+    face = face_embedder() if subject_kind == "person" else None
+    return [CLIP, DINO, *([face] if face else [])]
 
 
 def experiment_of(name: str, root: str | Path = "experiments") -> Experiment | None:
@@ -148,9 +159,15 @@ def _settings(
         raise ValueError(f"{folders[0]} must hold at least 2 photos to compare with, got {len(files)}.")
     if embedders is None:
         base = chosen[0].pretrained_model_name_or_path if chosen else "mini"
-        embedders = embedders_for(resolve(base, root).root_name)
-    rare = rare_words([one.name for one in known], root)
-    return _Settings(files, [*embedders, *([face] if face else [])], rare)
+        subject = Subject.of(chosen[0].instance_prompt, chosen[0].class_prompt) if chosen else Subject()
+        embedders = embedders_for(resolve(base, root).root_name, subject.kind)
+    settings = _Settings(files, [], rare_words([one.name for one in known], root))
+    for embedder in [*embedders, *([face] if face else [])]:
+        if (judged := len(settings.features(embedder))) > 1:
+            settings.embedders.append(embedder)
+        else:
+            print(f"{embedder.name}: not measured, since it can judge {judged} of the {len(files)} photos")
+    return settings
 
 
 def _tally(name: str, images: list[ImageRecord], settings: _Settings) -> Tally:
@@ -165,15 +182,16 @@ def _tally(name: str, images: list[ImageRecord], settings: _Settings) -> Tally:
         rare_words=settings.rare_words,
         content=fingerprint([image.path for image in images]),
         controlled=any(image.control for image in images),
-        settings=_settings_of([image for image in images if settings.of_subject(image)]),
+        settings=tuple(map(asdict, by_setting(filter(settings.of_subject, images)))),
     )
 
 
-def _settings_of(images: list[ImageRecord]) -> tuple[dict[str, Any], ...]:
-    """The different settings that images were made with."""
-    names = ("num_inference_steps", "guidance_scale", "sampler", "negative_prompt", "resolution")
-    found = [{name: getattr(image, name) for name in names} for image in images]
-    return tuple(one for index, one in enumerate(found) if one not in found[:index])
+def _newest(images: list[ImageRecord]) -> list[ImageRecord]:
+    """Of each prompt's images those of the setting that was used last: only like is compared with like."""
+    of_prompt: dict[str, list[ImageRecord]] = {}
+    for image in images:
+        of_prompt.setdefault(image.prompt_name, []).append(image)
+    return [image for group in of_prompt.values() for image in next(iter(by_setting(group).values()))]
 
 
 def _measured(images: list[ImageRecord], settings: _Settings) -> DataFrame:

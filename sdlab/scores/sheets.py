@@ -36,16 +36,18 @@ def nearest_photos(
         rows=(captions([experiment], root)[0], Heading("nearest photo")),
         columns=tuple(Heading(f"{row['nearest photo']:.2f}", (row["nearest"],)) for row in rows),
         cells=(
-            tuple(_cell(f"{experiment}_{row['file']}", folder / row["file"]) for row in rows),
-            tuple(_cell(f"photo_{n}", photo_folder / row["nearest"]) for n, row in enumerate(rows)),
+            tuple(_cell(experiment, folder / row["file"]) for row in rows),
+            tuple(_cell(f"photo {n}", photo_folder / row["nearest"]) for n, row in enumerate(rows)),
         ),
         images_per_cell=1,
     )
 
 
-def _cell(name: str, path: Path) -> Cell:
+def _cell(group: str, path: Path) -> Cell:
     there = path.is_file()
-    return Cell(name, path.name, (path,) if there else (), "" if there else f"{path.name} is missing")
+    return Cell(
+        (group, path.stem), path.name, (path,) if there else (), "" if there else f"{path.name} is missing"
+    )
 
 
 def drift_table(

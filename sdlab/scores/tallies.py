@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -21,7 +22,7 @@ PHOTOS = "photos"
 MEASURES = {
     "CLIP-I": "likeness: mean cosine of CLIP's features, images to photos",
     "DINO": "likeness: the same with DINO's features, which tell apart what CLIP calls by one word",
-    "face": "likeness of the face: the same with a face embedder's features, where there is a face",
+    "face": "likeness of the face: the same with SFace's features; strangers near 0, one person above 0.36",
     "CLIP-T": "fidelity to the prompt: cosine of CLIP's features, images to prompts without the rare word",
     "diversity": "mean distance, 1 - cosine, between the images of one prompt",
     "PRES": "likeness of images of prompts without the rare word; near the base model's is good",
@@ -46,6 +47,7 @@ class Tally:
         rare_words: What was left out of the prompts for CLIP-T.
         content: Fingerprint of the images.
         settings: What the images of the subject were made with, such as guidance and size; one if all alike.
+        left_out: How many images of earlier settings weren't measured.
         controlled: Whether a control image steered them; then they don't say which experiment is best.
     """
 
@@ -58,6 +60,7 @@ class Tally:
     content: str = ""
     controlled: bool = False
     settings: tuple[Mapping[str, Any], ...] = ()
+    left_out: int = 0
 
     def save(self, path: str | Path) -> Path:
         """Writes the record as JSON, usually to results/<experiment>/scores.json."""
@@ -69,11 +72,15 @@ class Tally:
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"{path} isn't there. Run `sdlab score {path.parent.name}`.")
-        values = json.loads(path.read_text(encoding="utf-8"))
-        values["figures"] = {name: Interval(*figure) for name, figure in values["figures"].items()}
-        for name in {"images", "models", "rare_words", "settings"} & set(values):
-            values[name] = tuple(values[name])
-        return cls(**{item.name: values[item.name] for item in fields(cls) if item.name in values})
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            values["figures"] = {name: Interval(*figure) for name, figure in values["figures"].items()}
+            for name in {"images", "models", "rare_words", "settings"} & set(values):
+                values[name] = tuple(values[name])
+            return cls(**{item.name: values[item.name] for item in fields(cls) if item.name in values})
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            again = f"Run `sdlab score {path.parent.name}`, which writes it anew."
+            raise ValueError(f"{path} can't be read as scores ({error}). {again}") from None
 
 
 @dataclass(frozen=True)
@@ -154,6 +161,14 @@ class Scores:
         for name in self.experiments:
             if self[name].rare_words and self[name].images and "nearest photo" not in self[name].figures:
                 notes.append(words("scores_no_subject", name=name, words=", ".join(self[name].rare_words)))
+            if self[name].left_out:
+                notes.append(words("scores_left_out", name=name, count=self[name].left_out))
+            faces = sum("face" in row for row in self[name].images)
+            if (
+                faces < (seen := sum("nearest" in row for row in self[name].images))
+                and "face" in self.measures
+            ):
+                notes.append(words("scores_faces", name=name, faces=faces, images=seen))
         made = {
             name: one.settings for name, one in self.tallies.items() if one.settings and not one.controlled
         }
@@ -173,13 +188,20 @@ class Scores:
 
 
 def load_scores(experiments: Iterable[str], results: str | Path = "results") -> Scores:
-    """Reads the scores that were taken before, of experiments whose images are still the same."""
+    """Reads the scores that were taken before, of experiments whose images are still the same.
+
+    A file that can't be read is left out with a warning.
+    """
     found = {}
     for name in experiments:
         path = Path(results) / name / "scores.json"
         if not path.is_file():
             continue
-        tally = Tally.load(path)
+        try:
+            tally = Tally.load(path)
+        except ValueError as error:
+            warnings.warn(str(error), stacklevel=2)
+            continue
         files = [path.parent / row["file"] for row in tally.images]
         if all(file.is_file() for file in files) and fingerprint(files) == tally.content:
             found[name] = tally

@@ -12,6 +12,7 @@ from sdlab.experiment import DreamBooth, Experiment, Locked, LoRA
 from sdlab.files import fingerprint
 from sdlab.images import class_images, image_files
 from sdlab.models import BaseModel, resolve
+from sdlab.photos import instance_images
 from sdlab.photos.captions import captions_fingerprint
 
 if TYPE_CHECKING:
@@ -79,7 +80,8 @@ def train_together(
         What each that couldn't be trained, or diverged, was ended by, by its name; the others are trained.
     """
     common, root = next(iter(planned.values())), Path(root)
-    base, images = resolve(common.pretrained_model_name_or_path, root), image_files(common.instance_data_dir)
+    base = resolve(common.pretrained_model_name_or_path, root)
+    images = instance_images(common.instance_data_dir, _notify if progress else _silent)
     errors: dict[str, Exception] = {}
     with ExitStack() as locks:
         begun: dict[Experiment, DreamBooth | LoRA] = {}
@@ -119,7 +121,7 @@ def preflight(
         NotEnoughMemory: It doesn't fit into memory; the message says what to change first.
         DiskFull: It doesn't fit on the disk.
     """
-    images = image_files(hyperparameters.instance_data_dir)
+    images = instance_images(hyperparameters.instance_data_dir, _notify if progress else _silent)
     _check(hyperparameters, images)
     from sdlab.training.loop import train_step
     from sdlab.training.memory import try_steps, with_advice
@@ -153,6 +155,7 @@ def _begin(
     steps = experiment.record.get("steps", 0)
     if experiment.status != "finished" or chosen.max_train_steps > steps:
         _check(chosen, images)
+        base.check(chosen.resolution, chosen.resolution)
     fingerprints = {
         "base_fingerprint": base.fingerprint,
         "instance_images": fingerprint(images) if images else None,

@@ -7,8 +7,7 @@ from diffusers import StableDiffusionPipeline
 from sdlab.config import Hyperparameters
 from sdlab.experiment import Experiment
 from sdlab.files import write_folder
-
-_BYTES = 4  # weights are trained and saved in float32
+from sdlab.formats.conversion import pipeline_bytes, save_pipeline
 
 
 def prepare(pipeline: StableDiffusionPipeline, hyperparameters: Hyperparameters) -> None:
@@ -19,7 +18,5 @@ def prepare(pipeline: StableDiffusionPipeline, hyperparameters: Hyperparameters)
 
 def export(pipeline: StableDiffusionPipeline, experiment: Experiment) -> None:
     """Saves the trained pipeline as a diffusers folder, `model/`, whole or not at all."""
-    parts = (pipeline.unet, pipeline.text_encoder, pipeline.vae)
-    size = sum(weight.numel() for part in parts for weight in part.parameters()) * _BYTES
-    with write_folder(experiment.model_folder, needed=size) as folder:
-        pipeline.save_pretrained(folder)
+    with write_folder(experiment.model_folder, needed=pipeline_bytes(pipeline)) as folder:
+        save_pipeline(pipeline, folder)

@@ -12,9 +12,9 @@ from dataclasses import asdict
 
 import torch
 
+from sdlab.cards import model_card
 from sdlab.config import Hyperparameters
 from sdlab.files import write_bytes
-from sdlab.formats import model_card
 from sdlab.training import checkpoint
 from sdlab.training.data import draw_batch, generator
 from sdlab.training.diagnosis import diagnose, predictions

@@ -23,6 +23,7 @@ from torch.nn.functional import pad
 from sdlab.config import DreamBooth, LoRA
 from sdlab.experiment import Experiment
 from sdlab.files import write_folder
+from sdlab.formats.names import with_text_model
 from sdlab.models import quiet
 from sdlab.training.data import generator
 
@@ -144,7 +145,9 @@ def export(pipeline: StableDiffusionPipeline, experiment: Experiment, adapter: s
     weights: dict[str, Any] = {}
     for name, part in (("unet", pipeline.unet), ("text_encoder", pipeline.text_encoder)):
         if config := getattr(part, "peft_config", None):
-            weights[f"{name}_lora_layers"] = named_weights(part, adapter)
+            named = with_text_model if name == "text_encoder" else str
+            layers = {named(key): weight for key, weight in named_weights(part, adapter).items()}
+            weights[f"{name}_lora_layers"] = layers
             # peft would write where the base lies on this disk
             settings = config[adapter].to_dict() | {"base_model_name_or_path": None}
             weights[f"{name}_lora_adapter_metadata"] = settings

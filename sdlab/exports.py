@@ -5,21 +5,17 @@ from __future__ import annotations
 import json
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 
+from sdlab.cards import kohya_entries, model_card, modelspec, public_name
 from sdlab.config import unknown
 from sdlab.experiment import Experiment
 from sdlab.files import must_be_free, write_bytes, write_file, write_folder
-from sdlab.formats.card import model_card
-from sdlab.formats.kohya import Configs, kohya_weights, read_lora
-from sdlab.formats.metadata import kohya_entries, modelspec, public_name
-from sdlab.formats.original import original_weights
-from sdlab.models import fuse, quiet, resolve
-
-if TYPE_CHECKING:
-    from diffusers import StableDiffusionPipeline
+from sdlab.formats.conversion import pipeline_bytes, quiet, save_pipeline
+from sdlab.formats.names import Configs, kohya_weights, original_weights, read_lora, with_text_model
+from sdlab.models import fuse, resolve
 
 LORA_FORMATS = ("kohya", "diffusers")
 MODEL_FORMATS = ("single-file", "diffusers")
@@ -51,7 +47,7 @@ def export_lora(
         DiskFull: The disk is full.
     """
     source = _finished_lora(experiment, root)
-    out = Path(out)
+    out = Path(out).expanduser()
     card = _check_out(out, format, LORA_FORMATS, is_file=True)
     weights, configs = read_lora(source.lora_file)
     if format == "kohya":
@@ -59,7 +55,7 @@ def export_lora(
         _warn_of_dora(source.name, weights)
         entries = kohya_entries(source, weights)
     else:
-        entries = _entries_of_diffusers(configs)
+        weights, entries = _for_all(weights), _entries_of_diffusers(configs)
     entries |= modelspec(source.name, source.record.get("base", ""), lora=True, experiment=source)
     _save(weights, out, entries, half)
     text = model_card(source, file=out.name, form="kohya" if format == "kohya" else "lora")
@@ -94,7 +90,8 @@ def export_model(
         DiskFull: The disk is full.
     """
     model = resolve(base, root)
-    out = Path(out)
+    model.check()
+    out = Path(out).expanduser()
     card = _check_out(out, format, MODEL_FORMATS, is_file=format == "single-file")
     pipeline = fuse(model.load())
     with quiet():
@@ -107,8 +104,8 @@ def export_model(
             text = model_card(model.experiment, file=out.name, form=format, scale=model.scale)
             write_bytes(card, text.encode())
         return out
-    with write_folder(out, needed=_size(pipeline)) as folder, quiet():
-        pipeline.save_pretrained(folder)
+    with write_folder(out, needed=pipeline_bytes(pipeline)) as folder:
+        save_pipeline(pipeline, folder)
         if model.experiment:
             text = model_card(model.experiment, form="folder", scale=model.scale)
             write_bytes(folder / "README.md", text.encode())
@@ -154,6 +151,15 @@ def _warn_of_dora(name: str, weights: dict[str, torch.Tensor]) -> None:
         )
 
 
+def _for_all(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A LoRA's weights under names that transformers 4 reads as well as transformers 5."""
+    start = "text_encoder."
+    return {
+        start + with_text_model(name.removeprefix(start)) if name.startswith(start) else name: weight
+        for name, weight in weights.items()
+    }
+
+
 def _entries_of_diffusers(configs: Configs) -> dict[str, str]:
     """What `load_lora_weights` needs to know, such as lora_alpha, without the base's place on this disk."""
     settings = {
@@ -175,8 +181,3 @@ def _save(weights: dict[str, torch.Tensor], out: Path, entries: dict[str, str], 
     with write_file(out, needed=needed) as beside:
         save_file(weights, beside, metadata={"format": "pt", **entries})
         beside.chmod(0o644)  # safetensors writes for the owner alone
-
-
-def _size(pipeline: StableDiffusionPipeline) -> int:
-    parts = (pipeline.unet, pipeline.text_encoder, pipeline.vae)
-    return sum(weight.nbytes for part in parts for weight in part.parameters())

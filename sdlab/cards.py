@@ -1,19 +1,28 @@
-"""The model card: what a trained model is, how it was made, how to load it, what it may be used for."""
+"""What an exported model says of itself: a card for people, header entries for programs that list models."""
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from statistics import mode
+from typing import TYPE_CHECKING, Any, Literal
 
 from sdlab import __version__
 from sdlab.config import PLACES
 from sdlab.experiment import Experiment
-from sdlab.formats.metadata import LICENSES, public_name
+from sdlab.formats.conversion import SD15
 from sdlab.templates import render
+
+if TYPE_CHECKING:
+    import torch
 
 Form = Literal["lora", "kohya", "folder", "single-file"]
 
+LICENSES = {"mini": "MIT", SD15: "CreativeML OpenRAIL-M"}
+"""Of the base models that are known here, by `public_name`; what is trained from one is bound by it, too."""
 _LORAS = ("lora", "kohya")
 _HUB_LICENSES = {"MIT": "mit", "CreativeML OpenRAIL-M": "creativeml-openrail-m", None: "unknown"}
 _FACTS = {
@@ -130,3 +139,71 @@ def _facts(record: dict[str, Any]) -> list[tuple[str, Any]]:
 
 def _short(value: Any) -> Any:
     return f"{value:g}" if isinstance(value, float) else value
+
+
+def public_name(base: str) -> str:
+    """A base model's name without its folders: `mini`, a hub id, or the last part of a path."""
+    if base == "sd15":
+        return SD15
+    is_hub_id = re.fullmatch(r"[\w.-]+/[\w.-]+", base) and not Path(base).parent.exists()
+    return base if is_hub_id else re.split(r"[\\/]", base.rstrip("\\/"))[-1]
+
+
+def modelspec(title: str, base: str, *, lora: bool, experiment: Experiment | None) -> dict[str, str]:
+    """What a safetensors file's header says of a model; `mini` has an architecture of its own.
+
+    Args:
+        title: Of the model.
+        base: What it was trained from in the first place.
+        lora: A LoRA, else a whole model.
+        experiment: What made it; None for a base model.
+
+    Source:
+        Stability-AI/ModelSpec 1.0.1, as kohya-ss/sd-scripts writes it.
+    """
+    architecture = "sdlab-mini" if base == "mini" else "stable-diffusion-v1"
+    entries = {
+        "sai_model_spec": "1.0.1",
+        "architecture": f"{architecture}/lora" if lora else architecture,
+        "implementation": "diffusers" if lora else "https://github.com/CompVis/stable-diffusion",
+        "title": title,
+    }
+    if license := LICENSES.get(public_name(base)):
+        entries["license"] = license
+    if experiment:
+        chosen = experiment.hyperparameters
+        ended = (experiment.path / "experiment.json").stat().st_mtime
+        entries["date"] = datetime.fromtimestamp(int(ended), UTC).isoformat()
+        entries["resolution"] = f"{chosen.resolution}x{chosen.resolution}"
+        entries["trigger_phrase"] = chosen.instance_prompt
+    return {f"modelspec.{name}": value for name, value in entries.items()}
+
+
+def kohya_entries(experiment: Experiment, weights: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """What kohya's sd-scripts write into a LoRA's header, which A1111, Forge and Civitai show.
+
+    Rank and alpha are those that most modules have.
+
+    Source:
+        kohya-ss/sd-scripts `train_network.py`.
+    """
+    chosen = experiment.hyperparameters
+    base = experiment.record.get("base", "")
+    entries = {
+        "output_name": experiment.name,
+        "base_model_version": "sdlab_mini" if base == "mini" else "sd_v1",
+        "sd_model_name": public_name(base),
+        "v2": False,
+        "network_module": "networks.lora",
+        "network_dim": mode(len(weight) for name, weight in weights.items() if "lora_down" in name),
+        "network_alpha": mode(float(weight) for name, weight in weights.items() if name.endswith(".alpha")),
+        "resolution": f"({chosen.resolution}, {chosen.resolution})",
+        "learning_rate": chosen.learning_rate,
+        "lr_scheduler": chosen.lr_scheduler,
+        "max_train_steps": chosen.max_train_steps,
+        "batch_size_per_device": chosen.train_batch_size,
+        "gradient_accumulation_steps": chosen.gradient_accumulation_steps,
+        "seed": chosen.seed,
+        "tag_frequency": json.dumps({experiment.name: {chosen.instance_prompt: 1}}),  # A1111 offers its words
+    }
+    return {f"ss_{name}": str(value) for name, value in entries.items()}
