@@ -119,10 +119,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
     folder, script = tmp_path_factory.mktemp("slurm"), ROOT / "tests/cluster.sh"
     environment = os.environ | {"SLURM_CONF": str(folder / "slurm.conf"), "PYTHONPATH": str(ROOT)}
     environment |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
-    subprocess.run([script, "start", folder], env=environment, check=True)
-    yield environment
-    subprocess.run(["scancel", "--me"], env=environment)
-    subprocess.run([script, "stop", folder], env=environment, check=True)
+    environment["PORT"] = str(20_000 + os.getpid() % 20_000)
+    try:
+        subprocess.run([script, "start", folder], env=environment, check=True)
+        yield environment
+        subprocess.run(["scancel", "--me"], env=environment)
+    finally:
+        subprocess.run([script, "stop", folder], env=environment, check=True)
 
 
 SWEEP = """
