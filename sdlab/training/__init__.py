@@ -243,11 +243,14 @@ def _train_all(
     said: set[str],
 ) -> dict[str, Exception]:
     """Trains as many at once as fit into memory; gives those that diverged."""
+    from sdlab.training import trackers
     from sdlab.training.loop import run
     from sdlab.training.memory import at_once, with_advice
     from sdlab.training.setup import load_model, start
     from sdlab.training.validation import split
 
+    for chosen in begun.values():
+        trackers.check(chosen.report_to)
     notify = _notify if progress else _silent
     waiting = list(begun)
     first, common = waiting[0], begun[waiting[0]]

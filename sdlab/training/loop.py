@@ -23,6 +23,7 @@ from sdlab.training.memory import Needs, Trial, check, now, peak_memory_gb, rese
 from sdlab.training.progress import Bar, Panel, show
 from sdlab.training.record import describe_machine, describe_result
 from sdlab.training.setup import Notify, Training
+from sdlab.training.trackers import Trackers
 from sdlab.training.validation import steps_between, validate
 
 _LOG_EVERY = 10  # steps; reading a loss waits for the GPU, so it isn't done in each step
@@ -120,6 +121,8 @@ def train_steps(trainings: Sequence[Training], needs: Needs, progress: bool) -> 
             diverged |= _look(running, logs, shown, stopping)
             if stopping:
                 break
+    for log in logs.values():
+        log.close()
     return diverged
 
 
@@ -291,6 +294,7 @@ class _Log:
         self._training = training
         self._names = ["loss", *["instance_loss", "prior_loss"][: len(training.model.sources)], "grad_norm"]
         self._measured: list[torch.Tensor] = []
+        self._trackers = Trackers(training)
         rows = training.experiment.log()
         self._seconds, self._since = rows[-1]["seconds"] if rows else 0.0, time.perf_counter()
 
@@ -319,7 +323,11 @@ class _Log:
         row = {"step": self._training.done, **measured, "learning_rate": rate}
         row |= {"seconds": round(self._seconds, 3)}
         self._training.experiment.add_to_log(row)
+        self._trackers.log(row)
         return row
+
+    def close(self) -> None:
+        self._trackers.finish()
 
 
 def _advice(loss: float, step: int, chosen: Hyperparameters) -> str:
