@@ -172,12 +172,12 @@ def _slider(what: str, labels: list[str], shown: Table) -> Explorer:
         key, made = _key(), _pictures(shown)
         rows = [[made[cell.name] for cell in row] for row in shown.cells]
         frames = render("frames.html", key=key, rows=rows, columns=shown.columns, labels=labels, what=what)
-        options = [(label, index) for index, label in enumerate(labels, 1)]
+        options = [(label, index) for index, label in enumerate(labels)]
         layout = ipywidgets.Layout(width="100%", max_width="480px")
         slider = ipywidgets.SelectionSlider(
-            options=options, value=len(labels), description=what, layout=layout
+            options=options, value=len(labels) - 1, description=what, layout=layout
         )
-        style = _following(slider, lambda row: f".{key} .frame:nth-of-type({row}) {{ display: flex }}")
+        style = _following(slider, lambda row: f".{key} .frame:nth-of-type({row + 1}) {{ display: flex }}")
         return ipywidgets.VBox([slider, ipywidgets.HTML(frames), style])
 
     return Explorer(lambda: shown, build)

@@ -147,7 +147,9 @@ def _without_text_model(weights: dict[str, torch.Tensor]) -> dict[str, torch.Ten
 def _running_mean_alone(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     start = "model.diffusion_model."
     return {
-        f"model_ema.{name.removeprefix('model.').replace('.', '')}" if name.startswith(start) else name: weight
+        f"model_ema.{name.removeprefix('model.').replace('.', '')}"
+        if name.startswith(start)
+        else name: weight
         for name, weight in weights.items()
     }
 
@@ -177,7 +179,9 @@ def test_odd_checkpoints_convert_to_the_same_model(
         after = {key.removeprefix("text_model."): value for key, value in after.items()}
         for key, value in before.items():
             found = after[key.removeprefix("text_model.")]
-            assert float((found - value.float()).abs().max()) <= close * float(value.float().abs().max()) + 1e-9
+            assert (
+                float((found - value.float()).abs().max()) <= close * float(value.float().abs().max()) + 1e-9
+            )
 
 
 def test_a_v_prediction_model_says_so(single_file: Path, tmp_path: Path) -> None:

@@ -154,11 +154,11 @@ def _aux_detector(kind: str) -> Any:
     try:
         with warnings.catch_warnings(action="ignore"):  # of names that timm and it both register
             import controlnet_aux as aux
-    except Exception as error:  # a mediapipe of another version makes it raise anything
+    except Exception as error:  # a mediapipe or torchvision of another version makes it raise anything
         raise ImportError(
             f"annotator 'controlnet_aux' can't be imported ({error}). Install it: "
-            "pip install 'sdlab[controlnet-aux]' (and mediapipe, if at all, older than 0.10.30); "
-            "or leave annotator out."
+            "pip install 'sdlab[controlnet-aux]' (a torchvision of torch's own build; mediapipe, if at all, "
+            "older than 0.10.30); or leave annotator out."
         ) from error
     if kind == "canny":
         return aux.CannyDetector()

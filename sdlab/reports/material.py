@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sdlab.experiment import Experiment, find
-from sdlab.images import ImageRecord, load_images
+from sdlab.images import ImageRecord, Setting, image_files, load_images
 from sdlab.photos import Dataset
 from sdlab.photos.dataset import RECORD_FILE
 from sdlab.prompts import PromptSet
 from sdlab.reports.conclusion import Measurements, highest
 from sdlab.scores import Scores, as_faithful, load_scores, recommend
-from sdlab.tables import Figures, Table, measured, prompts_of, summary, table
+from sdlab.subject import Subject
+from sdlab.tables import Figures, Table, prompts_of, summary
+from sdlab.tables.building import choose_setting, lay_out
 from sdlab.tables.captions import BASE
 from sdlab.words import Words
 
@@ -32,6 +33,10 @@ class Material:
         scores: what `sdlab score` left of experiments; empty where the measurements come from elsewhere.
         drift: what `sdlab score` says of the class.
         best: method to the experiment that stands for it in the comparison, and "why".
+        elsewhere: folders of images that no experiment here made.
+        setting: what the shown images were made with; None where they have no records.
+        images: the records of the shown images, the base model's first.
+        left_out: how many images have another setting.
         controlled: images made with control, of these experiments and the base model.
         note: how the measurements were made.
     """
@@ -43,6 +48,10 @@ class Material:
     measurements: Measurements
     scores: Scores
     best: Mapping[str, str]
+    elsewhere: tuple[str, ...]
+    setting: Setting | None
+    images: tuple[ImageRecord, ...]
+    left_out: int
     controlled: tuple[ImageRecord, ...]
     images_per_cell: int
     note: str
@@ -54,10 +63,10 @@ class Material:
         return self.experiments[0].root
 
     @property
-    def images(self) -> list[ImageRecord]:
-        """All images of the experiments and the base model, without control."""
-        names = [BASE, *(one.name for one in self.experiments)]
-        return [image for name in names for image in load_images(name, results=self.results)]
+    def subject(self) -> Subject:
+        """What the first experiment was trained on."""
+        chosen = self.experiments[0].hyperparameters
+        return Subject.of(chosen.instance_prompt, chosen.class_prompt)
 
     def of(self, method: str) -> list[Experiment]:
         """The experiments of a method."""
@@ -67,36 +76,39 @@ class Material:
         """What differs between them, and what their training took."""
         return summary(experiments, root=self.root, language=self.words.language)
 
-    def measured(self, experiments: Sequence[Experiment]) -> Figures | None:
-        """What was measured of their images, the base model's first; None where nothing was."""
-        names = [one.name for one in experiments]
-        if not any(self.measurements.get(name) for name in names):
-            return None
-        return measured([BASE, *names], self.measurements, language=self.words.language)
-
-    def table(self, experiments: Sequence[Experiment], **options: Any) -> Table:
-        """Their images beside the base model's."""
-        names = [BASE, *(one.name for one in experiments)]
-        options = {"images_per_cell": self.images_per_cell, "language": self.words.language, **options}
-        return table(names, self.prompts, results=self.results, root=self.root, **options)
+    def table(self, names: Sequence[str], photos: Sequence[Path] = ()) -> Table:
+        """Their images beside the base model's, in the rows."""
+        return lay_out(
+            [BASE, *names],
+            self.prompts,
+            self.setting,
+            self.results,
+            self.root,
+            self.images_per_cell,
+            photos,
+            self.words.language,
+        )
 
 
 def gather(
     experiments: Iterable[str | Experiment] | None,
     prompts: PromptSet | None,
-    *,
     results: Path,
     root: Path,
     dataset: Path,
     measurements: Measurements | None,
     best: Mapping[str, str] | None,
     images_per_cell: int,
+    setting: int,
     note: str,
     words: Words,
 ) -> Material:
     """Reads what is on disk; the arguments are those of `report`."""
-    chosen = _experiments(experiments, root)
+    chosen, elsewhere = _experiments(experiments, root, results)
     names = [one.name for one in chosen]
+    prompts = prompts or prompts_of(names, results=results)
+    images = [image for name in (BASE, *names) for image in load_images(name, results=results)]
+    shown, left_out = choose_setting(images, prompts, setting)
     controlled = _controlled([BASE, *names], results)
     folders = dict.fromkeys(image.path.parent.name for image in controlled)
     scores = load_scores([BASE, *names, *folders] if measurements is None else [], results)
@@ -104,12 +116,16 @@ def gather(
     scores = Scores({name: tally for name, tally in scores.tallies.items() if name not in folders})
     return Material(
         experiments=tuple(chosen),
-        prompts=prompts or prompts_of(names, results=results),
+        prompts=prompts,
         results=results,
         dataset=Dataset.load(dataset) if (dataset / RECORD_FILE).is_file() else None,
         measurements=known,
         scores=scores,
         best=best or _best(chosen, known, scores, words),
+        elsewhere=tuple(elsewhere),
+        setting=shown,
+        images=tuple(one for one in images if one.setting == shown and one.prompt_name in prompts.prompts),
+        left_out=left_out,
         controlled=tuple(controlled),
         images_per_cell=images_per_cell,
         note=note,
@@ -117,13 +133,19 @@ def gather(
     )
 
 
-def _experiments(experiments: Iterable[str | Experiment] | None, root: Path) -> list[Experiment]:
-    if experiments is None:
-        chosen = find(root)
-    else:
-        chosen = [
-            e if isinstance(e, Experiment) else Experiment.load(e, root) for e in experiments if e != BASE
-        ]
+def _experiments(
+    experiments: Iterable[str | Experiment] | None, root: Path, results: Path
+) -> tuple[list[Experiment], list[str]]:
+    """The experiments, and folders of images that no experiment here made."""
+    named = find(root) if experiments is None else [one for one in experiments if one != BASE]
+    chosen, elsewhere = [], []
+    for one in named:
+        if isinstance(one, Experiment):
+            chosen.append(one)
+        elif not (root / one / "experiment.json").is_file() and image_files(results / one):
+            elsewhere.append(one)
+        else:
+            chosen.append(Experiment.load(one, root))
     if not chosen:
         raise ValueError(
             f"there are no experiments in {root}. Train some: `sdlab train dreambooth --name ...`."
@@ -135,7 +157,7 @@ def _experiments(experiments: Iterable[str | Experiment] | None, root: Path) -> 
             f"too; got {', '.join(one.path.as_posix() for one in chosen)}. Rename those of the same name, "
             "folder and images, or make a report of each folder with --root, --results and --out."
         )
-    return chosen
+    return chosen, elsewhere
 
 
 def _controlled(names: Sequence[str], results: Path) -> list[ImageRecord]:

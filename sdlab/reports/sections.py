@@ -7,7 +7,6 @@ from typing import Any
 
 from sdlab.config import number
 from sdlab.experiment import Experiment
-from sdlab.images import ImageRecord
 from sdlab.photos import Dataset
 from sdlab.reports.blocks import Block, Flags, Numbers, Paragraph, Pictures, Place, Plot, Points, Section
 from sdlab.reports.conclusion import conclusion
@@ -18,6 +17,7 @@ from sdlab.reports.material import Material
 from sdlab.scores import MEASURES, recommend
 from sdlab.scores.plots import tradeoff
 from sdlab.tables import duration, figures, photo_table
+from sdlab.tables.building import setting_text
 from sdlab.tables.captions import BASE, plain_place
 from sdlab.templates import markdown_text
 from sdlab.verdict import sentence_of, verdict_of
@@ -37,6 +37,7 @@ def all_sections(material: Material, title: str, author: str) -> list[Section]:
         _experiments(material, "learning_rate", rates, varied="learning_rate"),
         _experiments(material, "rank", ranks, varied="rank"),
         _experiments(material, "lora" if len(others) == len(loras) else "more_lora", others),
+        _elsewhere(material),
         _comparison(material),
         control_section(material),
         _scores(material),
@@ -94,30 +95,21 @@ def _prompts(material: Material) -> Section:
 
 
 def _sameness(material: Material) -> str:
-    """Whether all experiments were given the same, as far as the images' records tell."""
-    made: dict[str, dict[str, set[Any]]] = {}
-    for image in material.images:
-        if image.prompt_name in material.prompts.prompts:
-            for what, value in _setting(image).items():
-                made.setdefault(what, {}).setdefault(image.experiment, set()).add(value)
-    different = [what for what, values in made.items() if len(set(map(frozenset, values.values()))) > 1]
-    if not made or len(next(iter(made.values()))) < 2:
-        return ""
+    """Which images are shown, and whether all experiments were given the same, as far as records tell."""
     words = material.words
-    if not different:
-        return words("prompts_all")
-    return words("prompts_differ", what=", ".join(words.name(what) for what in different))
-
-
-def _setting(image: ImageRecord) -> dict[str, Any]:
-    return {
-        "prompts": (image.prompt_name, image.prompt),
-        "seeds": image.seed,
-        "sampler": image.sampler,
-        "steps": image.num_inference_steps,
-        "guidance_scale": image.guidance_scale,
-        "negative prompt": image.negative_prompt,
-    }
+    made: dict[str, set[tuple[str, str, int]]] = {}
+    for image in material.images:
+        made.setdefault(image.experiment, set()).add((image.prompt_name, image.prompt, image.seed))
+    if material.setting is None:
+        return ""
+    said = words("setting_of", setting=setting_text(material.setting, words))
+    if material.left_out:
+        said += " " + words("setting_left_out", count=material.left_out)
+    if len(made) > 1 and len(set(map(frozenset, made.values()))) == 1:
+        said += " " + words("prompts_all")
+    elif lacking := [name for name, given in made.items() if given != max(made.values(), key=len)]:
+        said += " " + words("prompts_differ", names=", ".join(lacking))
+    return said
 
 
 def _experiments(
@@ -130,7 +122,7 @@ def _experiments(
     shared = words("flags_of_one" if len(experiments) == 1 else "flags_shared")
     if varied:
         shared = words("differ_in", count=len(experiments), what=words(f"what_{varied}")) + " " + shared
-    photos = material.dataset.images if material.dataset is not None and not varied else None
+    photos = material.dataset.images if material.dataset is not None and not varied else ()
     took = Numbers(material.training(experiments), words("training_table", title=title))
     blocks: list[Block] = [Paragraph(shared), Flags(shared_flags(experiments)), took]
     if curve := loss_curves(experiments, ordered=bool(varied), language=words.language):
@@ -140,9 +132,18 @@ def _experiments(
         blocks.append(Points(tuple(f"{one.name}: {sentence_of(one, words.language)}" for one in unusual)))
     if varied and (curve := sweep_curves(experiments, varied, material.measurements, words)):
         blocks.append(Plot(f"measured_{key}", curve, words("along", title=title)))
-    pictures = material.table(experiments, reference=photos)
+    pictures = material.table([one.name for one in experiments], photos)
     blocks.append(Pictures(pictures, words("pictures_table", title=title)))
     return Section(key, title, tuple(blocks))
+
+
+def _elsewhere(material: Material) -> Section | None:
+    """Images that no experiment here made."""
+    if not material.elsewhere:
+        return None
+    words, title = material.words, material.words("elsewhere")
+    pictures = Pictures(material.table(material.elsewhere), words("pictures_table", title=title))
+    return Section("elsewhere", title, (Paragraph(words("elsewhere_what")), pictures))
 
 
 def _comparison(material: Material) -> Section | None:
@@ -152,8 +153,8 @@ def _comparison(material: Material) -> Section | None:
         return None
     words, best = material.words, material.best
     why = [best.get("why", ""), words("compared_pair", dreambooth=best["dreambooth"], lora=best["lora"])]
-    photos = material.dataset.images if material.dataset is not None else None
-    pictures = material.table(chosen, columns="experiments", reference=photos)
+    photos = material.dataset.images if material.dataset is not None else ()
+    pictures = material.table([one.name for one in chosen], photos).transposed()
     caption = words("pictures_table", title=words("comparison"))
     blocks = (Paragraph(" ".join(filter(None, why))), Pictures(pictures, caption))
     return Section("comparison", words("comparison"), blocks)
@@ -230,6 +231,7 @@ def _reproducibility(material: Material) -> Section:
         "dataset": _dataset_fingerprint(material),
         "seed of the training": _all(one.hyperparameters.seed for one in material.experiments),
         "images": _how_images_were_made(material),
+        "LoRAs trained in one pass": _all(n for one in records if (n := one.get("in_one_pass", 1)) > 1),
         **{name: _all(environment.get(name) for environment in environments) for name in machine},
         **_cost(material, records),
     }

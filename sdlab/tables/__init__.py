@@ -3,7 +3,7 @@
 from sdlab.tables.building import control_table, photo_table, prompts_of, table
 from sdlab.tables.captions import Heading, captions, hyperparameters_of, written
 from sdlab.tables.contents import Cell, Table
-from sdlab.tables.figures import Figures, duration, figures, measured, summary
+from sdlab.tables.figures import Figures, duration, figures, summary
 
 __all__ = [
     "Cell",
@@ -15,7 +15,6 @@ __all__ = [
     "duration",
     "figures",
     "hyperparameters_of",
-    "measured",
     "photo_table",
     "prompts_of",
     "summary",

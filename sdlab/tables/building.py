@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from sdlab.experiment import Experiment
-from sdlab.images import ImageRecord, load_images
+from sdlab.images import ImageRecord, Setting, by_setting, image_files, load_images
 from sdlab.prompts import PromptSet
-from sdlab.tables.captions import Heading, captions
+from sdlab.tables.captions import BASE, Heading, captions, hyperparameters_of
 from sdlab.tables.contents import Cell, Table
 from sdlab.words import Words
 
@@ -27,6 +28,7 @@ def table(
     rows: Side | None = None,
     columns: Side | None = None,
     reference: str | Path | Sequence[str | Path] | None = None,
+    setting: int = 1,
     language: str = "en",
 ) -> Table:
     """Put the images of experiments side by side, one prompt beside the other.
@@ -40,10 +42,13 @@ def table(
         rows: what stands in the rows, experiments unless `columns` says so; the other stands in the columns.
         columns: the same for the columns: "experiments" puts base, photos and experiments beside each other.
         reference: a photo of the subject, several, or a folder of them, as the first of the experiments.
+        setting: which of the settings (seeds, guidance, sampler, size …) that the images were made with is
+            shown: 1 is the newest, 2 the one before. A note says which, and how many images are left out.
         language: of captions and hints, "en" or "ru".
 
     Returns:
-        The table. A cell without images says what to run.
+        The table. A cell without images says what to run. A folder of pictures `<prompt>_img<n>` in `results`
+        that no experiment made is a row too, and is marked.
 
     Raises:
         ValueError: no experiment, rows and columns the same, or another number of images per cell.
@@ -57,28 +62,69 @@ def table(
         if side not in (None, "experiments", "prompts"):
             raise ValueError(f"{what} must be 'experiments' or 'prompts', got {side!r}.")
     _check(images_per_cell, rows, columns)
+    images = [image for name in names for image in load_images(name, results=results)]
+    chosen, left_out = choose_setting(images, prompts, setting)
+    made = lay_out(
+        names, prompts, chosen, Path(results), Path(root), images_per_cell, _photos(reference), language
+    )
     words = Words(language)
-    headings = captions(names, root, language)
-    cells = [_cells(name, prompts, Path(results), images_per_cell, words) for name in names]
-    if photos := _reference_photos(reference):
-        headings = [Heading(words("photos"), (words("of_the_subject"),)), *headings]
-        cells = [_photo_cells(photos, len(prompts.prompts), images_per_cell, words), *cells]
-    whole = Table(
+    if left_out and chosen is not None:
+        note = words("setting_shown", setting=setting_text(chosen, words), count=left_out)
+        made = replace(made, notes=(note,))
+    turned = rows == "prompts" or columns == "experiments"
+    return made.transposed() if turned else made
+
+
+def lay_out(
+    names: Sequence[str],
+    prompts: PromptSet,
+    setting: Setting | None,
+    results: Path,
+    root: Path,
+    images_per_cell: int,
+    photos: Sequence[Path],
+    language: str,
+) -> Table:
+    """The images of one setting (None: of those without records), photos and experiments in rows."""
+    words = Words(language)
+    headings, cells = [], []
+    if photos:
+        headings.append(Heading(words("photos"), (words("of_the_subject"),)))
+        cells.append(_photo_cells(photos, len(prompts.prompts), images_per_cell, words))
+    for name, heading in zip(names, captions(names, root, language), strict=True):
+        records = load_images(name, results=results)
+        headings.append(_marked(heading, name, records, root, words))
+        cells.append(_cells(results / name, records, prompts, setting, images_per_cell, words))
+    return Table(
         rows=tuple(headings),
         columns=tuple(Heading(name, text=text) for name, text in prompts.prompts.items()),
         cells=tuple(cells),
         images_per_cell=images_per_cell,
         language=language,
     )
-    turned = rows == "prompts" or columns == "experiments"
-    return whole.transposed() if turned else whole
+
+
+def choose_setting(
+    images: Iterable[ImageRecord], prompts: PromptSet, setting: int = 1
+) -> tuple[Setting | None, int]:
+    """The setting that is shown of those with these prompts, and how many images have another."""
+    groups = by_setting(one for one in images if one.prompt == prompts.prompts.get(one.prompt_name))
+    if not groups:
+        return None, 0
+    if not 1 <= setting <= len(groups):
+        raise ValueError(
+            f"setting must be 1 to {len(groups)}, as many as the images were made with, got {setting}. "
+            "1 is the newest."
+        )
+    chosen = list(groups)[setting - 1]
+    return chosen, sum(map(len, groups.values())) - len(groups[chosen])
 
 
 def prompts_of(experiments: Iterable[str], *, results: str | Path = "results") -> PromptSet:
     """The prompts that images were made from, of the first experiment that has images."""
     for name in experiments:
-        if images := load_images(name, results=results):
-            return PromptSet({i.prompt_name: i.prompt for i in images}, images[0].negative_prompt)
+        for setting, images in by_setting(load_images(name, results=results)).items():
+            return PromptSet({i.prompt_name: i.prompt for i in images}, setting.negative_prompt)
     raise ValueError(f"no experiment has images in {results}. Run `sdlab generate` first.")
 
 
@@ -159,27 +205,66 @@ def _check(images_per_cell: int, rows: str | None, columns: str | None) -> None:
         raise ValueError(f"rows and columns must differ, both are {rows!r}. Leave one of them out.")
 
 
+def setting_text(setting: Setting, words: Words) -> str:
+    """`seeds from 0, dpm++, 20 steps, guidance_scale 7.5, 128×128`."""
+    return words(
+        "setting",
+        seed=setting.first_seed,
+        sampler=setting.sampler,
+        steps=setting.num_inference_steps,
+        guidance=f"{setting.guidance_scale:g}",
+        size=f"{setting.width}×{setting.height}",
+    )
+
+
+def _marked(heading: Heading, name: str, records: Sequence[ImageRecord], root: Path, words: Words) -> Heading:
+    """The heading, with a mark where nothing here says how the images came about."""
+    if records or name == BASE or hyperparameters_of(name.split("@")[0], root):
+        return heading
+    return replace(heading, details=(words("not_made_here"),))
+
+
 def _cells(
-    name: str, prompts: PromptSet, results: Path, images_per_cell: int, words: Words
+    folder: Path,
+    records: Sequence[ImageRecord],
+    prompts: PromptSet,
+    setting: Setting | None,
+    images_per_cell: int,
+    words: Words,
 ) -> tuple[Cell, ...]:
-    """One experiment's cells; an image that its record says was made from other words is not shown."""
-    said = {record.path.name: record.prompt for record in load_images(name, results=results)}
+    """One experiment's cells; an image made from other words or in another setting is not shown."""
+    files = {file.stem: file for file in image_files(folder)}
+    known = {record.path: record for record in records}
     cells = []
     for prompt, text in prompts.prompts.items():
-        wanted = [results / name / f"{prompt}_img{n}.png" for n in range(1, images_per_cell + 1)]
-        there = [path for path in wanted if path.is_file()]
-        images = tuple(path for path in there if said.get(path.name, text) == text)
+        stems = [f"{prompt}_img{n}" for n in range(1, images_per_cell + 1)]
+        there = [files[stem] for stem in stems if stem in files]
+        alt = f"{folder.name}, {prompt}: {text}"
+        if not there and prompt in files:  # one picture of all, such as a 2×2 grid made elsewhere
+            cells.append(Cell((folder.name, prompt), alt, (files[prompt],), whole=True))
+            continue
+        of_text = [path for path in there if path not in known or known[path].prompt == text]
+        images = [path for path in of_text if path not in known or known[path].setting == setting]
         hint = ""
         if len(images) < images_per_cell:
             key = "some_images" if images else "no_images"
-            key = "other_images" if len(images) < len(there) else key
-            command = f"sdlab generate {name}"
+            key = "other_setting" if len(images) < len(of_text) else key
+            key = "other_images" if len(of_text) < len(there) else key
+            command = f"sdlab generate {folder.name}" + (_flags(setting) if key == "other_setting" else "")
             hint = words(key, having=len(images), wanted=images_per_cell, command=command)
-        cells.append(Cell((name, prompt), f"{name}, {prompt}: {text}", images, hint))
+        cells.append(Cell((folder.name, prompt), alt, tuple(images), hint))
     return tuple(cells)
 
 
-def _reference_photos(reference: str | Path | Sequence[str | Path] | None) -> list[Path]:
+def _flags(setting: Setting | None) -> str:
+    if setting is None:
+        return ""
+    size = f"--width {setting.width} --height {setting.height}"
+    how = f"--num_inference_steps {setting.num_inference_steps} --guidance_scale {setting.guidance_scale:g}"
+    return f" --seed {setting.first_seed} --sampler {setting.sampler} {how} {size}"
+
+
+def _photos(reference: str | Path | Sequence[str | Path] | None) -> list[Path]:
     if reference is None:
         return []
     paths = [Path(reference)] if isinstance(reference, str | Path) else [Path(path) for path in reference]
@@ -191,7 +276,7 @@ def _reference_photos(reference: str | Path | Sequence[str | Path] | None) -> li
     return photos
 
 
-def _photo_cells(photos: list[Path], count: int, images_per_cell: int, words: Words) -> tuple[Cell, ...]:
+def _photo_cells(photos: Sequence[Path], count: int, images_per_cell: int, words: Words) -> tuple[Cell, ...]:
     """Other photos of the subject in every cell, from the beginning again where they run out."""
     cells = []
     for index in range(count):

@@ -123,14 +123,6 @@ def summary(
     return figures(rows, language=language)
 
 
-def measured(
-    experiments: Iterable[str], measurements: Mapping[str, Mapping[str, Any]], *, language: str = "en"
-) -> Figures:
-    """What was measured of some experiments' images, and nothing else; those without are left out."""
-    rows = [{"experiment": name, **measurements[name]} for name in experiments if measurements.get(name)]
-    return figures(rows, language=language)
-
-
 def measurement_text(value: Any, language: str = "en", decimals: int | None = None) -> str:
     """A measured value in words: `0.83`, or `0.83 (0.79 to 0.86)` with its interval."""
     if isinstance(value, Sequence) and not isinstance(value, str):
