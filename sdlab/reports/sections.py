@@ -230,6 +230,7 @@ def _reproducibility(material: Material) -> Section:
         "dataset": _dataset_fingerprint(material),
         "seed of the training": _all(one.hyperparameters.seed for one in material.experiments),
         "images": _how_images_were_made(material),
+        "LoRAs trained in one pass": _all(n for one in records if (n := one.get("in_one_pass", 1)) > 1),
         **{name: _all(environment.get(name) for environment in environments) for name in machine},
         **_cost(material, records),
     }
