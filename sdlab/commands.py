@@ -419,7 +419,14 @@ def check(
         steps = run(which, **options)
     complete = all(step.complete for step in steps)
     if json:
-        print(as_json({"complete": complete, "steps": [asdict(step) for step in steps]}))
+        print(
+            as_json(
+                {
+                    "complete": complete,
+                    "steps": [{"complete": step.complete, **asdict(step)} for step in steps],
+                }
+            )
+        )
     else:
         print(*steps, "complete" if complete else "not complete yet", sep="\n")
     if not complete:

@@ -185,6 +185,11 @@ def _prompts(base: str | Path, subject: str | Subject | None, root: str | Path) 
             "class_prompt": before.class_prompt or before.subject.class_prompt,
         }
     who = subject if isinstance(subject, Subject) else Subject.parse(subject or "sks woman")
+    if not who.rare_word:
+        raise ValueError(
+            f"A subject that is trained needs a rare word before its class, got {who.phrase!r}. "
+            f"Name it {'sks ' + who.class_noun!r}, or set instance_prompt yourself."
+        )
     return {"instance_prompt": who.instance_prompt, "class_prompt": who.class_prompt}
 
 

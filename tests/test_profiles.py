@@ -59,6 +59,13 @@ def test_a_lora_on_top_of_an_experiment_learns_the_same_subject(workplace: Path)
     assert hyperparameters("dreambooth", subject="sks teapot").class_prompt == "a photo of teapot"
 
 
+def test_a_subject_without_a_rare_word_is_not_trained() -> None:
+    with pytest.raises(
+        ValueError, match=r"needs a rare word before its class, got 'dog'\. Name it 'sks dog'"
+    ):
+        hyperparameters("lora", subject="dog")
+
+
 @pytest.mark.parametrize(
     ("gpu", "device", "dtype", "name", "precision", "eight_bit"),
     [
