@@ -188,7 +188,7 @@ def _prompts(base: str | Path, subject: str | Subject | None, root: str | Path) 
     if not who.rare_word:
         raise ValueError(
             f"A subject that is trained needs a rare word before its class, got {who.phrase!r}. "
-            f"Name it {'sks ' + who.class_noun!r}, or set instance_prompt yourself."
+            f"Name it {'sks ' + who.class_noun!r}."
         )
     return {"instance_prompt": who.instance_prompt, "class_prompt": who.class_prompt}
 
