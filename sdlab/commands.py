@@ -418,15 +418,9 @@ def check(
     with stdout_to_stderr(json):
         steps = run(which, **options)
     complete = all(step.complete for step in steps)
+    found = [{"complete": step.complete, **asdict(step)} for step in steps]
     if json:
-        print(
-            as_json(
-                {
-                    "complete": complete,
-                    "steps": [{"complete": step.complete, **asdict(step)} for step in steps],
-                }
-            )
-        )
+        print(as_json({"complete": complete, "steps": found}))
     else:
         print(*steps, "complete" if complete else "not complete yet", sep="\n")
     if not complete:
