@@ -364,7 +364,7 @@ def _combination(model: str | None, lora: str, scale: str | None, root: str | Pa
     file = Path(lora).expanduser()
     if file.suffix.lower() in WEIGHTS and file.is_file():
         if below is None:
-            raise ValueError(f"{file} needs a model that it is added to. Name both: sd15+{file}@{scale}.")
+            raise ValueError(f"{file} needs a model that it is added to. Name both: sd15+{file}@{scale or 1}.")
         found = _with_lora(below, file, f"{below.label}+{file.stem}", None)
     else:
         experiment = Experiment.load(lora, root)
