@@ -154,6 +154,20 @@ def test_validation_images_are_made_with_fixed_seeds(short: Short, workplace: Pa
     assert len(experiment.record["held_out"]) == 2
 
 
+def test_curves_and_images_go_to_a_tracker_that_is_named(short: Short, workplace: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    chosen = {"validation_prompt": "a woman", "num_validation_images": 1, "validation_steps": 2}
+    experiment = train("exp1", short("lora", report_to="tensorboard", **chosen), progress=False)
+    found = EventAccumulator(str(experiment.path / "trackers/tensorboard")).Reload()
+    rows = {row["step"]: row for row in experiment.log()}
+    for name in ("validation_loss", "learning_rate"):
+        seen = {event.step: event.value for event in found.Scalars(name)}
+        assert seen == pytest.approx({step: row[name] for step, row in rows.items() if name in row})
+    assert [event.step for event in found.Images("validation/image/0")] == [0, 2, 4]
+
+
 @pytest.mark.parametrize(("targets", "ends"), [
     ("attention", {"to_q", "to_k", "to_v", "0"}),
     ("attention+ff", {"to_q", "to_k", "to_v", "0", "proj", "2"}),

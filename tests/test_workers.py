@@ -68,7 +68,7 @@ def test_processes_train_as_this_one_does(
     there = train_planned(planned, root="there", executor=executor)
     said = capsys.readouterr().out
     for one, other in zip(here, there, strict=True):
-        assert_same(one, other, relative=1e-4)  # in other groups: equal up to rounding
+        assert_same(one, other, relative=1e-3)  # in other groups: equal up to rounding
         assert f"{other.name}: finished" in said
     log = (Path("there") / JOBS / f"{next(iter(planned))}.log").read_text()
     assert "in one pass" in log and "\r" not in log
@@ -119,10 +119,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
     folder, script = tmp_path_factory.mktemp("slurm"), ROOT / "tests/cluster.sh"
     environment = os.environ | {"SLURM_CONF": str(folder / "slurm.conf"), "PYTHONPATH": str(ROOT)}
     environment |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
-    subprocess.run([script, "start", folder], env=environment, check=True)
-    yield environment
-    subprocess.run(["scancel", "--me"], env=environment)
-    subprocess.run([script, "stop", folder], env=environment, check=True)
+    environment["PORT"] = str(20_000 + os.getpid() % 20_000)
+    try:
+        subprocess.run([script, "start", folder], env=environment, check=True)
+        yield environment
+        subprocess.run(["scancel", "--me"], env=environment)
+    finally:
+        subprocess.run([script, "stop", folder], env=environment, check=True)
 
 
 SWEEP = """
@@ -182,7 +185,7 @@ def start_now(number: str, environment: dict[str, str]) -> bool:
     return shown.returncode == 0
 
 
-def wait_for(what: Callable[[], object], seconds: float = 300) -> None:
+def wait_for(what: Callable[[], object], seconds: float = 600) -> None:
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, "waited too long"

@@ -96,7 +96,8 @@ def _prompts(material: Material) -> Section:
 
 def _sameness(material: Material) -> str:
     """Which images are shown, and whether all experiments were given the same, as far as records tell."""
-    words, made = material.words, {}
+    words = material.words
+    made: dict[str, set[tuple[str, str, int]]] = {}
     for image in material.images:
         made.setdefault(image.experiment, set()).add((image.prompt_name, image.prompt, image.seed))
     if material.setting is None:
@@ -230,6 +231,7 @@ def _reproducibility(material: Material) -> Section:
         "dataset": _dataset_fingerprint(material),
         "seed of the training": _all(one.hyperparameters.seed for one in material.experiments),
         "images": _how_images_were_made(material),
+        "LoRAs trained in one pass": _all(n for one in records if (n := one.get("in_one_pass", 1)) > 1),
         **{name: _all(environment.get(name) for environment in environments) for name in machine},
         **_cost(material, records),
     }
