@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import errno
 import inspect
 import io
 import logging
@@ -17,7 +16,7 @@ from types import MappingProxyType
 from typing import Annotated, Any
 
 from sdlab.commands import COMMANDS, TRAINING, Command, imported, option_of
-from sdlab.config import METHODS, DreamBooth, LoRA
+from sdlab.config import METHODS, DreamBooth, LoRA, number
 
 OVERVIEW = """\
 sdlab teaches Stable Diffusion one subject from about twenty photos, and compares the ways to do it.
@@ -61,15 +60,6 @@ INSTEAD = {
     "validation_images": "It belongs to another architecture; --validation_prompt makes images.",
     "validation_scheduler": "Validation images are made with the sampler of `sdlab generate`.",
     "variant": "Give the folder of the variant as --pretrained_model_name_or_path.",
-}
-
-WAYS_OUT = {
-    errno.EACCES: "Change its permissions, or choose a folder of your own.",
-    errno.EPERM: "Change its permissions, or choose a folder of your own.",
-    errno.EROFS: "This disk can only be read: choose a folder on another.",
-    errno.ENAMETOOLONG: "Take a shorter name.",
-    errno.ENOENT: "Check the path.",
-    errno.ENOTDIR: "A file is where a folder should be: move it, or choose another folder.",
 }
 
 
@@ -263,7 +253,7 @@ def _say_what_the_profile_sets(chosen: DreamBooth | LoRA, given: set[str], reaso
     own = vars(METHODS[chosen.method]())
     idle = () if chosen.with_prior_preservation else ("class_prompt", "num_class_images")
     spoken = {*idle, "pretrained_model_name_or_path", *given, *(flag.removeprefix("no_") for flag in given)}
-    differing = [f"{k}={v}" for k, v in vars(chosen).items() if v != own[k] and k not in spoken]
+    differing = [f"{k}={number(v)}" for k, v in vars(chosen).items() if v != own[k] and k not in spoken]
     if differing:
         why = f" ({reason})" if reason else ""
         base = chosen.pretrained_model_name_or_path
@@ -285,9 +275,8 @@ def _overview() -> str:
 
 def _explained(error: Exception) -> str:
     """An error's message; of the operating system's with the path and a way out."""
-    code = error.errno if isinstance(error, OSError) else None
-    if isinstance(error, OSError) and code in WAYS_OUT and error.filename:
-        return f"{error.filename}: {(error.strerror or '').lower()}. {WAYS_OUT[code]}"
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror.lower()}. Check the path and its permissions."
     return str(error) or type(error).__name__
 
 

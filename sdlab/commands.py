@@ -19,7 +19,7 @@ from tyro.conf import Positional, UseAppendAction, arg
 
 from sdlab.config import METHODS, DreamBooth, LoRA
 from sdlab.prompts import PromptSet
-from sdlab.subject import Subject
+from sdlab.subject import Kind, Subject
 
 # What several commands say of the same option.
 COMMON = """
@@ -112,6 +112,7 @@ def prepare(
     resolution: int | None = None,
     base: str = "mini",
     subject: str | None = None,
+    subject_kind: Kind | None = None,
     drop: str = "",
     **options: Any,
 ) -> None:
@@ -119,17 +120,17 @@ def prepare(
 
     Args:
         resolution: Side of the images in pixels; None takes the base model's.
-        subject: Who or what the photos show, such as "sks dog"; it says the kind.
+        subject: Who or what the photos show, such as "sks dog"; None takes a person.
+        subject_kind: person, animal, thing or style; None takes what the subject's class says.
         drop: Findings whose photos are left out, such as blurry,duplicates.
     """
     from sdlab.photos import save_sheet
     from sdlab.profiles import profile
 
     side = resolution if resolution is not None else profile(base).resolution
-    if subject:
-        options["subject_kind"] = Subject.parse(subject).kind
-    kinds = [kind.strip() for kind in drop.split(",") if kind.strip()]
-    dataset = run(resolution=side, drop=kinds, **options)
+    kind = subject_kind or (Subject.parse(subject) if subject else Subject()).kind
+    left_out = [finding.strip() for finding in drop.split(",") if finding.strip()]
+    dataset = run(resolution=side, subject_kind=kind, drop=left_out, **options)
     print(f"{dataset.summary()}\n\nbefore and after: {save_sheet(dataset)}")
     if errors := [finding for finding in dataset.findings if finding.level == "error"]:
         raise ValueError(
@@ -464,7 +465,8 @@ def _names_and_prompts(options: dict[str, Any]) -> tuple[list[str], PromptSet]:
     from sdlab.prompts import prompt_set
 
     names = list(options.pop("experiments")) or finished(options["root"])
-    subject = options.pop("subject") or subject_of(names, options["root"])
+    trained = finished(options["root"]) if names == ["base"] else names
+    subject = options.pop("subject") or subject_of(trained, options["root"])
     return names, prompt_set(options.pop("prompts"), subject)
 
 

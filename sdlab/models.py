@@ -136,7 +136,7 @@ class BaseModel:
             self.below.check()
             if self.experiment is None:
                 check_lora(self.lora, int(self._config("unet")["cross_attention_dim"]))
-            self._check_below()
+            self.check_below()
         elif self.kind == "file":
             check_architecture(checkpoint_shapes(self.source), Path(self.source), self._config("unet"))
             check_numbers(Path(self.source))
@@ -157,7 +157,8 @@ class BaseModel:
                 stacklevel=3,
             )
 
-    def _check_below(self) -> None:
+    def check_below(self) -> None:
+        """Raises ValueError where another model lies in place of the one that the LoRA was trained on."""
         if self.below is not None and self.trained_on not in (None, self.below.fingerprint):
             raise ValueError(
                 f"{self.name} was trained on another {self.below.name} than the one that is there now "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal, get_args
 
 Kind = Literal["person", "animal", "thing", "style"]
@@ -86,7 +87,7 @@ class Subject:
             raise ValueError(
                 f"A subject is a rare word and its class, such as 'sks woman' or 'sks dog', got {phrase!r}."
             )
-        return cls(words[0], _class_of(words[1:]), kind)
+        return cls(words[0], _class_of(words[1:]), kind or _kind_of(phrase))
 
     @classmethod
     def of(cls, instance_prompt: str, class_prompt: str | None = None) -> Subject:
@@ -98,13 +99,17 @@ class Subject:
         if style := re.search(r"\bin (?:the style of (\S+)|(\S+) ((?:\S+ )?style)\b)", instance_prompt):
             return cls((style[1] or style[2]).strip(",."), style[3] or "style", "style")
         words, of_class = _named(instance_prompt), _named(class_prompt or "")
-        shared = [word in of_class for word in words]
-        start = shared.index(False) if False in shared else 0
-        stop = start + shared[start:].index(True) if True in shared[start:] else 0
-        start = max(stop - 1, start) if stop else start  # "a beautiful sks dog": the word before the class
-        if not stop and not all(shared):  # no class in common: the paper's pattern
+        before_class = [
+            n for n, (word, then) in enumerate(pairwise(words)) if word not in of_class and then in of_class
+        ]
+        if before_class:
+            start, stop = before_class[0], before_class[0] + 1
+        elif set(words) <= set(of_class):  # without a rare word
+            start, stop = 0, 0
+        else:
             start, stop = 0, int(_kind_of(words[0]) == "thing" and len(words) + len(of_class) > 1)
-        return cls(" ".join(words[start:stop]), _class_of(words[stop:] or of_class) or "thing")
+        noun = words[stop:] or of_class
+        return cls(" ".join(words[start:stop]), _class_of(noun) or "thing", _kind_of(" ".join(noun)))
 
     @property
     def phrase(self) -> str:

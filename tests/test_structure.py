@@ -46,6 +46,7 @@ ORDER = [
     "exercises",
     "backup",
     "photos",
+    "sampling",
     "control",
     "images",
     "training",

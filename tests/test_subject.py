@@ -57,7 +57,9 @@ def test_the_subject_is_read_from_the_prompts_of_a_training(
 
 def test_the_kind_can_be_said() -> None:
     assert Subject.parse("sks robot").kind == "thing"
-    assert Subject.parse("sks robot", kind="person").instance_prompt == "a photo of sks robot face"
+    robot = Subject.parse("sks robot", kind="person")
+    assert robot.instance_prompt == "a photo of sks robot face"
+    assert Subject.of(robot.instance_prompt, robot.class_prompt) == robot
     with pytest.raises(ValueError, match="one of person, animal, thing, style, got 'plant'"):
         Subject.parse("sks fern", kind="plant")
 

@@ -42,6 +42,7 @@ Stage = Literal[
     "decoder",
     "text",
     "unet",
+    "cooldown",
     "reader",
     "clip",
     "maps",
@@ -75,10 +76,13 @@ class Recipe:
     """Characters of whom the CLIP sees four pictures each; a twentieth more are kept for measuring."""
     mapped: int = 20_000
     """Training pictures with control maps."""
+    begin_with: Path | None = None
+    """Exported weights that a training begins with (ControlNets excepted); None for new ones."""
     vae_minutes: float = 60
     decoder_minutes: float = 30
     text_minutes: float = 15
     unet_minutes: float = 120
+    cooldown_minutes: float = 20
     reader_minutes: float = 20
     clip_minutes: float = 60
     control_minutes: float = 20
@@ -111,6 +115,7 @@ def train(recipe: Recipe) -> None:
             decoder_minutes=0.02,
             text_minutes=0.02,
             unet_minutes=0.02,
+            cooldown_minutes=0.02,
             reader_minutes=0.02,
             clip_minutes=0.02,
             control_minutes=0.02,
@@ -125,6 +130,7 @@ def train(recipe: Recipe) -> None:
         "decoder": _decoder,
         "text": _text,
         "unet": _unet,
+        "cooldown": _cooldown,
         "reader": _reader,
         "clip": _clip,
         "maps": _maps,
@@ -142,7 +148,8 @@ def train(recipe: Recipe) -> None:
 
 def _tokenizer(recipe: Recipe, here: Machine) -> None:
     if here.leads:
-        text.train_tokenizer().save_pretrained(recipe.work / "tokenizer")
+        known = recipe.begin_with and CLIPTokenizer.from_pretrained(recipe.begin_with / "sd" / "tokenizer")
+        (known or text.train_tokenizer()).save_pretrained(recipe.work / "tokenizer")
 
 
 def _pictures(recipe: Recipe, here: Machine) -> None:
@@ -164,6 +171,7 @@ def _vae(recipe: Recipe, here: Machine) -> None:
         here,
         minutes=recipe.vae_minutes,
         seed=recipe.seed,
+        begin_with=recipe.begin_with and recipe.begin_with / "sd" / "vae",
     )
 
 
@@ -203,22 +211,30 @@ def _text(recipe: Recipe, here: Machine) -> None:
         pictures=recipe.pictures,
         minutes=recipe.text_minutes,
         seed=recipe.seed,
+        begin_with=recipe.begin_with and recipe.begin_with / "sd" / "text_encoder",
     )
 
 
-def _unet(recipe: Recipe, here: Machine) -> None:
+def _unet(recipe: Recipe, here: Machine, cool_down: Path | None = None) -> None:
     tokenizer = _trained_tokenizer(recipe)
     diffusion.train_unet(
-        recipe.work / "unet",
+        recipe.work / ("cooldown" if cool_down else "unet"),
         _standard_latents(recipe, "latents"),
         _standard_latents(recipe, "held_out")[:512],
         HELD_OUT,
         tokenizer,
         _trained_text_encoder(recipe, tokenizer),
         here,
-        minutes=recipe.unet_minutes,
+        minutes=recipe.cooldown_minutes if cool_down else recipe.unet_minutes,
         seed=recipe.seed,
+        begin_with=recipe.begin_with and recipe.begin_with / "sd" / "unet",
+        cool_down=cool_down,
     )
+
+
+def _cooldown(recipe: Recipe, here: Machine) -> None:
+    """From the newest weights of stage `unet`, which may go on at its constant rate meanwhile."""
+    _unet(recipe, here, cool_down=recipe.work / "unet" / "checkpoint.pt")
 
 
 def _reader(recipe: Recipe, here: Machine) -> None:
@@ -244,6 +260,7 @@ def _reader(recipe: Recipe, here: Machine) -> None:
         here,
         minutes=recipe.reader_minutes,
         seed=recipe.seed,
+        begin_with=recipe.begin_with and recipe.begin_with / "reader" / "reader.safetensors",
     )
 
 
@@ -257,6 +274,7 @@ def _clip(recipe: Recipe, here: Machine) -> None:
         here,
         minutes=recipe.clip_minutes,
         seed=recipe.seed,
+        begin_with=recipe.begin_with and recipe.begin_with / "clip",
     )
 
 
@@ -301,7 +319,9 @@ def _annotators(recipe: Recipe, here: Machine) -> None:
     seen = annotators.seen_pictures(drawn, decoded, maps.usable)
     for kind, train_one in (("depth", annotators.train_depth), ("pose", annotators.train_pose)):
         folder = recipe.work / "annotators" / kind
-        train_one(folder, maps, seen, here, minutes=recipe.annotator_minutes, seed=recipe.seed)
+        begin_with = recipe.begin_with and recipe.begin_with / "annotators" / kind
+        minutes = recipe.annotator_minutes
+        train_one(folder, maps, seen, here, minutes=minutes, seed=recipe.seed, begin_with=begin_with)
 
 
 def _export(recipe: Recipe, here: Machine) -> None:
@@ -357,8 +377,7 @@ def _export_clip(recipe: Recipe, here: Machine) -> None:
 def _evaluate(recipe: Recipe, here: Machine) -> None:
     evaluation.evaluate(
         recipe.work / "evaluation",
-        recipe.out / "sd",
-        recipe.out / "reader" / "reader.safetensors",
+        recipe.out,
         _held_out(recipe),
         here,
         samples=recipe.samples,
@@ -431,7 +450,8 @@ def _standard_latents(recipe: Recipe, name: str) -> np.ndarray:
 
 def _trained_unet(recipe: Recipe) -> UNet2DConditionModel:
     unet = diffusion.new_unet()
-    unet.load_state_dict(_average(recipe, "unet"))
+    cooled = (recipe.work / "cooldown" / "checkpoint.pt").exists()
+    unet.load_state_dict(_average(recipe, "cooldown" if cooled else "unet"))
     return unet
 
 
