@@ -47,6 +47,7 @@ class Tally:
         rare_words: What was left out of the prompts for CLIP-T.
         content: Fingerprint of the images.
         settings: What the images of the subject were made with, such as guidance and size; one if all alike.
+        elsewhere: The programs that made the images, if they weren't made here.
         left_out: How many images of earlier settings weren't measured.
         controlled: Whether a control image steered them; then they don't say which experiment is best.
     """
@@ -61,6 +62,7 @@ class Tally:
     controlled: bool = False
     settings: tuple[Mapping[str, Any], ...] = ()
     left_out: int = 0
+    elsewhere: str = ""
 
     def save(self, path: str | Path) -> Path:
         """Writes the record as JSON, usually to results/<experiment>/scores.json."""
@@ -161,6 +163,8 @@ class Scores:
         for name in self.experiments:
             if self[name].rare_words and self[name].images and "nearest photo" not in self[name].figures:
                 notes.append(words("scores_no_subject", name=name, words=", ".join(self[name].rare_words)))
+            if self[name].elsewhere:
+                notes.append(words("scores_elsewhere", name=name, program=self[name].elsewhere))
             if self[name].left_out:
                 notes.append(words("scores_left_out", name=name, count=self[name].left_out))
             faces = sum("face" in row for row in self[name].images)
