@@ -144,6 +144,14 @@ def test_import_is_light() -> None:
     assert seconds("import sdlab") - seconds("pass") <= 0.3
 
 
+def test_tables_and_reports_start_without_torch() -> None:
+    code = "import sys, sdlab; sdlab.table; sdlab.report; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout.split()
+    assert not {"torch", "diffusers", "transformers", "typst"} & set(loaded)
+
+
 @pytest.mark.parametrize("name", sdlab.__all__)
 def test_public_names_resolve(name: str) -> None:
     value = getattr(sdlab, name)
