@@ -58,7 +58,7 @@ def score(
         OSError: A model isn't on this machine and can't be downloaded.
 
     Source:
-        Ruiz et al. 2022, arXiv:2208.12242, section 4.2: CLIP-I, DINO, CLIP-T, PRES.
+        Ruiz et al. 2022, arXiv:2208.12242, sections 4.1 (CLIP-I, DINO, CLIP-T) and 4.3 (PRES).
     """
     several = [experiments] if isinstance(experiments, str | Experiment) else experiments
     names = list(dict.fromkeys(one.name if isinstance(one, Experiment) else str(one) for one in several))
