@@ -56,7 +56,8 @@ class Sheet:
             compiler = typst.Compiler(
                 Path(folder, "main.typ"), font_paths=[font_folder()], ignore_system_fonts=True
             )
-            return bytes(compiler.compile(format=form, ppi=72))
+            made = compiler.compile(format=form, ppi=72)
+        return made if isinstance(made, bytes) else b"".join(made or [])  # a sheet is one page
 
 
 def font_folder() -> Path:

@@ -54,16 +54,6 @@ def test_an_experiment_goes_on_with_its_captions_only(
         train("lora", chosen, progress=False)
 
 
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
-def test_captions_saved_on_windows_are_read(encoding: str, tmp_path: Path) -> None:
-    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    (tmp_path / "captions.txt").write_bytes("a.png: a photo of sks woman face, café\r\n".encode(encoding))
-    assert read_captions(tmp_path) == {"a.png": "a photo of sks woman face, café"}
-    (tmp_path / "captions.txt").write_bytes("a.png: женщина\n".encode("cp1251"))
-    with pytest.raises(ValueError, match=r"captions\.txt isn't text in UTF-8\. Save it as UTF-8"):
-        read_captions(tmp_path)
-
-
 def test_captions_of_taggers_and_kohya_are_read_beside_the_images(
     instance_images: Path, tmp_path: Path
 ) -> None:
@@ -118,3 +108,13 @@ def test_captions_of_dropped_photos_wait_for_them(tmp_path: Path) -> None:
     prepare(raw, out, 64, captions="a photo of sks woman", progress=False)
     prepare(raw, out, 64, drop=["blurry"], progress=False)
     assert set(read_captions(out)) == {"sharp.png", "flat.png"} and not (out / "flat.png").exists()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_captions_saved_on_windows_are_read(encoding: str, tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "captions.txt").write_bytes("a.png: a photo of sks woman face, café\r\n".encode(encoding))
+    assert read_captions(tmp_path) == {"a.png": "a photo of sks woman face, café"}
+    (tmp_path / "captions.txt").write_bytes("a.png: женщина\n".encode("cp1251"))
+    with pytest.raises(ValueError, match=r"captions\.txt isn't text in UTF-8\. Save it as UTF-8"):
+        read_captions(tmp_path)

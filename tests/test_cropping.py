@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sdlab.photos import faces, prepare
+from sdlab.photos import faces, preparation, prepare
 from sdlab.photos.crop import FRAMINGS, crop_around_face, crop_without_face
 from sdlab.photos.faces import Detector, Face, choose_detector, find_faces, yunet, yunet_weights
 from sdlab.photos.making import Settings, make
@@ -82,9 +82,11 @@ def test_the_face_is_found_and_inside_the_crop_at_every_exif_orientation(
 
 def made(path: Path, framing: str, detector: Detector) -> tuple[dict[str, Any], np.ndarray]:
     """Record and pixels of the instance image."""
-    result = make(Source(path, path.name, "0" * 64, "a.png"), Settings(128, framing, "white", detector))
-    with Image.open(io.BytesIO(result.image)) as image:
-        return result.record, np.asarray(image, dtype=int)
+    record, content, _ = make(
+        Source(path, path.name, "0" * 64, "a.png"), Settings(128, framing, "white", detector)
+    )
+    with Image.open(io.BytesIO(content)) as image:
+        return record, np.asarray(image, dtype=int)
 
 
 @pytest.mark.parametrize("degrees", [0, 20, 35, 50, 65, 90, -90, -120, 180])
@@ -254,3 +256,37 @@ def test_an_unreachable_hub_costs_seconds_and_one_line_that_names_the_way_out(
     if detector.name == "none":  # it may be in the hub's cache
         assert "\n" not in detector.why and "cache_dir" in detector.why and detector.find(astronaut()) == []
     assert choose_detector("thing").why == "not looked for, the subject is a thing"
+
+
+def test_in_a_group_the_person_of_the_other_photos_is_taken(
+    weights: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = workplace / faces.WEIGHTS_FOLDER / faces.YUNET
+    put.parent.mkdir(parents=True)
+    put.write_bytes(weights.read_bytes())
+    (workplace / "raw").mkdir()
+    person, stranger = astronaut(), Image.merge("RGB", astronaut().split()[::-1])  # a blue-faced stranger
+    for number, angle in enumerate((-8, 0, 7)):
+        person.rotate(angle).save(f"raw/{number}.png")
+    group = Image.new("RGB", (1100, 640), (70, 90, 110))
+    group.paste(person.crop((60, 0, 400, 400)), (20, 100))
+    group.paste(stranger.crop((60, 0, 400, 400)).resize((544, 640)), (500, 0))
+    group.save("raw/group.png")
+    largest = prepare("raw", "out", 128, progress=False, framing="face")
+    assert largest.records[-1]["face"][0] > 500 and "the largest taken" in str(largest.records[-1]["notes"])
+    monkeypatch.setattr(preparation, "sface_weights", lambda: weights)
+    monkeypatch.setattr(faces, "face_features", by_colour)  # SFace itself is 37 MB
+    for _ in range(2):
+        shared_one = prepare("raw", "out", 128, progress=False, framing="face").records[-1]
+        assert shared_one["face"][0] < 500 and shared_one["crop"][2] < 500
+        assert "2 faces, the one that most photos share taken" in shared_one["notes"]
+    with Image.open("out/group.png") as image:
+        red, _, blue = np.asarray(image.resize((1, 1)), dtype=int)[0, 0]
+        assert red > blue
+
+
+def by_colour(pictures: list[Image.Image], yunet: Path, sface: Path) -> np.ndarray:
+    """Features that tell the two apart: how red the middle of a picture is, and how blue."""
+    middles = [picture.resize((9, 9)).getpixel((4, 4)) for picture in pictures]
+    found = np.array([(red, blue) for red, _, blue in middles], dtype=float) - 128
+    return found / np.linalg.norm(found, axis=1, keepdims=True)

@@ -295,7 +295,7 @@ def test_a_report_about_a_thing_speaks_of_no_person(course: Path) -> None:
         page = report(["toy"], prompts, measurements=measured, language=language, dataset="nowhere")
         assert title in page.read_text(encoding="utf-8")
         said = page.with_name("README.md").read_text(encoding="utf-8") + text_of(page.with_name("report.pdf"))
-        assert not re.search(r"\b(person|face|woman|man|she|her)\b|человек|лиц|женщин", said, re.IGNORECASE)
+        assert not re.search(r"\b(person|face|woman|man|she|her)\b|человек|\bлиц|женщин", said, re.IGNORECASE)
 
 
 def test_images_made_elsewhere_have_a_section(course: Path) -> None:

@@ -25,10 +25,9 @@ from transformers import (
 
 from recipes.mini import world
 from sdlab import mini
-from sdlab.photos.faces import YUNET
+from sdlab.photos.faces import SFACE, YUNET, face_features
 from sdlab.scores import Interval, apart, interval, load_scores, measures, score
 from sdlab.scores.embedders import Embedder
-from sdlab.scores.faces import SFACE, largest_faces
 from sdlab.scores.scoring import embedders_for, rare_words, without
 from tests.data import shared
 
@@ -243,7 +242,7 @@ def test_a_face_is_like_itself_and_not_like_a_stranger() -> None:
         pytest.skip(f"needs ../shared/data/faces/{SFACE}")
     portrait = Image.fromarray(astronaut())
     pictures = [portrait, portrait.rotate(10), Image.new("RGB", (64, 64))]
-    found = largest_faces(pictures, yunet=folder / YUNET, sface=folder / SFACE)
+    found = face_features(pictures, yunet=folder / YUNET, sface=folder / SFACE)
     assert np.isnan(found).any(axis=1).tolist() == [False, False, True]
     assert measures.cosines(found[:1], found[1:2])[0, 0] > 0.6
 

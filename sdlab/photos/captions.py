@@ -83,7 +83,8 @@ def _in_text(folder: Path) -> dict[str, str]:
             raise ValueError(f"{where} must be `image.png: caption`, got {line!r}. Correct or delete it.")
         if captions.get(name, caption) != caption:
             raise ValueError(f"{where} gives {name} another caption than a line before. Delete one of them.")
-        if not (folder / name).is_file() and name not in _left_out(folder):
+        dropped = {record["file"] for record in _records(folder, "dropped")}  # their captions wait for them
+        if not (folder / name).is_file() and name not in dropped:
             images = [file.name for file in folder.glob("[!.]*") if file.suffix.lower() in SUFFIXES]
             near = get_close_matches(name, images, 1)
             hint = f" Did you mean {near[0]}?" if near else ""
@@ -93,17 +94,9 @@ def _in_text(folder: Path) -> dict[str, str]:
     return captions
 
 
-def _left_out(folder: Path) -> set[str]:
-    """Images that were dropped, whose captions wait for them."""
-    return {str(record["file"]) for record in _records(folder, "dropped")}
-
-
 def _in_dataset(folder: Path) -> dict[str, str]:
-    return {
-        str(record["file"]): str(record["caption"])
-        for record in _records(folder, "images")
-        if record.get("caption")
-    }
+    captions = ((record["file"], record.get("caption")) for record in _records(folder, "images"))
+    return {str(file): str(caption) for file, caption in captions if caption}
 
 
 def _records(folder: Path, name: str) -> list[dict[str, object]]:

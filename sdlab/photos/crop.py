@@ -26,18 +26,11 @@ SALIENCY_SIDE = 64
 
 @dataclass(frozen=True)
 class Crop:
-    """A square of a photo.
+    """A square of a photo, inside it, and why it is as it is."""
 
-    Args:
-        box: Left, top, right, bottom in pixels of the photo, inside it.
-        by: What placed it: a detector's name, "saliency", "centre" or "hand".
-        framing: One of `FRAMINGS` but "mixed", or "hand".
-        notes: Why it is as it is.
-    """
-
-    box: Box
-    by: str
-    framing: str
+    box: Box  # left, top, right, bottom in pixels of the photo
+    by: str  # what placed it: a detector's name, "saliency", "centre" or "hand"
+    framing: str  # one of `FRAMINGS` but "mixed", or "hand"
     notes: tuple[str, ...] = ()
 
 
@@ -87,17 +80,14 @@ def _chosen_framing(
     wider = ["face", "head_and_shoulders", "upper_body", "whole"]
     for name in wider[wider.index(first) : -1]:
         if FACES_HIGH[name] * face.side >= resolution:
-            return name, [] if name == first else [f"wider than {words(first)}, so that it isn't enlarged"]
+            return name, [] if name == first else [
+                f"wider than {first.replace('_', ' ')}, so that it isn't enlarged"
+            ]
     return "whole", []
 
 
 def crop_without_face(image: Image.Image, size: tuple[int, int]) -> Crop:
-    """The largest square, placed along the longer side where the picture draws the eye.
-
-    Args:
-        image: The photo, possibly smaller than on disk.
-        size: The photo's width and height on disk in pixels.
-    """
+    """The largest square of a photo of `size` on disk, along the longer side where it draws the eye."""
     side = min(size)
     if size[0] == size[1]:
         return Crop((0, 0, side, side), "centre", "whole", ("square already, kept whole",))
@@ -158,13 +148,7 @@ def crop_by_hand(box: object, size: Sequence[int], name: str) -> Crop:
 
 
 def cut(image: Image.Image, box: Box, size: tuple[int, int], resolution: int) -> Image.Image:
-    """Crops and resizes in one Lanczos pass.
-
-    Args:
-        image: The decoded picture, possibly smaller than the photo on disk.
-        box: The square, in pixels of the photo on disk.
-        size: Width and height of the photo on disk.
-        resolution: Side of the result in pixels.
+    """Crops and resizes in one Lanczos pass; box and size are of the photo on disk, which may be larger.
 
     Taught in: notebooks/01
     """
@@ -173,8 +157,3 @@ def cut(image: Image.Image, box: Box, size: tuple[int, int], resolution: int) ->
     across, down = image.width / size[0], image.height / size[1]
     scaled = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
     return image.resize((resolution, resolution), Image.Resampling.LANCZOS, box=scaled)
-
-
-def words(framing: str) -> str:
-    """A framing as it is said."""
-    return framing.replace("_", " ")

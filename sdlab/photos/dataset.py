@@ -26,32 +26,20 @@ Record = dict[str, Any]
 class Dataset:
     """Instance images on disk, with the record of how each was made.
 
-    Args:
-        folder: The folder with the images and dataset.json.
-        records: One per image: file, source, size, crop, detector, faces, notes, measured, sha256 …
-        refused: One per photo that couldn't be used: source, reason.
-        ignored: Names of files and folders in the raw folder that weren't read.
-        dropped: Records of photos that were left out as the user asked.
-        resolution: Side of the images in pixels.
-        subject_kind: "person", "animal", "thing" or "style".
-
     Taught in: notebooks/01
     """
 
     folder: Path
-    records: tuple[Record, ...]
-    refused: tuple[dict[str, str], ...] = ()
-    ignored: tuple[str, ...] = ()
-    dropped: tuple[Record, ...] = ()
-    resolution: int = 512
+    records: tuple[Record, ...]  # of each image: file, source, size, crop, detector, faces, notes, measured …
+    refused: tuple[dict[str, str], ...] = ()  # of each photo that couldn't be used: source, reason
+    ignored: tuple[str, ...] = ()  # files and folders in the raw folder that weren't read
+    dropped: tuple[Record, ...] = ()  # of photos that were left out as the user asked
+    resolution: int = 512  # side of the images in pixels
     subject_kind: str = "person"
 
     @classmethod
     def load(cls, folder: str | Path = "data/instance_images") -> Dataset:
         """Reads a dataset that `prepare` made.
-
-        Args:
-            folder: The folder with dataset.json.
 
         Raises:
             FileNotFoundError: There is no dataset.json.
@@ -63,10 +51,11 @@ class Dataset:
             raise FileNotFoundError(f"{folder / RECORD_FILE} is missing. Run `sdlab prepare` to make it.")
         return cls(
             folder=folder,
-            records=tuple(_without_findings(record) for record in content["images"]),
-            refused=tuple(content.get("refused", ())),
-            ignored=tuple(content.get("ignored", ())),
-            dropped=tuple(content.get("dropped", ())),
+            records=tuple(
+                {name: value for name, value in record.items() if name != "findings"}  # they are made anew
+                for record in content["images"]
+            ),
+            **{name: tuple(content.get(name, ())) for name in ("refused", "ignored", "dropped")},
             resolution=content["resolution"],
             subject_kind=content.get("subject_kind", "person"),
         )
@@ -168,11 +157,7 @@ class Dataset:
 
 
 def save_sheet(dataset: Dataset, path: str | Path | None = None) -> Path:
-    """Writes the contact sheet as a page that carries its pictures in itself.
-
-    Args:
-        dataset: Prepared.
-        path: Where; None takes `<folder>_sheet.html` beside the dataset's folder.
+    """Writes the contact sheet as one page with its pictures in it, `<folder>_sheet.html` unless told where.
 
     Raises:
         ValueError: There is another file, which isn't overwritten.
@@ -208,21 +193,10 @@ def write_record(dataset: Dataset) -> Path:
         record | {"findings": [finding.as_dict() for finding in dataset.findings_of(record["file"])]}
         for record in dataset.records
     ]
-    content = {
-        "resolution": dataset.resolution,
-        "subject_kind": dataset.subject_kind,
-        "fingerprint": dataset.fingerprint,
-        "findings": [finding.as_dict() for finding in dataset.findings if not finding.file],
-        "images": images,
-        "dropped": list(dataset.dropped),
-        "refused": list(dataset.refused),
-        "ignored": list(dataset.ignored),
-    }
+    content = {name: getattr(dataset, name) for name in ("resolution", "subject_kind", "fingerprint")}
+    content |= {"findings": [finding.as_dict() for finding in dataset.findings if not finding.file]}
+    content |= {"images": images}
+    content |= {name: list(getattr(dataset, name)) for name in ("dropped", "refused", "ignored")}
     path = dataset.folder / RECORD_FILE
     same = path.is_file() and read_record(dataset.folder) == content
     return path if same else write_json(path, content)
-
-
-def _without_findings(record: Record) -> Record:
-    """They follow from what was measured."""
-    return {name: value for name, value in record.items() if name != "findings"}

@@ -39,7 +39,7 @@ KINDS = {
     "bright": "the model makes the subject washed out in every scene",
     "black_and_white": "grey leaks into every image, whatever the prompt says",
     "low_resolution": "the model learns the blur of the enlargement",
-    "several_faces": "the model may mix the faces; the largest was taken",
+    "several_faces": "the model may mix the faces; look at which one was taken",
     "no_face": "the face may be cut off or missing; look at the crop",
     "framing": "prompts such as 'full height' will fail: the model has never seen the body",
     "backgrounds": "the model takes the background for a part of the subject",

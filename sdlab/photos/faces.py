@@ -1,11 +1,11 @@
-"""Where the faces are, by OpenCV's YuNet, whose 230 KB of weights are downloaded once."""
+"""Where the faces are and whose, by OpenCV's YuNet and SFace, whose weights are downloaded once."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +13,18 @@ from typing import TYPE_CHECKING, Any
 from sdlab.files import file_sha256, write_bytes
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL import Image
 
 YUNET = "face_detection_yunet_2023mar.onnx"
 YUNET_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
 HUB_REPOSITORY = "opencv/face_detection_yunet"
 ZOO = "https://github.com/opencv/opencv_zoo/raw/main/models/face_detection_yunet"
+SFACE = "face_recognition_sface_2021dec.onnx"
+SFACE_SHA256 = "0ba9fbfa01b5270c96627c4ef784da859931e02f04419c829e83484087c34e79"
+SFACE_REPOSITORY = "opencv/face_recognition_sface"
+SFACE_ZOO = "https://github.com/opencv/opencv_zoo/raw/main/models/face_recognition_sface"
+FEATURES = 128
 WEIGHTS_FOLDER = Path("cache_dir/models")
 PATIENCE = 5  # seconds to wait for each of the two places
 
@@ -30,19 +36,14 @@ HAIR = 0.5  # face heights from the top of YuNet's box to the top of the hair
 
 @dataclass(frozen=True)
 class Face:
-    """A face, from the forehead to the chin, in pixels of the picture; it may reach over the edge.
-
-    Args:
-        up: Unit vector to the top of the head, x and y; of an upright face (0, -1).
-        score: How sure the detector is, 0 to 1.
-    """
+    """A face, from the forehead to the chin, in pixels of the picture; it may reach over the edge."""
 
     left: float
     top: float
     width: float
     height: float
-    up: tuple[float, float] = (0.0, -1.0)
-    score: float = 1.0
+    up: tuple[float, float] = (0.0, -1.0)  # unit vector to the top of the head
+    score: float = 1.0  # how sure the detector is, 0 to 1
 
     @property
     def side(self) -> float:
@@ -65,6 +66,12 @@ class Face:
             self.top + self.height + max(0, down),
         )
 
+    @property
+    def surroundings(self) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of a square twice as large around the face."""
+        (x, y), side = self.centre, self.side
+        return x - side, y - side, x + side, y + side
+
     def scaled(self, factor: float) -> Face:
         """The same face in a picture `factor` times as large."""
         sides = {name: getattr(self, name) * factor for name in ("left", "top", "width", "height")}
@@ -77,36 +84,48 @@ class Face:
 
 @dataclass(frozen=True)
 class Detector:
-    """A way to find faces.
-
-    Args:
-        name: Written into dataset.json.
-        why: Why it was chosen, for the user.
-        find: RGB picture -> faces, the largest first.
-    """
+    """Finds faces where it has YuNet's weights, else none; its name is written into dataset.json."""
 
     name: str
     why: str
-    find: Callable[[Image.Image], list[Face]]
+    weights: Path | None = None
+    sface: Path | None = None
+    wanted: np.ndarray | None = None  # features of a face
+
+    def find(self, image: Image.Image) -> list[Face]:
+        """The faces of an RGB picture, the largest first, or the one that is most like the wanted face."""
+        import numpy as np
+
+        faces = find_faces(image, self.weights) if self.weights else []
+        if self.weights and self.sface and len(faces) > 1:
+            close = [image.crop(face.surroundings) for face in faces]
+            likeness = np.nan_to_num(face_features(close, self.weights, self.sface) @ self.wanted, nan=-1)
+            faces.insert(0, faces.pop(int(likeness.argmax())))
+        return faces
+
+    def looking_for(self, photos: Sequence[Image.Image], sface: Path) -> Detector:
+        """A detector that puts the person first whom most of these photos share."""
+        import numpy as np
+
+        seen = face_features(photos, self.weights, sface) if self.weights else np.zeros((1, FEATURES))
+        seen = np.nan_to_num(seen)
+        return replace(self, name="sface", sface=sface, wanted=seen[(seen @ seen.T).sum(axis=1).argmax()])
 
 
 def choose_detector(subject_kind: str = "person") -> Detector:
     """YuNet for persons, where its weights are here or can be downloaded; else none."""
     if subject_kind != "person":
-        return Detector("not needed", f"not looked for, the subject is a {subject_kind}", lambda image: [])
-    if (weights := yunet_weights()) is None:
-        why = (
-            f"not looked for: YuNet's weights ({YUNET}, 230 KB) can't be downloaded now, so photos are "
-            "cropped where they draw the eye; run it again when online, or put the file into "
-            f"{WEIGHTS_FOLDER.as_posix()}"
-        )
-        return Detector("none", why, lambda image: [])
-    return yunet(weights)
+        return Detector("not needed", f"not looked for, the subject is a {subject_kind}")
+    if weights := yunet_weights():
+        return yunet(weights)
+    why = f"not looked for: YuNet's weights ({YUNET}, 230 KB) can't be downloaded now, so photos are cropped "
+    why += "where they draw the eye; run it again when online, or put the file into "
+    return Detector("none", f"{why}{WEIGHTS_FOLDER.as_posix()}")
 
 
 def yunet(weights: Path) -> Detector:
     """YuNet with these weights."""
-    return Detector("yunet", "looked for by YuNet", lambda image: find_faces(image, weights))
+    return Detector("yunet", "looked for by YuNet", weights)
 
 
 def yunet_weights() -> Path | None:
@@ -143,6 +162,34 @@ def _content(address: str) -> bytes:
             return bytes(answer.read(100_000_000))
     except (OSError, ValueError, HTTPException):  # no network, no such file, an address that is none
         return b""
+
+
+def sface_weights() -> Path | None:
+    """SFace's weights, 37 MB, as `yunet_weights`; Apache 2.0."""
+    return downloaded(SFACE, SFACE_SHA256, SFACE_REPOSITORY, SFACE_ZOO)
+
+
+def face_features(pictures: Sequence[Image.Image], yunet: Path, sface: Path) -> np.ndarray:
+    """SFace's features (n, 128) of the largest face in each picture, of length 1; NaN where there is none.
+
+    Source: Zhong et al. 2021, "SFace", arXiv:2205.12010.
+    """
+    import cv2
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    detector, recognizer = _network(str(yunet)), cv2.FaceRecognizerSF.create(str(sface), "")
+    features = np.full((len(pictures), FEATURES), np.nan, np.float32)
+    for row, picture in zip(features, pictures, strict=True):
+        small = ImageOps.contain(picture, (SIDE, SIDE), Image.Resampling.BICUBIC)
+        image = np.ascontiguousarray(np.asarray(small)[:, :, ::-1])  # OpenCV reads BGR
+        detector.setInputSize(small.size)
+        _, found = detector.detect(image)
+        if found is not None:
+            largest = max(found, key=lambda face: face[2] * face[3])
+            row[:] = recognizer.feature(recognizer.alignCrop(image, largest))[0]
+            row /= np.linalg.norm(row)
+    return features
 
 
 def find_faces(image: Image.Image, weights: Path) -> list[Face]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdlab.photos.crop import Box, Crop, crop_around_face, crop_without_face, cut, words
+from sdlab.photos.crop import Box, Crop, crop_around_face, crop_without_face, cut
 from sdlab.photos.decode import Decoded, UnusablePhoto, decode, to_srgb
 from sdlab.photos.doctor import BLUR_SIDE, ENLARGED, measure
 from sdlab.photos.faces import FAR_SIDE, Detector, Face
@@ -40,17 +40,13 @@ class Settings:
         return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()[:16]
 
 
-@dataclass(frozen=True)
-class Made:
-    """An instance image and the small whole photo as files' bytes, and the record."""
-
-    record: dict[str, Any]
-    image: bytes
-    before: bytes
-
-
-def make(source: Source, settings: Settings, by_hand: Crop | None = None) -> Made:
+def make(
+    source: Source, settings: Settings, by_hand: Crop | None = None
+) -> tuple[dict[str, Any], bytes, bytes]:
     """Decodes a photo, finds the face, crops, resizes, measures.
+
+    Returns:
+        The record, the instance image as a PNG file and the small whole photo as a WebP file.
 
     Raises:
         UnusablePhoto: The photo can't be used.
@@ -85,7 +81,7 @@ def make(source: Source, settings: Settings, by_hand: Crop | None = None) -> Mad
         "crop_check": crop_check(list(crop.box)),
         "sha256": hashlib.sha256(content).hexdigest(),
     }
-    return Made(record, content, _bytes(before, "WEBP", quality=80, method=2))
+    return record, content, _bytes(before, "WEBP", quality=80, method=2)
 
 
 def own_record(path: Path, sha256: str, source: str | None, settings: Settings) -> dict[str, Any]:
@@ -135,11 +131,13 @@ def _notes(photo: Decoded, crop: Crop, faces: list[Face], settings: Settings) ->
     side, resolution = crop.box[2] - crop.box[0], settings.resolution
     notes = list(photo.notes)
     if faces and crop.by == settings.detector.name:
-        notes.append("face found" + (f", framed as {words(crop.framing)}" if crop.framing != "whole" else ""))
-    elif not faces and settings.detector.name == "yunet":
+        framing = crop.framing.replace("_", " ")
+        notes.append("face found" + (f", framed as {framing}" if framing != "whole" else ""))
+    elif not faces and settings.detector.weights:
         notes.append("no face found")
     if len(faces) > 1:
-        notes.append(f"{len(faces)} faces, the largest taken")
+        shared = settings.detector.name == "sface"
+        notes.append(f"{len(faces)} faces, the {'one that most photos share' if shared else 'largest'} taken")
     notes += crop.notes
     if side > resolution:
         notes.append(f"{side} → {resolution} pixels")

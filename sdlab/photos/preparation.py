@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,18 +12,22 @@ from sdlab.files import acquire_lock, file_sha256, write_bytes, write_json
 from sdlab.photos.captions import add_missing
 from sdlab.photos.crop import FRAMINGS, Crop, crop_by_hand
 from sdlab.photos.dataset import HIDDEN, Dataset, Record, read_record, write_record
-from sdlab.photos.decode import UnusablePhoto
+from sdlab.photos.decode import UnusablePhoto, load_image
 from sdlab.photos.doctor import ENOUGH, check_kinds, examine
-from sdlab.photos.faces import choose_detector
-from sdlab.photos.making import Made, Settings, crop_check, make, own_record
+from sdlab.photos.faces import choose_detector, sface_weights
+from sdlab.photos.making import Settings, crop_check, make, own_record
 from sdlab.photos.sources import TRAINED, Found, Source, find_photos, is_picture
 from sdlab.subject import Kind
 
 if TYPE_CHECKING:
+    from filelock import AcquireReturnProxy
+
     from sdlab.profiles import Profile
 
 MIN_RESOLUTION = 64
+ENOUGH_ALONE = 50  # photos of one person that tell who is meant in a group
 LOCK_FILE = ".dataset.lock"
+Task = tuple[Source, Crop | None]  # a photo, and its crop where the user chose one
 MAX_WORKERS = 2  # each holds a decoded photo of up to 50 megapixels, and copies of it
 
 
@@ -112,19 +115,14 @@ def _check(raw: Path, out: Path, resolution: int, kind: str, framing: str, backg
         raise ValueError(f"raw and out are the same folder, {raw}. Choose another folder for the images.")
 
 
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
+def _locked(out: Path) -> AcquireReturnProxy:
     """Makes the folder and keeps other runs out of it."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        lock = acquire_lock(out / LOCK_FILE)
+        return acquire_lock(out / LOCK_FILE)
     except OSError as error:
         message = f"the images can't be written to {out}: {error.strerror}. Choose another folder with --out."
         raise type(error)(message) from error
-    try:
-        yield
-    finally:
-        lock.lock.release()
 
 
 @dataclass
@@ -158,18 +156,21 @@ class _Work:
     def kept(self, source: Source, by_hand: Crop | None) -> Record | None:
         """The record of a photo that is finished; what a better detector did once stays good."""
         now = self.settings.detector.name
-        detectors = ("yunet", "none") if now == "none" else (now,)
+        detectors = (now,) if now == "not needed" else ("sface", "yunet", now)
         keys = (self.settings.key(source.sha256, by_hand, name) for name in detectors)
         names = {"file": source.target, "source": source.name}
         return next((self.finished[key] | names for key in keys if key in self.finished), None)
 
-    def keep(self, made: Made) -> Record:
-        """Puts a finished image into the hidden folder."""
-        key = made.record["key"]
-        write_bytes(self.hidden(key, ".webp"), made.before)
-        write_bytes(self.hidden(key, ".png"), made.image)
-        write_json(self.hidden(key, ".json"), made.record)
-        return made.record
+    def make(self, task: Task) -> Record | UnusablePhoto:
+        """Makes an image and puts it into the hidden folder, its record last."""
+        try:
+            record, image, before = make(task[0], self.settings, task[1])
+        except UnusablePhoto as reason:
+            return reason
+        write_bytes(self.hidden(record["key"], ".webp"), before)
+        write_bytes(self.hidden(record["key"], ".png"), image)
+        write_json(self.hidden(record["key"], ".json"), record)
+        return record
 
     def own(self, path: Path, source: str | None) -> list[Record]:
         """The record of an image that the user put there or edited, or a refusal."""
@@ -202,17 +203,33 @@ def _finished_records(hidden: Path) -> Iterator[Record]:
 
 def _from_photos(work: _Work, progress: bool) -> Iterator[Record]:
     """Records of the photos, each image finished; one that the user edited stays theirs."""
-    todo: list[tuple[Source, Crop | None]] = []
+    todo: list[Task] = []
+    records: list[Record] = []
     for source in work.found.sources:
         path = work.out / source.target
         by_hand = _hand_box(work.known.get(source.target), source)
         if path.is_file() and not work.is_ours(path):
             yield from work.own(path, source.name)
         elif record := work.kept(source, by_hand):
-            yield record
+            records.append(record)
         else:
             todo.append((source, by_hand))
-    yield from _in_threads(work, todo, progress)
+    records += _in_threads(work, todo, progress)
+    again = _groups(work, records)
+    done = {record["file"]: record for record in _in_threads(work, again, progress)}
+    yield from (done.get(record["file"], record) for record in records)
+
+
+def _groups(work: _Work, records: Sequence[Record]) -> list[Task]:
+    """The photos of several people to crop again, around the one whom most photos share."""
+    groups = {record["file"] for record in records if record["faces"] > 1 and record["crop_by"] == "yunet"}
+    alone = [work.hidden(record["key"], ".png") for record in records if record["faces"] == 1][:ENOUGH_ALONE]
+    detector = work.settings.detector
+    if not groups or len(alone) < 2 or detector.name != "yunet" or (sface := sface_weights()) is None:
+        return []
+    shared = detector.looking_for([load_image(path) for path in alone], sface)
+    work.settings = replace(work.settings, detector=shared)
+    return [(source, None) for source in work.found.sources if source.target in groups]
 
 
 def _hand_box(before: Record | None, source: Source) -> Crop | None:
@@ -225,18 +242,13 @@ def _hand_box(before: Record | None, source: Source) -> Crop | None:
     return crop_by_hand(before["crop"], before["size"], before["file"])
 
 
-def _in_threads(work: _Work, todo: list[tuple[Source, Crop | None]], progress: bool) -> Iterator[Record]:
+def _in_threads(work: _Work, todo: list[Task], progress: bool) -> Iterator[Record]:
     """Makes images; Pillow and OpenCV let other threads run while they decode and search."""
     from tqdm.contrib.concurrent import thread_map
 
-    def one(task: tuple[Source, Crop | None]) -> Record | UnusablePhoto:
-        try:
-            return work.keep(make(task[0], work.settings, task[1]))
-        except UnusablePhoto as reason:
-            return reason
-
     bar = {"desc": "photos", "unit": "photo", "disable": not (progress and todo)}
-    for (source, _), outcome in zip(todo, thread_map(one, todo, max_workers=MAX_WORKERS, **bar), strict=True):
+    outcomes = thread_map(work.make, todo, max_workers=MAX_WORKERS, **bar)
+    for (source, _), outcome in zip(todo, outcomes, strict=True):
         if isinstance(outcome, UnusablePhoto):
             work.found.refuse(source.name, outcome)
         else:

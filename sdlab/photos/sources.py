@@ -25,43 +25,26 @@ TRAINED = frozenset({".png", ".jpg", ".jpeg", ".webp"})  # what training reads o
 LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 MAX_NAME = 120  # bytes of UTF-8: with endings and a piece of the hash still below a file system's 255
 
-MAX_MEMBERS = 5_000
 MAX_MEMBER_BYTES = 300_000_000
 MAX_TOTAL_BYTES = 4_000_000_000
 MAX_RATIO = 200  # photos hardly shrink in a zip; deflate's own limit is 1032
-_DAMAGE = (
-    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
-    *(NotImplementedError, RuntimeError, EOFError, ValueError),
-)
+_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, EOFError, ValueError)
 
 
 @dataclass(frozen=True)
 class Source:
-    """One photo.
-
-    Args:
-        path: The file.
-        name: What the user knows it by, without a folder.
-        target: File name of its instance image.
-        caption: From a text file beside it, as kohya's scripts read it; empty where there is none.
-    """
+    """One photo."""
 
     path: Path
-    name: str
+    name: str  # what the user knows it by, without a folder
     sha256: str
-    target: str
-    caption: str = ""
+    target: str  # file name of its instance image
+    caption: str = ""  # from a text file beside it, as kohya's scripts read it
 
 
 @dataclass
 class Found:
-    """What is in a raw folder.
-
-    Args:
-        sources: The photos, each content once.
-        refused: Source and reason of what can't be used.
-        ignored: Names of what is no photo, and folders with the number of photos in them.
-    """
+    """What is in a raw folder: photos, each content once, what can't be used and why, what is ignored."""
 
     sources: list[Source] = field(default_factory=list)
     refused: list[dict[str, str]] = field(default_factory=list)
@@ -176,7 +159,7 @@ def _members(path: Path) -> list[zipfile.ZipInfo]:
     """The files of a zip, without folders.
 
     Raises:
-        ValueError: It is no zip, is damaged, or holds absurdly many files.
+        ValueError: It is no zip, is damaged, or holds absurdly much.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -186,10 +169,10 @@ def _members(path: Path) -> list[zipfile.ZipInfo]:
             f"{path.name} can't be read as a zip ({error}). Download it again, or unpack it into a folder."
         ) from error
     total = sum(info.file_size for info in listed)
-    if len(listed) > MAX_MEMBERS or total > MAX_TOTAL_BYTES:
+    if total > MAX_TOTAL_BYTES:
         raise ValueError(
-            f"{path.name} holds {len(listed)} files, {total / 1e9:.1f} GB unpacked; the limits are "
-            f"{MAX_MEMBERS} files and {MAX_TOTAL_BYTES / 1e9:.0f} GB. Put the photos into a folder."
+            f"{path.name} holds {total / 1e9:.1f} GB unpacked, the limit is {MAX_TOTAL_BYTES / 1e9:.0f} GB. "
+            "Put the photos into a folder."
         )
     return listed
 
@@ -258,13 +241,13 @@ def _each_content_once(photos: list[tuple[str, Path]], found: Found) -> list[Sou
             first[sha256] = (name, path)
     stems = {sha256: _plain_name(Path(name).stem) for sha256, (name, _) in first.items()}
     times = Counter(stem.casefold() for stem in stems.values())
-    sources = []
-    for sha256, (name, path) in first.items():
-        stem = stems[sha256]
-        # a.jpg beside a.png: both names get a piece of the hash, whichever came first
-        target = f"{stem}.png" if times[stem.casefold()] == 1 else f"{stem}_{sha256[:8]}.png"
-        sources.append(Source(path, name, sha256, target, caption_beside(path)))
-    return sources
+    for sha256, stem in stems.items():
+        if times[stem.casefold()] > 1:  # a.jpg beside a.png: both get a piece of the hash
+            stems[sha256] = f"{stem}_{sha256[:8]}"
+    return [
+        Source(path, name, sha256, f"{stems[sha256]}.png", caption_beside(path))
+        for sha256, (name, path) in first.items()
+    ]
 
 
 def _plain_name(stem: str) -> str:

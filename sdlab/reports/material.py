@@ -93,7 +93,6 @@ class Material:
 def gather(
     experiments: Iterable[str | Experiment] | None,
     prompts: PromptSet | None,
-    *,
     results: Path,
     root: Path,
     dataset: Path,

@@ -96,7 +96,8 @@ def _prompts(material: Material) -> Section:
 
 def _sameness(material: Material) -> str:
     """Which images are shown, and whether all experiments were given the same, as far as records tell."""
-    words, made = material.words, {}
+    words = material.words
+    made: dict[str, set[tuple[str, str, int]]] = {}
     for image in material.images:
         made.setdefault(image.experiment, set()).add((image.prompt_name, image.prompt, image.seed))
     if material.setting is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from urllib.parse import quote, unquote
 
 from sdlab import thumbnails
 from sdlab.experiment import Experiment
-from sdlab.files import write_bytes, write_json
+from sdlab.files import read_text, write_bytes, write_json
 from sdlab.prompts import PromptSet
 from sdlab.reports import places, prose, scan
 from sdlab.reports.blocks import (
@@ -87,27 +88,23 @@ def report(
     """
     out, words = Path(out), Words(language)
     kept = places.read_kept(out / "README.md")
+    folders = Path(results), Path(root), Path(dataset)
     material = gather(
-        experiments,
-        prompts,
-        results=Path(results),
-        root=Path(root),
-        dataset=Path(dataset),
-        measurements=measurements,
-        best=best,
-        images_per_cell=images_per_cell,
-        setting=setting,
-        note=note,
-        words=words,
+        experiments, prompts, *folders, measurements, best, images_per_cell, setting, note, words
     )
     title = title or words("title", kind=words.name(f"one {material.subject.kind}"))
     drafted = [_shortened(section) for section in all_sections(material, title, author)]
     sections = list(numbered(places.filled(drafted, kept, words), words))
+    return _write(sections, out, words, aside=kept.elsewhere)
+
+
+def _write(sections: Sequence[Section], out: Path, words: Words, *, aside: bool) -> Path:
+    """Makes all files, looks through them, then writes them; `aside` keeps README.md as it was."""
     readme, pictures = _readme(sections)
     page = _page(sections, out, words)
     scan.check({"README.md": readme, "report.html": page}, pictures | _own_pictures(sections, out))
     printed = _printed(sections, out, words)
-    if kept.elsewhere:
+    if aside:
         _keep_aside(out / "README.md")
     _write_pictures(out, pictures)
     write_bytes(out / "report.html", page.encode())
@@ -218,7 +215,9 @@ def _own_pictures(sections: Sequence[Section], out: Path) -> dict[str, bytes]:
 def _write_pictures(out: Path, pictures: Mapping[str, bytes]) -> None:
     """Writes the pictures and deletes those of experiments that are gone; what a student put there stays."""
     record = out / PICTURES_MADE
-    before = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    before: dict[str, str] = {}
+    with suppress(OSError, ValueError):  # without a readable list nothing is known to be the report's
+        before = dict(json.loads(read_text(record)))
     for path, content in pictures.items():
         write_bytes(out / path, content)
     write_json(record, {path: _sum(content) for path, content in pictures.items()})

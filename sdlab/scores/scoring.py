@@ -13,8 +13,16 @@ from sdlab.files import fingerprint
 from sdlab.images import ImageRecord, by_setting, image_files, images_from_elsewhere, load_images
 from sdlab.models import resolve
 from sdlab.scores import measures
-from sdlab.scores.embedders import CLIP, DINO, Embedder, image_features, mini_clip, pixels, text_features
-from sdlab.scores.faces import face_embedder
+from sdlab.scores.embedders import (
+    CLIP,
+    DINO,
+    Embedder,
+    face_embedder,
+    image_features,
+    mini_clip,
+    pixels,
+    text_features,
+)
 from sdlab.scores.measures import Interval, interval
 from sdlab.scores.tallies import MEASURES, PHOTOS, Scores, Tally
 from sdlab.subject import Subject
