@@ -93,10 +93,10 @@ def is_safetensors(path: Path) -> bool:
             "Take the address of the download, not of the page that describes the model, and give a token "
             "if the site asks for a login; then download it again."
         )
-    named = path.suffix.lower() == ".safetensors"
-    if named and head.startswith(b"PK"):
+    named, is_one = path.suffix.lower() == ".safetensors", head[8:9] == b"{"
+    if named and not is_one and head.startswith((b"PK", b"\x80")):
         raise NotACheckpoint(f"{path} is a pickle, not safetensors. Rename it to {path.stem}.ckpt.")
-    return named or head[8:10] == b'{"'
+    return named or is_one
 
 
 def _safetensors_shapes(path: Path) -> Shapes:
@@ -218,8 +218,12 @@ def _missing_part(text_encoder: bool, vae: bool) -> str | None:
     return None if vae else "a model without a VAE"
 
 
-def check_folder(folder: Path) -> None:
+def check_folder(folder: Path, *, numbers: bool = True) -> None:
     """Refuses a diffusers folder that isn't a whole Stable Diffusion 1.x, before anything is loaded.
+
+    Args:
+        folder: With model_index.json.
+        numbers: Read the weights, too, and refuse those that aren't finite (seconds for 4 GB).
 
     Raises:
         NotACheckpoint: It is another architecture, or a part is missing, truncated or not a number.
@@ -235,7 +239,7 @@ def check_folder(folder: Path) -> None:
         files = weight_files(folder / part)
         if not files:
             raise NotACheckpoint(f"{folder} is no whole model: {part}/ holds no weights. Download it again.")
-        for file in files:
+        for file in files if numbers else []:
             check_numbers(file)
 
 
