@@ -12,9 +12,9 @@ import pytest
 
 pytest.importorskip("torch")
 
-from transformers import CLIPTokenizer  # noqa: E402
+from transformers import CLIPTokenizer
 
-from sdlab.formats.conversion import clip_tokenizer  # noqa: E402
+from sdlab.formats.conversion import clip_tokenizer
 
 ROOT = Path(__file__).parent.parent
 CLIP = next((place for up in ROOT.parents[:2] if (place := up / "shared/data/clip_tokenizer").is_dir()), None)

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Names of weights to their shapes."""
@@ -119,6 +120,8 @@ def _safetensors_shapes(path: Path) -> Shapes:
 
 def _pickle(path: Path) -> dict[str, torch.Tensor]:
     """A .ckpt is a pickle, which may hold code; torch reads the tensors alone, and names what it refuses."""
+    import torch
+
     with path.open("rb") as file:
         archive = file.read(2) == b"PK"
     if archive and not zipfile.is_zipfile(path):
@@ -145,6 +148,8 @@ def _pickle(path: Path) -> dict[str, torch.Tensor]:
 
 def _tensors(read: Mapping[str, Any], start: str = "") -> Iterator[tuple[str, torch.Tensor]]:
     """The tensors of nested dictionaries, such as A1111's embeddings have."""
+    import torch
+
     for name, value in read.items():
         if isinstance(value, torch.Tensor):
             yield f"{start}{name}", value
@@ -260,6 +265,7 @@ def check_numbers(file: Path) -> None:
 
 @lru_cache(maxsize=100)
 def _not_finite(file: Path, size: int, mtime_ns: int) -> str | None:
+    import torch
     from safetensors import safe_open
 
     if not is_safetensors(file):
