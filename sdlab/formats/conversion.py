@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from sdlab.files import must_be_free, write_bytes, write_folder
 from sdlab.formats.checkpoints import (
     CONFIGS,
@@ -27,6 +25,7 @@ from sdlab.formats.checkpoints import (
 from sdlab.formats.names import original_unet_names, vae_name, with_text_model
 
 if TYPE_CHECKING:
+    import torch
     from diffusers import StableDiffusionPipeline
 
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -116,6 +115,8 @@ def _settings(part: Path) -> dict[str, Any]:
 
 def _fill(file: Path, part: Any, find: Callable[[str], torch.Tensor | None]) -> None:
     """Gives a part made without memory its weights, in float32."""
+    import torch
+
     found: dict[str, torch.Tensor] = {}
     for name, empty in part.state_dict().items():
         weight = find(name)

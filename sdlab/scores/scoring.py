@@ -10,11 +10,19 @@ from typing import TYPE_CHECKING
 
 from sdlab.experiment import Experiment, find
 from sdlab.files import fingerprint
-from sdlab.images import ImageRecord, by_setting, image_files, load_images
+from sdlab.images import ImageRecord, by_setting, image_files, images_from_elsewhere, load_images
 from sdlab.models import resolve
 from sdlab.scores import measures
-from sdlab.scores.embedders import CLIP, DINO, Embedder, image_features, mini_clip, pixels, text_features
-from sdlab.scores.faces import face_embedder
+from sdlab.scores.embedders import (
+    CLIP,
+    DINO,
+    Embedder,
+    face_embedder,
+    image_features,
+    mini_clip,
+    pixels,
+    text_features,
+)
 from sdlab.scores.measures import Interval, interval
 from sdlab.scores.tallies import MEASURES, PHOTOS, Scores, Tally
 from sdlab.subject import Subject
@@ -58,7 +66,7 @@ def score(
         OSError: A model isn't on this machine and can't be downloaded.
 
     Source:
-        Ruiz et al. 2022, arXiv:2208.12242, section 4.2: CLIP-I, DINO, CLIP-T, PRES.
+        Ruiz et al. 2022, arXiv:2208.12242, sections 4.1 (CLIP-I, DINO, CLIP-T) and 4.3 (PRES).
     """
     several = [experiments] if isinstance(experiments, str | Experiment) else experiments
     names = list(dict.fromkeys(one.name if isinstance(one, Experiment) else str(one) for one in several))
@@ -66,13 +74,13 @@ def score(
     settings = _settings(names, Path(root), photos, embedders, face)
     tallies = {PHOTOS: _photos_tally(settings)}
     for name in names:
-        found = load_images(name, results=results)
+        found = load_images(name, results=results) or images_from_elsewhere(name, results=results)
         asked = [image for image in found if wanted is None or image.prompt_name in wanted]
         if not asked:
             raise ValueError(f"{name!r} has no images in {results}. Make some: sdlab generate {name}.")
-        images = _newest(asked)
+        images = asked if asked[0].elsewhere else _newest(asked)
         rare = rare_words([name], root) or settings.rare_words
-        tally = _tally(name, images, replace(settings, rare_words=rare))
+        tally = _tally(Path(results) / name, images, replace(settings, rare_words=rare))
         tallies[name] = replace(tally, left_out=len(asked) - len(images))
         tallies[name].save(Path(results) / name / "scores.json")
     return Scores(tallies)
@@ -101,7 +109,9 @@ class _Settings:
 
     def of_subject(self, image: ImageRecord) -> bool:
         """Whether its prompt speaks of the subject, and not of its class alone."""
-        return not self.rare_words or without(image.prompt, self.rare_words) != image.prompt
+        if image.elsewhere or not self.rare_words:  # another program's rare word isn't known
+            return True
+        return without(image.prompt, self.rare_words) != image.prompt
 
 
 def embedders_for(root_name: str, subject_kind: str = "person") -> list[Embedder]:
@@ -158,9 +168,11 @@ def _settings(
     if len(files) < 2:
         raise ValueError(f"{folders[0]} must hold at least 2 photos to compare with, got {len(files)}.")
     if embedders is None:
-        base = chosen[0].pretrained_model_name_or_path if chosen else "mini"
-        subject = Subject.of(chosen[0].instance_prompt, chosen[0].class_prompt) if chosen else Subject()
-        embedders = embedders_for(resolve(base, root).root_name, subject.kind)
+        base, subject = "mini" if "base" in names else "sd15", Subject()
+        if chosen:
+            base = resolve(chosen[0].pretrained_model_name_or_path, root).root_name
+            subject = Subject.of(chosen[0].instance_prompt, chosen[0].class_prompt)
+        embedders = embedders_for(base, subject.kind)
     settings = _Settings(files, [], rare_words([one.name for one in known], root))
     for embedder in [*embedders, *([face] if face else [])]:
         if (judged := len(settings.features(embedder))) > 1:
@@ -170,11 +182,13 @@ def _settings(
     return settings
 
 
-def _tally(name: str, images: list[ImageRecord], settings: _Settings) -> Tally:
-    """All measures of one experiment's images."""
+def _tally(folder: Path, images: list[ImageRecord], settings: _Settings) -> Tally:
+    """All measures of one experiment's images, which lie in a folder of its name."""
     rows = _measured(images, settings)
+    rows.insert(0, "file", [image.path.relative_to(folder).as_posix() for image in images])
+    alike = [image for image in images if settings.of_subject(image) and not image.elsewhere]
     return Tally(
-        experiment=name,
+        experiment=folder.name,
         figures=_figures(rows),
         images=tuple({k: v for k, v in row.items() if v == v} for row in rows.to_dict("records")),  # no NaN
         models=tuple(embedder.record() for embedder in [*settings.embedders, pixels()]),
@@ -182,7 +196,8 @@ def _tally(name: str, images: list[ImageRecord], settings: _Settings) -> Tally:
         rare_words=settings.rare_words,
         content=fingerprint([image.path for image in images]),
         controlled=any(image.control for image in images),
-        settings=tuple(map(asdict, by_setting(filter(settings.of_subject, images)))),
+        settings=tuple(map(asdict, by_setting(alike))),
+        elsewhere=", ".join(dict.fromkeys(image.elsewhere for image in images if image.elsewhere)),
     )
 
 
@@ -207,7 +222,8 @@ def _measured(images: list[ImageRecord], settings: _Settings) -> DataFrame:
         likeness = measures.cosines(seen, settings.features(embedder)).mean(axis=1)
         rows[COLUMN.get(embedder.name, embedder.name)] = likeness
         if embedder.name == "CLIP":
-            rows["CLIP-T"] = (measures.unit(seen) * measures.unit(text_features(embedder, texts))).sum(axis=1)
+            fidelity = (measures.unit(seen) * measures.unit(text_features(embedder, texts))).sum(axis=1)
+            rows["CLIP-T"] = np.where([image.prompt != "" for image in images], fidelity, np.nan)
         if embedder is settings.finest:
             rows["diversity"], rows["PRES"] = measures.diversity(seen, prompts), likeness
     cosines = measures.cosines(image_features(pixels(), files), image_features(pixels(), settings.photos))
@@ -215,8 +231,7 @@ def _measured(images: list[ImageRecord], settings: _Settings) -> DataFrame:
     rows["nearest"] = [settings.photos[index].name for index in cosines.argmax(axis=1)]
     ours = np.array([settings.of_subject(image) for image in images])
     rows = rows.where(ours[:, None] ^ (rows.columns == "PRES"))  # PRES is of the others alone
-    rows.insert(0, "file", [file.name for file in files])
-    rows.insert(1, "prompt_name", prompts)
+    rows.insert(0, "prompt_name", prompts)
     return rows
 
 

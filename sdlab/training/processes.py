@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     import torch
 
-RANK, COUNT = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-FIRST = RANK == 0
+RANK, COUNT, FIRST = 0, 1, True  # set by `join`: a notebook's processes are started after the import
 T = TypeVar("T")
 
 
 def join() -> None:
     """Meets the other processes; accelerate chooses how they talk. The first one alone prints."""
+    global RANK, COUNT, FIRST
+    RANK, COUNT = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    FIRST = RANK == 0
     if COUNT > 1:
         from accelerate import PartialState
 
