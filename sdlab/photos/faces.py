@@ -125,7 +125,7 @@ class Detector:
 def choose_detector(subject_kind: str = "person") -> Detector:
     """YuNet for persons, where its weights are here or can be downloaded; else none."""
     if subject_kind != "person":
-        return Detector("not needed", f"not looked for, the subject is a {subject_kind}")
+        return Detector("not needed", "not looked for, the subject is no person")
     if weights := yunet_weights():
         return yunet(weights)
     why = f"not looked for: YuNet's weights ({YUNET}, 230 KB) can't be downloaded now, so photos are cropped "
