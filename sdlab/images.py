@@ -358,11 +358,15 @@ def _check(prompts: PromptSet, images_per_prompt: int, seed: int) -> None:
 
 def _models(several: Sequence[Base], base: Base | None, root: str | Path) -> dict[str, BaseModel]:
     """The name of each model's images to the model."""
-    own = {str(one): resolve(one, root) for one in several if one != BASE}
-    models = {own[str(one)].label if one != BASE else BASE: own.get(str(one)) for one in several}
-    if BASE in models:
-        models[BASE] = resolve(base if base is not None else _base_of(list(own.values())), root)
-    return {label: model for label, model in models.items() if model is not None}
+    resolved = [None if one == BASE else resolve(one, root) for one in several]
+    models: dict[str, BaseModel] = {}
+    for model in resolved:
+        if model is not None:
+            models[model.label] = model
+        else:
+            own = [one for one in resolved if one is not None]
+            models[BASE] = resolve(base if base is not None else _base_of(own), root)
+    return models
 
 
 def _base_of(models: list[BaseModel]) -> str:
@@ -407,12 +411,11 @@ def _maps(
     controls: list[Control], sampling: Sampling, root_name: str, made: list[list[ControlMap]]
 ) -> list[ControlMap]:
     """The control maps for a model; shared with a model before it on the same base and resolution."""
+    size = (sampling.width, sampling.height)
     for maps in made:
-        if all(
-            one.root_name == root_name and one.image.size == (sampling.width, sampling.height) for one in maps
-        ):
+        if all(one.root_name == root_name and one.image.size == size for one in maps):
             return maps
-    return [control_map(control, (sampling.width, sampling.height), root_name) for control in controls]
+    return [control_map(control, size, root_name) for control in controls]
 
 
 def _folder(label: str, maps: list[ControlMap]) -> str:

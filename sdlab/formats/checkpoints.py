@@ -257,10 +257,15 @@ def check_numbers(file: Path) -> None:
     """Refuses a file that is truncated or holds weights that aren't finite."""
     stat = file.stat()
     if bad := _not_finite(file, stat.st_size, stat.st_mtime_ns):
-        raise NotACheckpoint(
-            f"{file} holds weights that are no numbers (NaN or infinite), such as {bad}: its training "
-            "diverged, or the file is damaged. Take another model, or download it again."
-        )
+        raise no_numbers(file, bad)
+
+
+def no_numbers(file: Path, name: str) -> NotACheckpoint:
+    """What is said of a file whose weight of that name is NaN or infinite."""
+    return NotACheckpoint(
+        f"{file} holds weights that are no numbers (NaN or infinite), such as {name}: its training "
+        "diverged, or the file is damaged. Take another model, or download it again."
+    )
 
 
 @lru_cache(maxsize=100)

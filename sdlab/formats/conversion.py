@@ -20,6 +20,7 @@ from sdlab.formats.checkpoints import (
     NotACheckpoint,
     check_architecture,
     checkpoint_shapes,
+    no_numbers,
     read_weights,
 )
 from sdlab.formats.names import original_unet_names, vae_name, with_text_model
@@ -127,10 +128,7 @@ def _fill(file: Path, part: Any, find: Callable[[str], torch.Tensor | None]) -> 
         # the original's attention is made of 1×1 convolutions
         found[name] = weight.to(torch.float32).reshape(empty.shape).clone()
         if not torch.isfinite(found[name]).all():
-            raise NotACheckpoint(
-                f"{file} holds weights that are no numbers (NaN or infinite), such as {name}: its training "
-                "diverged, or the file is damaged. Take another model, or download it again."
-            )
+            raise no_numbers(file, name)
     part.load_state_dict(found, assign=True)
     part.eval()
 
