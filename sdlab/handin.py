@@ -89,7 +89,7 @@ def completeness(
         _control(which, done, Path(results)),
         _report(Path(report)),
     ]
-    if reproduce:
+    if reproduce > 0:
         steps.append(_made_again(reproduce, done, base, root, results))
     return steps
 

@@ -11,7 +11,7 @@ from typing import Any
 from sdlab.config import METHODS, DreamBooth, LoRA, from_dict, unknown
 from sdlab.experiment import Experiment
 from sdlab.machine import Machine, this_machine
-from sdlab.models import Base, resolve
+from sdlab.models import Base, BaseModel, resolve
 from sdlab.subject import Subject
 
 
@@ -82,7 +82,7 @@ PROFILES: dict[str, Profile] = {
         checkpointing_steps=100,
         validation_steps=50,
         guidance_scale=2.0,
-        images_per_batch=8,
+        images_per_batch=20,
     ),
     "sd15": _SD15,
     "sd15-16gb": replace(_SD15, name="sd15-16gb", **_SMALL_GPU),
@@ -165,7 +165,8 @@ def hyperparameters(
     chosen = _profile(base, name=profile, root=root)
     names = {item.name for item in fields(METHODS[method])}
     values = {name: value for name, value in vars(chosen).items() if name in names}
-    values |= {"pretrained_model_name_or_path": str(base)} | _prompts(base, subject, root)
+    name = base.name if isinstance(base, BaseModel) else getattr(base, "path", base)
+    values |= {"pretrained_model_name_or_path": str(name)} | _prompts(base, subject, root)
     if method == "dreambooth":
         own = {"learning_rate": chosen.dreambooth_learning_rate, "max_train_steps": chosen.dreambooth_steps}
         own |= {"train_text_encoder": True, "with_prior_preservation": True}
@@ -185,6 +186,11 @@ def _prompts(base: str | Path, subject: str | Subject | None, root: str | Path) 
             "class_prompt": before.class_prompt or before.subject.class_prompt,
         }
     who = subject if isinstance(subject, Subject) else Subject.parse(subject or "sks woman")
+    if not who.rare_word:
+        raise ValueError(
+            f"A subject that is trained needs a rare word before its class, got {who.phrase!r}. "
+            f"Name it {'sks ' + who.class_noun!r}."
+        )
     return {"instance_prompt": who.instance_prompt, "class_prompt": who.class_prompt}
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from sdlab.experiment import DreamBooth, Experiment, LoRA
 from sdlab.machine import this_machine
+from sdlab.models import resolve
 from sdlab.profiles import PROFILES, for_machine, hyperparameters, profile, subject_of
 
 
@@ -57,6 +58,20 @@ def test_a_lora_on_top_of_an_experiment_learns_the_same_subject(workplace: Path)
     assert (on_top.instance_prompt, on_top.class_prompt) == ("a photo of ohwx dog", "a photo of a dog")
     assert hyperparameters("lora", "dog", subject="sks cat").instance_prompt == "a photo of sks cat"
     assert hyperparameters("dreambooth", subject="sks teapot").class_prompt == "a photo of teapot"
+
+
+def test_the_base_may_be_an_object(workplace: Path) -> None:
+    dog = begun("dog", instance_prompt="a photo of sks dog")
+    assert hyperparameters("lora", dog).pretrained_model_name_or_path == "experiments/dog"
+    assert hyperparameters("lora", dog).instance_prompt == "a photo of sks dog"
+    assert hyperparameters("lora", resolve("mini")).pretrained_model_name_or_path == "mini"
+
+
+def test_a_subject_without_a_rare_word_is_not_trained() -> None:
+    with pytest.raises(
+        ValueError, match=r"needs a rare word before its class, got 'dog'\. Name it 'sks dog'"
+    ):
+        hyperparameters("lora", subject="dog")
 
 
 @pytest.mark.parametrize(
