@@ -329,7 +329,8 @@ def score(run: Run, json: bool = False, plot: Path | None = None, **options: Any
 
     results = Path(options["results"])
     names = [n for n in finished(options["root"]) if (results / n / "images.json").is_file()]
-    scores = run(options.pop("experiments") or names, **options)
+    with stdout_to_stderr(json):
+        scores = run(options.pop("experiments") or names, **options)
     choice = recommend(scores) if scores.eligible else None
     if plot is not None:
         from sdlab.scores.plots import save, tradeoff
@@ -337,7 +338,8 @@ def score(run: Run, json: bool = False, plot: Path | None = None, **options: Any
         written = save(tradeoff(scores), plot)
     if json:
         values = {name: asdict(tally) for name, tally in scores.tallies.items()}
-        print(as_json({"scores": values, "recommendation": asdict(choice) if choice else None}))
+        chosen = asdict(choice) if choice else None
+        print(as_json({"scores": values, "recommendation": chosen, "notes": scores.notes()}))
         return
     print(scores)
     print(f"\n{choice}\nrule: {choice.rule}" if choice else "")

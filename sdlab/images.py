@@ -17,7 +17,7 @@ from PIL import Image
 
 from sdlab.control import Control, ControlMap, control_map, control_options, with_controlnets
 from sdlab.experiment import Experiment
-from sdlab.files import acquire_lock, write_json
+from sdlab.files import acquire_lock, file_sha256, write_json
 from sdlab.formats.pictures import parameters, tiles
 from sdlab.models import Base, BaseModel, resolve
 from sdlab.profiles import profile
@@ -65,6 +65,7 @@ EARLIER = "earlier"
 """Where in an experiment's results the images lie that made room for others."""
 BASE = "base"
 """The name of the base model's own images."""
+_FORMATS = ["PNG", "JPEG", "WEBP"]
 _MAX_SEED = 2**63 - 1
 _NAME = re.compile(r"(?P<prompt>.+)_img(?P<number>\d+)")
 _CONTROL_PICTURE = re.compile(r"control_\d+(_image)?")
@@ -270,7 +271,7 @@ def load_images(experiment: str, *, results: str | Path = "results") -> list[Ima
 def _record_of(file: Path, listed: dict[str, Any]) -> ImageRecord | None:
     """What an image carries, else what is listed of it; None for a broken file and for control maps."""
     try:
-        with Image.open(file, formats=["PNG", "JPEG", "WEBP"]) as image:
+        with Image.open(file, formats=_FORMATS) as image:
             carried = json.loads(image.info.get("sdlab", "{}"))
     except (OSError, ValueError):
         return None
@@ -298,7 +299,7 @@ def images_from_elsewhere(name: str, *, results: str | Path = "results") -> list
 
 def _records_from_elsewhere(file: Path) -> list[ImageRecord]:
     try:
-        with Image.open(file, formats=["PNG", "JPEG", "WEBP"]) as image:
+        with Image.open(file, formats=_FORMATS) as image:
             values: dict[str, Any] = {**_UNKNOWN, **parameters(image)}
             named = _NAME.fullmatch(file.stem)
             pictures = [image.convert("RGB")] if named else tiles(image.convert("RGB"))
@@ -357,11 +358,15 @@ def _check(prompts: PromptSet, images_per_prompt: int, seed: int) -> None:
 
 def _models(several: Sequence[Base], base: Base | None, root: str | Path) -> dict[str, BaseModel]:
     """The name of each model's images to the model."""
-    own = {str(one): resolve(one, root) for one in several if one != BASE}
-    models = {own[str(one)].label if one != BASE else BASE: own.get(str(one)) for one in several}
-    if BASE in models:
-        models[BASE] = resolve(base if base is not None else _base_of(list(own.values())), root)
-    return {label: model for label, model in models.items() if model is not None}
+    resolved = [None if one == BASE else resolve(one, root) for one in several]
+    models: dict[str, BaseModel] = {}
+    for model in resolved:
+        if model is not None:
+            models[model.label] = model
+        else:
+            own = [one for one in resolved if one is not None]
+            models[BASE] = resolve(base if base is not None else _base_of(own), root)
+    return models
 
 
 def _base_of(models: list[BaseModel]) -> str:
@@ -406,12 +411,11 @@ def _maps(
     controls: list[Control], sampling: Sampling, root_name: str, made: list[list[ControlMap]]
 ) -> list[ControlMap]:
     """The control maps for a model; shared with a model before it on the same base and resolution."""
+    size = (sampling.width, sampling.height)
     for maps in made:
-        if all(
-            one.root_name == root_name and one.image.size == (sampling.width, sampling.height) for one in maps
-        ):
+        if all(one.root_name == root_name and one.image.size == size for one in maps):
             return maps
-    return [control_map(control, (sampling.width, sampling.height), root_name) for control in controls]
+    return [control_map(control, size, root_name) for control in controls]
 
 
 def _folder(label: str, maps: list[ControlMap]) -> str:
@@ -456,7 +460,12 @@ def _make_room(planned: list[ImageRecord]) -> None:
     folder = planned[0].path.parent
     cells = {record.prompt_name: record for record in reversed(planned)}  # the first of each
     differing: dict[Path, set[str]] = {}
-    for old in load_images(folder.name, results=folder.parent):
+    there = load_images(folder.name, results=folder.parent)
+    for path in {record.path for record in planned} - {record.path for record in there}:
+        if path.exists() and _records_from_elsewhere(path):  # a picture of the user's own
+            differing[path] = {"program"}
+            _move(path, folder / EARLIER / f"{path.stem}_{file_sha256(path)[:8]}{path.suffix}")
+    for old in there:
         if cell := cells.get(old.prompt_name):
             new = replace(cell, number=old.number, seed=cell.seed - 1 + old.number)
         else:

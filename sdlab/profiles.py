@@ -82,7 +82,7 @@ PROFILES: dict[str, Profile] = {
         checkpointing_steps=100,
         validation_steps=50,
         guidance_scale=2.0,
-        images_per_batch=8,
+        images_per_batch=20,
     ),
     "sd15": _SD15,
     "sd15-16gb": replace(_SD15, name="sd15-16gb", **_SMALL_GPU),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sdlab.photos import faces, preparation, prepare
+from sdlab.photos import faces, load_image, preparation, prepare
 from sdlab.photos.crop import FRAMINGS, crop_around_face, crop_without_face
 from sdlab.photos.faces import Detector, Face, choose_detector, find_faces, yunet, yunet_weights
 from sdlab.photos.making import Settings, make
@@ -255,7 +255,7 @@ def test_an_unreachable_hub_costs_seconds_and_one_line_that_names_the_way_out(
     assert time.perf_counter() - start < 10
     if detector.name == "none":  # it may be in the hub's cache
         assert "\n" not in detector.why and "cache_dir" in detector.why and detector.find(astronaut()) == []
-    assert choose_detector("thing").why == "not looked for, the subject is a thing"
+    assert choose_detector("thing").why == "not looked for, the subject is no person"
 
 
 def test_in_a_group_the_person_of_the_other_photos_is_taken(
@@ -290,3 +290,23 @@ def by_colour(pictures: list[Image.Image], yunet: Path, sface: Path) -> np.ndarr
     middles = [picture.resize((9, 9)).getpixel((4, 4)) for picture in pictures]
     found = np.array([(red, blue) for red, _, blue in middles], dtype=float) - 128
     return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("shown", [60, 80, 100, 140])
+def test_a_face_that_fills_the_photo_is_found_and_nothing_is_added_to_it(shown: int, weights: Path) -> None:
+    x, y, half = 225, 118, shown // 2  # pixels of the astronaut around her nose
+    photo = astronaut().crop((x - half, y - half, x + half, y + half)).resize((900, 900))
+    (face,) = find_faces(photo, weights)
+    assert np.hypot(*np.subtract(face.centre, 450)) < 100 and face.side > 600
+    for framing in FRAMINGS[1:]:
+        box = crop_around_face(photo.size, face, "yunet", framing, 512).box
+        assert min(box) >= 0 and max(box) <= 900
+
+
+def test_the_faces_of_the_courses_drawn_photos_are_found(weights: Path, tmp_path: Path) -> None:
+    from sdlab import mini
+
+    for subject in ("woman", "man"):
+        mini.copy_photos(subject, tmp_path / subject)
+        for path in sorted((tmp_path / subject).iterdir())[::4]:
+            assert len(find_faces(load_image(path), weights)) == 1, path.name

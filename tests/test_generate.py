@@ -233,3 +233,23 @@ def test_a_base_that_was_replaced_under_a_lora_is_noticed(
 def test_a_size_that_the_base_was_not_made_for_is_warned_about(place: Path) -> None:
     with pytest.warns(UserWarning, match="mini was made for images of 128×128, and 512×512 is asked for"):
         resolve("mini").check(512, 512)
+
+
+def test_a_picture_of_the_users_own_is_not_overwritten(place: Path) -> None:
+    folder = place / "own" / "lora"
+    folder.mkdir(parents=True)
+    Image.new("RGB", (64, 64), "red").save(folder / "street_img1.png")
+    mine = (folder / "street_img1.png").read_bytes()
+    with pytest.warns(UserWarning, match="1 images in .*lora were made with another program"):
+        generate(
+            "lora",
+            PROMPTS,
+            images_per_prompt=1,
+            num_inference_steps=1,
+            resolution=64,
+            root=place / "experiments",
+            results=place / "own",
+            progress=False,
+        )
+    assert [file.read_bytes() for file in (folder / "earlier").iterdir()] == [mine]
+    assert len(load_images("lora", results=place / "own")) == 2

@@ -170,6 +170,8 @@ def test_all_measures_agree_with_loops_over_the_models(
     assert scores.by_prompt().to_dict("index") == {
         "one": {"p1": pytest.approx(first_prompt, abs=1e-5), "p2": pytest.approx(second_prompt, abs=1e-5)}
     }
+    with pytest.raises(ValueError, match=r"'CLIP-X'.*CLIP-I"):
+        scores.by_prompt("CLIP-X")
     recorded = json.loads((results / "scores.json").read_text())
     assert [model["name"] for model in recorded["models"]] == ["CLIP", "DINO", "pixels"]
     assert recorded["models"][0]["preprocessing"]["crop_size"] == {"height": 32, "width": 32}
@@ -279,7 +281,7 @@ def test_images_that_were_not_made_alike_are_said(experiment: Path) -> None:
     listed = experiment / "results/two/images.json"
     listed.write_text(listed.read_text().replace('"guidance_scale": 1.0', '"guidance_scale": 5.0'))
     scores = score(["one", "two"], embedders=[])
-    assert scores.notes() == ["Not made alike, compare with care: guidance_scale is one: 1.0; two: 5.0."]
+    assert scores.notes() == ["Not made alike, compare with care: guidance_scale is 1.0 (one); 5.0 (two)."]
     assert score(["one"], embedders=[]).notes() == []
 
 
@@ -309,7 +311,7 @@ def test_one_cell_with_two_settings_is_scored_by_the_newest_and_says_so(experime
     scores = score("one", embedders=[])
     assert [row["file"] for row in scores["one"].images if row["prompt_name"] == "p1"] == ["p1_img2.png"]
     assert "made earlier with another setting: 1 of its images" in scores.notes()[0]
-    assert scores.notes()[1].endswith("guidance_scale is one: 5.0, 1.0.")
+    assert scores.notes()[1].endswith("guidance_scale is 5.0 (one); 1.0 (one).")
 
 
 def test_the_interval_covers_the_mean_of_its_population_about_as_often_as_it_says() -> None:

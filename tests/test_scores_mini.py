@@ -96,7 +96,7 @@ def test_the_command_line_tells_the_subject_from_strangers(
 
     main(["score", "base", "vera", "--json", "--plot", "tradeoff.png"])
     said = json.loads(capsys.readouterr().out)
-    assert said["recommendation"]["name"] == "vera"
+    assert said["recommendation"]["name"] == "vera" and said["notes"] == []
     figures = {name: tally["figures"] for name, tally in said["scores"].items()}
     assert figures["vera"]["CLIP-I"][1] > figures["base"]["CLIP-I"][2]  # the intervals don't meet
     assert figures["vera"]["CLIP-T"][1] > figures["base"]["CLIP-T"][2]  # forest, not beach

@@ -144,6 +144,13 @@ def test_import_is_light() -> None:
     assert seconds("import sdlab") - seconds("pass") <= 0.3
 
 
+def test_stages_that_read_what_is_there_load_no_networks() -> None:
+    code = "import sys, sdlab.images, sdlab.scores, sdlab.tables, sdlab.reports; print(*sys.modules)"
+    command = [sys.executable, "-c", code]
+    loaded = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout.split()
+    assert not {"torch", "diffusers", "transformers", "peft", "matplotlib", "cv2", "typst"} & set(loaded)
+
+
 @pytest.mark.parametrize("name", sdlab.__all__)
 def test_public_names_resolve(name: str) -> None:
     value = getattr(sdlab, name)

@@ -165,7 +165,8 @@ def test_curves_and_images_go_to_a_tracker_that_is_named(short: Short, workplace
     for name in ("validation_loss", "learning_rate"):
         seen = {event.step: event.value for event in found.Scalars(name)}
         assert seen == pytest.approx({step: row[name] for step, row in rows.items() if name in row})
-    assert [event.step for event in found.Images("validation/image/0")] == [0, 2, 4]
+    (images,) = found.Tags()["images"]
+    assert [event.step for event in found.Images(images)] == [0, 2, 4]
 
 
 @pytest.mark.parametrize(("targets", "ends"), [

@@ -144,17 +144,18 @@ def test_a_slurm_array_ends_as_the_local_sweep_does(
 ) -> None:
     for name, value in cluster.items():
         monkeypatch.setenv(name, value)
-    chosen = short("lora", max_train_steps=40, checkpointing_steps=20, num_held_out_images=0)
+    chosen = short("lora", max_train_steps=200, checkpointing_steps=100, num_held_out_images=0)
     names = list(plan(chosen, rank=[1, 2, 3, 4]))
     command = [sys.executable, "-c", SWEEP, json.dumps(chosen.as_dict())]
     waiting = subprocess.Popen(command, env=cluster)
     requeued, warned = (Experiment(name) for name in names[:2])
     job = {one: number_of(one) for one in (requeued, warned)}
     wait_for(lambda: step(requeued) >= 10 and step(warned) >= 10)
+    subprocess.run(["scontrol", "requeue", job[requeued]], env=cluster, check=True)
+    # it tries again until the job is gone, and then calls that an error
+    subprocess.run(["scancel", "--signal=USR2", job[warned]], env=cluster)
     waiting.send_signal(signal.SIGINT)  # the jobs go on without the command
     waiting.wait()
-    subprocess.run(["scontrol", "requeue", job[requeued]], env=cluster, check=True)
-    subprocess.run(["scancel", "--signal=USR2", "--full", job[warned]], env=cluster, check=True)
     wait_for(lambda: warned.status == "stopped" and requeued.status == "stopped")
     kept = warned.record["steps"]
     assert kept >= 10  # saved after its step, not at the last checkpoint

@@ -9,9 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 if TYPE_CHECKING:
+    import torch
     from diffusers import StableDiffusionPipeline
 
 _UNET = {
@@ -196,6 +195,8 @@ def kohya_weights(weights: Mapping[str, torch.Tensor], configs: Configs) -> dict
         transformers' CLIPTextModel with its `text_model.`. LyCORIS `modules/locon.py` for `dora_scale`, with
         its `wd_on_output`.
     """
+    import torch
+
     named: dict[str, torch.Tensor] = {}
     for name, weight in weights.items():
         part, _, rest = name.partition(".")

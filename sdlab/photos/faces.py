@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -29,9 +30,18 @@ WEIGHTS_FOLDER = Path("cache_dir/models")
 PATIENCE = 5  # seconds to wait for each of the two places
 
 SIDE, FAR_SIDE = 640, 1280  # pixels of the longer side: faces down to a thirtieth, to a sixtieth of it
-CLOSE_SIDE = 160  # of the surroundings of one face
-CONFIDENT, UPRIGHT = 0.7, 0.92  # YuNet's score; a face of less than UPRIGHT may be tilted or lying
-HAIR = 0.5  # face heights from the top of YuNet's box to the top of the hair
+CLOSE_SIDE, FACE_SIDE = 320, 160  # for a face that fills the picture
+LOOKS = (  # sides and turns, until a face is certain
+    *((side, 0) for side in (SIDE, CLOSE_SIDE, FACE_SIDE, FAR_SIDE)),
+    *((SIDE, turn) for turn in (45, 315, 90, 270, 180, 135, 225)),
+    *((FAR_SIDE, turn) for turn in (45, 315, 90, 270)),
+)
+CONFIDENT, CERTAIN, UPRIGHT = (
+    0.7,
+    0.8,
+    0.92,
+)  # YuNet's score: to count, to count in a turned picture, untilted
+HAIR = 0.55  # face heights from the top of YuNet's box to the top of the hair
 
 
 @dataclass(frozen=True)
@@ -115,7 +125,7 @@ class Detector:
 def choose_detector(subject_kind: str = "person") -> Detector:
     """YuNet for persons, where its weights are here or can be downloaded; else none."""
     if subject_kind != "person":
-        return Detector("not needed", f"not looked for, the subject is a {subject_kind}")
+        return Detector("not needed", "not looked for, the subject is no person")
     if weights := yunet_weights():
         return yunet(weights)
     why = f"not looked for: YuNet's weights ({YUNET}, 230 KB) can't be downloaded now, so photos are cropped "
@@ -174,11 +184,13 @@ def face_features(pictures: Sequence[Image.Image], yunet: Path, sface: Path) -> 
 
     Source: Zhong et al. 2021, "SFace", arXiv:2205.12010.
     """
-    import cv2
     import numpy as np
     from PIL import Image, ImageOps
 
-    detector, recognizer = _network(str(yunet)), cv2.FaceRecognizerSF.create(str(sface), "")
+    detector = _network(str(yunet))
+    import cv2  # as quiet as `_network` made it
+
+    recognizer = cv2.FaceRecognizerSF.create(str(sface), "")
     features = np.full((len(pictures), FEATURES), np.nan, np.float32)
     for row, picture in zip(features, pictures, strict=True):
         small = ImageOps.contain(picture, (SIDE, SIDE), Image.Resampling.BICUBIC)
@@ -193,7 +205,7 @@ def face_features(pictures: Sequence[Image.Image], yunet: Path, sface: Path) -> 
 
 
 def find_faces(image: Image.Image, weights: Path) -> list[Face]:
-    """Finds faces by YuNet: in the picture, else enlarged for small faces, else lying on either side.
+    """Finds faces by YuNet: in the picture, else made smaller for close-ups, or larger, else turned.
 
     Args:
         image: RGB.
@@ -204,20 +216,26 @@ def find_faces(image: Image.Image, weights: Path) -> list[Face]:
 
     Source: Wu et al. 2023, "YuNet: A Tiny Millisecond-level Face Detector".
     """
-    found = _detected(image, SIDE, weights) or _detected(image, FAR_SIDE, weights)
-    if not found:
-        found = max((_detected(image, SIDE, weights, turn) for turn in (90, 270)), key=len)
+    found: list[Face] = []
+    for side, turn in LOOKS:
+        found = max(found, _detected(image, side, weights, turn), key=_certainty)
+        if _certainty(found) >= CERTAIN:
+            break
     found.sort(key=lambda face: -face.width * face.height)
     if found and found[0].score < UPRIGHT:
         found[0] = _turned_until_upright(image, found[0], weights)
     return found
 
 
+def _certainty(faces: list[Face]) -> float:
+    return max((face.score for face in faces), default=0.0)
+
+
 def _turned_until_upright(image: Image.Image, face: Face, weights: Path) -> Face:
     """The face as it is seen best when its surroundings are turned; YuNet finds a lying one too small."""
     left, top = (round(middle - 1.5 * face.side) for middle in face.centre)
     around = image.crop((left, top, left + round(3 * face.side), top + round(3 * face.side)))
-    seen = [one for turn in range(0, 360, 45) for one in _detected(around, CLOSE_SIDE, weights, turn)]
+    seen = [one for turn in range(0, 360, 45) for one in _detected(around, FACE_SIDE, weights, turn)]
     best = max(seen, key=lambda one: one.score, default=face)
     return replace(best, left=best.left + left, top=best.top + top) if best.up != face.up else face
 
@@ -228,7 +246,7 @@ def _detected(image: Image.Image, side: int, weights: Path, turn: int = 0) -> li
     from PIL import Image, ImageOps
 
     small = ImageOps.contain(image, (side, side), Image.Resampling.BILINEAR)
-    turned = small.rotate(turn, Image.Resampling.BILINEAR, expand=turn % 180 == 90)
+    turned = small.rotate(turn, Image.Resampling.BILINEAR, expand=True)
     network = _network(str(weights))
     network.setInputSize(turned.size)
     _, rows = network.detect(np.ascontiguousarray(np.asarray(turned)[:, :, ::-1]))  # OpenCV reads BGR
@@ -237,6 +255,8 @@ def _detected(image: Image.Image, side: int, weights: Path, turn: int = 0) -> li
     cos, sin = math.cos(math.radians(turn)), math.sin(math.radians(turn))
     faces = []
     for left, top, width, height, *_, score in rows.tolist():
+        if turn and score < CERTAIN:
+            continue
         x, y = left + (width - turned.width) / 2, top + (height - turned.height) / 2
         x, y = x * cos - y * sin + small.width / 2, x * sin + y * cos + small.height / 2
         width, height = abs(width * cos) + abs(height * sin), abs(width * sin) + abs(height * cos)
@@ -248,11 +268,10 @@ _OF_THIS_THREAD = threading.local()  # a network holds the size of its input
 
 
 def _network(weights: str) -> Any:
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # it warns of targets that nobody asked for
     import cv2
 
     loaded: dict[str, Any] = _OF_THIS_THREAD.__dict__.setdefault("loaded", {})
     if weights not in loaded:
-        # it warns of targets that nobody asked for
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
         loaded[weights] = cv2.FaceDetectorYN.create(weights, "", (SIDE, SIDE), CONFIDENT)
     return loaded[weights]

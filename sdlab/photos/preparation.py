@@ -66,9 +66,8 @@ def prepare(
         The dataset, with its findings, the photos left out and the reasons.
 
     Raises:
-        ValueError: No photo could be used, or an argument or the folders are not usable.
-        FileNotFoundError: There is no such raw folder.
-        OSError: A folder can't be read or written.
+        ValueError: No photo could be used, or an argument is not usable.
+        OSError: There is no such raw folder, or a folder can't be read or written.
 
     Taught in: notebooks/01
     """
@@ -90,7 +89,7 @@ def prepare(
             dataset = _dataset(work, records, subject_kind, drop)
             _publish(work, dataset)
             if captions:
-                add_missing(out, [record["file"] for record in dataset.records], captions)
+                add_missing(out, [path.name for path in dataset.images], captions)
     return dataset
 
 

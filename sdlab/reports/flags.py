@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sdlab.config import number
 from sdlab.experiment import Experiment
-from sdlab.tables.captions import plain_place
+from sdlab.tables.captions import NOT_SHOWN, plain_place
 
 PRIOR = ("class_prompt", "prior_loss_weight", "num_class_images")
 ALWAYS = (  # the homework's command has them, whatever their value
@@ -24,7 +24,6 @@ ALWAYS = (  # the homework's command has them, whatever their value
     "rank",
     "seed",
 )
-LEFT_OUT = ("instance_data_dir", "class_data_dir", "method", "checkpointing_steps", "checkpoints_total_limit")
 
 
 def sweep_over(name: str, experiments: Sequence[Experiment]) -> list[Experiment]:
@@ -35,7 +34,7 @@ def sweep_over(name: str, experiments: Sequence[Experiment]) -> list[Experiment]
     """
     groups: dict[str, list[Experiment]] = {}
     for one in experiments:
-        values = {k: v for k, v in one.hyperparameters.as_dict().items() if k not in LEFT_OUT}
+        values = {k: v for k, v in one.hyperparameters.as_dict().items() if k not in NOT_SHOWN}
         del values[name]
         groups.setdefault(str(values), []).append(one)
     largest = max(groups.values(), key=len, default=[])
@@ -50,7 +49,7 @@ def shared_flags(experiments: Sequence[Experiment], width: int = 88) -> str:
     shared = {k: v for k, v in known[0].items() if all(other.get(k) == v for other in known)}
     usual = {name: value for one in experiments for name, value in vars(type(one.hyperparameters)()).items()}
     without_prior = not any(values["with_prior_preservation"] for values in known)
-    left_out = (*LEFT_OUT, *(PRIOR if without_prior else ()))
+    left_out = (*NOT_SHOWN, *(PRIOR if without_prior else ()))
     lines = [""]
     for name, value in shared.items():
         if name in left_out or (name not in ALWAYS and value == usual[name]):

@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,6 +16,7 @@ from filelock import FileLock
 from sdlab import machine, mini, thumbnails
 from sdlab.files import file_sha256, fingerprint, write_bytes
 from sdlab.models import quiet
+from sdlab.photos.faces import SFACE, WEIGHTS_FOLDER, face_features, sface_weights, yunet_weights
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,6 +79,18 @@ def mini_clip() -> Embedder:
 def pixels() -> Embedder:
     """The picture itself, 32 × 32, each picture's mean taken off: a cosine is a correlation, 1 is a copy."""
     return Embedder("pixels", f"{PIXELS}x{PIXELS}", _pixels)
+
+
+def face_embedder() -> Embedder | None:
+    """SFace, where its weights (37 MB) are here or can be downloaded; else None, and one line says so."""
+    yunet, sface = yunet_weights(), sface_weights()
+    if yunet is None or sface is None:
+        print(
+            f"face: not measured, since SFace's weights ({SFACE}, 37 MB) can't be downloaded now; "
+            f"score again when online, or put the file into {WEIGHTS_FOLDER.as_posix()}"
+        )
+        return None
+    return Embedder("face", "sface_2021dec", partial(face_features, yunet=yunet, sface=sface))
 
 
 def image_features(embedder: Embedder, files: Sequence[Path]) -> np.ndarray:

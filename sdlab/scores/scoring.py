@@ -13,8 +13,16 @@ from sdlab.files import fingerprint
 from sdlab.images import ImageRecord, by_setting, image_files, images_from_elsewhere, load_images
 from sdlab.models import resolve
 from sdlab.scores import measures
-from sdlab.scores.embedders import CLIP, DINO, Embedder, image_features, mini_clip, pixels, text_features
-from sdlab.scores.faces import face_embedder
+from sdlab.scores.embedders import (
+    CLIP,
+    DINO,
+    Embedder,
+    face_embedder,
+    image_features,
+    mini_clip,
+    pixels,
+    text_features,
+)
 from sdlab.scores.measures import Interval, interval
 from sdlab.scores.tallies import MEASURES, PHOTOS, Scores, Tally
 from sdlab.subject import Subject
@@ -58,7 +66,7 @@ def score(
         OSError: A model isn't on this machine and can't be downloaded.
 
     Source:
-        Ruiz et al. 2022, arXiv:2208.12242, section 4.2: CLIP-I, DINO, CLIP-T, PRES.
+        Ruiz et al. 2022, arXiv:2208.12242, sections 4.1 (CLIP-I, DINO, CLIP-T) and 4.3 (PRES).
     """
     several = [experiments] if isinstance(experiments, str | Experiment) else experiments
     names = list(dict.fromkeys(one.name if isinstance(one, Experiment) else str(one) for one in several))

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sdlab.config import unknown
 from sdlab.files import fingerprint, write_json
 from sdlab.scores.measures import Interval
 from sdlab.tables.figures import Figures, figures
@@ -146,6 +147,8 @@ class Scores:
     def by_prompt(self, measure: str | None = None) -> Figures:
         """Means of a measure (None: likeness), one row per experiment, one column per prompt that has it."""
         wanted = measure or self.likeness
+        if wanted not in self.images:
+            raise ValueError(unknown("measure", wanted, self.measures))
         means = self.images.pivot_table(wanted, "experiment", "prompt_name", sort=False)
         return figures(means.reset_index().to_dict("records"), decimals=3)
 
@@ -167,20 +170,19 @@ class Scores:
                 notes.append(words("scores_elsewhere", name=name, program=self[name].elsewhere))
             if self[name].left_out:
                 notes.append(words("scores_left_out", name=name, count=self[name].left_out))
-            faces = sum("face" in row for row in self[name].images)
-            if (
-                faces < (seen := sum("nearest" in row for row in self[name].images))
-                and "face" in self.measures
-            ):
-                notes.append(words("scores_faces", name=name, faces=faces, images=seen))
-        made = {
-            name: one.settings for name, one in self.tallies.items() if one.settings and not one.controlled
-        }
+            compared = [row for row in self[name].images if "nearest" in row]
+            faces = sum("face" in row for row in compared)
+            if "face" in self.measures and faces < len(compared):
+                notes.append(words("scores_faces", name=name, faces=faces, images=len(compared)))
+        made = {name: one.settings for name, one in self.tallies.items() if not one.controlled}
         for key in dict.fromkeys(key for settings in made.values() for one in settings for key in one):
-            found = {name: {str(one.get(key)): None for one in settings} for name, settings in made.items()}
-            if len({value for values in found.values() for value in values}) > 1:
-                said = "; ".join(f"{name}: {', '.join(values)}" for name, values in found.items())
-                notes.append(words("scores_unlike", what=words.name(key), values=said))
+            names: dict[str, dict[str, None]] = {}  # of each value, in order
+            for name, settings in made.items():
+                for one in settings:
+                    names.setdefault(str(one.get(key)), {})[name] = None
+            if len(names) > 1:
+                values = "; ".join(f"{value} ({', '.join(found)})" for value, found in names.items())
+                notes.append(words("scores_unlike", what=words.name(key), values=values))
         return notes
 
     def _repr_html_(self) -> str:

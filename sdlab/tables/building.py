@@ -8,13 +8,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sdlab.experiment import Experiment
-from sdlab.images import ImageRecord, Setting, by_setting, image_files, load_images
+from sdlab.images import (
+    ImageRecord,
+    Setting,
+    by_setting,
+    image_files,
+    images_from_elsewhere,
+    load_images,
+)
 from sdlab.prompts import PromptSet
 from sdlab.tables.captions import BASE, Heading, captions, hyperparameters_of
 from sdlab.tables.contents import Cell, Table
 from sdlab.words import Words
 
 Side = Literal["experiments", "prompts"]
+PROGRAMS = ("A1111", "ComfyUI")  # those that say how they made an image
 By = Literal["control", "scale", "experiment", "prompt"]
 
 
@@ -92,9 +100,9 @@ def lay_out(
         headings.append(Heading(words("photos"), (words("of_the_subject"),)))
         cells.append(_photo_cells(photos, len(prompts.prompts), images_per_cell, words))
     for name, heading in zip(names, captions(names, root, language), strict=True):
-        records = load_images(name, results=results)
+        records = _records(name, results)
         headings.append(_marked(heading, name, records, root, words))
-        cells.append(_cells(results / name, records, prompts, setting, images_per_cell, words))
+        cells.append(_cells(name, records, prompts, setting, images_per_cell, words))
     return Table(
         rows=tuple(headings),
         columns=tuple(Heading(name, text=text) for name, text in prompts.prompts.items()),
@@ -217,15 +225,24 @@ def setting_text(setting: Setting, words: Words) -> str:
     )
 
 
+def _records(name: str, results: Path) -> list[ImageRecord]:
+    """The images of an experiment, and those that lie with them and were made elsewhere."""
+    records = load_images(name, results=results)
+    if len(records) == len(image_files(results / name)):
+        return records
+    return [*records, *images_from_elsewhere(name, results=results)]
+
+
 def _marked(heading: Heading, name: str, records: Sequence[ImageRecord], root: Path, words: Words) -> Heading:
-    """The heading, with a mark where nothing here says how the images came about."""
-    if records or name == BASE or hyperparameters_of(name.split("@")[0], root):
+    """The heading, with a mark where no experiment here made the images."""
+    made_by = dict.fromkeys(record.elsewhere for record in records if record.elsewhere)
+    if not made_by or name == BASE or hyperparameters_of(name.split("@")[0], root):
         return heading
-    return replace(heading, details=(words("not_made_here"),))
+    return replace(heading, details=(words("not_made_here"), *(one for one in made_by if one in PROGRAMS)))
 
 
 def _cells(
-    folder: Path,
+    name: str,
     records: Sequence[ImageRecord],
     prompts: PromptSet,
     setting: Setting | None,
@@ -233,26 +250,21 @@ def _cells(
     words: Words,
 ) -> tuple[Cell, ...]:
     """One experiment's cells; an image made from other words or in another setting is not shown."""
-    files = {file.stem: file for file in image_files(folder)}
-    known = {record.path: record for record in records}
     cells = []
     for prompt, text in prompts.prompts.items():
-        stems = [f"{prompt}_img{n}" for n in range(1, images_per_cell + 1)]
-        there = [files[stem] for stem in stems if stem in files]
-        alt = f"{folder.name}, {prompt}: {text}"
-        if not there and prompt in files:  # one picture of all, such as a 2×2 grid made elsewhere
-            cells.append(Cell((folder.name, prompt), alt, (files[prompt],), whole=True))
-            continue
-        of_text = [path for path in there if path not in known or known[path].prompt == text]
-        images = [path for path in of_text if path not in known or known[path].setting == setting]
+        there = [one for one in records if one.prompt_name == prompt and one.number <= images_per_cell]
+        of_text = [one for one in there if one.elsewhere or one.prompt == text]
+        images = [one for one in of_text if one.elsewhere or one.setting == setting]
         hint = ""
         if len(images) < images_per_cell:
             key = "some_images" if images else "no_images"
             key = "other_setting" if len(images) < len(of_text) else key
             key = "other_images" if len(of_text) < len(there) else key
-            command = f"sdlab generate {folder.name}" + (_flags(setting) if key == "other_setting" else "")
+            command = f"sdlab generate {name}" + (_flags(setting) if key == "other_setting" else "")
             hint = words(key, having=len(images), wanted=images_per_cell, command=command)
-        cells.append(Cell((folder.name, prompt), alt, tuple(images), hint))
+        cells.append(
+            Cell((name, prompt), f"{name}, {prompt}: {text}", tuple(one.path for one in images), hint)
+        )
     return tuple(cells)
 
 
@@ -338,6 +350,6 @@ def _sources(image: ImageRecord, words: Words) -> tuple[Cell, Cell]:
     pictures = {one["image_sha256"]: folder / one["reference"] for one in image.control}
     maps = [folder / one["map"] for one in image.control]
     return (
-        Cell((folder.name, ".image"), words("control_image"), tuple(pictures.values())[:4], whole=True),
-        Cell((folder.name, ".map"), words("control_map"), tuple(maps)[:4], whole=True),
+        Cell((folder.name, "_image"), words("control_image"), tuple(pictures.values())[:4], whole=True),
+        Cell((folder.name, "_map"), words("control_map"), tuple(maps)[:4], whole=True),
     )
