@@ -255,7 +255,7 @@ def test_an_unreachable_hub_costs_seconds_and_one_line_that_names_the_way_out(
     assert time.perf_counter() - start < 10
     if detector.name == "none":  # it may be in the hub's cache
         assert "\n" not in detector.why and "cache_dir" in detector.why and detector.find(astronaut()) == []
-    assert choose_detector("thing").why == "not looked for, the subject is a thing"
+    assert choose_detector("thing").why == "not looked for, the subject is no person"
 
 
 def test_in_a_group_the_person_of_the_other_photos_is_taken(

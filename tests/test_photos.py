@@ -316,7 +316,7 @@ def test_a_robot_is_no_person(tmp_path: Path) -> None:
     said = (dataset.summary() + dataset._repr_html_()).replace(str(tmp_path), "")
     kinds = {finding.kind for finding in dataset.findings}
     assert not kinds & {"several_faces", "no_face", "framing", "clothes", "count"}
-    assert "person" not in said and "face found" not in said and "no face" not in said
+    assert "a person" not in said and "face found" not in said and "no face" not in said
 
 
 def test_a_home_folder_and_very_long_names_are_understood(

@@ -195,6 +195,10 @@ def test_the_conclusion_says_what_was_measured(course: Path) -> None:
     assert conclusion(experiments, [], [], unsure)[0].startswith(
         "These images don't show that DreamBooth learned the subject: likeness is 0.60 in dreambooth and 0.50"
     )
+    course_of = [*experiments[1:], Experiment("dreambooth")]
+    course_of[-1].update(size_mb=4270.0)
+    assert "4.27 GB on disk" in " ".join(conclusion(course_of, [], [], MEASURED))
+    course_of[-1].update(size_mb=17.0)
     unmeasured = " ".join(conclusion(experiments, experiments[1:], [], {}))
     assert "were not measured" in unmeasured and "rises" not in unmeasured and "learns best" not in unmeasured
     assert "17 MB" in unmeasured and "1 min 5 s" in unmeasured

@@ -152,7 +152,8 @@ def test_a_slurm_array_ends_as_the_local_sweep_does(
     job = {one: number_of(one) for one in (requeued, warned)}
     wait_for(lambda: step(requeued) >= 10 and step(warned) >= 10)
     subprocess.run(["scontrol", "requeue", job[requeued]], env=cluster, check=True)
-    subprocess.run(["scancel", "--signal=USR2", job[warned]], env=cluster, check=True)
+    # it tries again until the job is gone, and then calls that an error
+    subprocess.run(["scancel", "--signal=USR2", job[warned]], env=cluster)
     waiting.send_signal(signal.SIGINT)  # the jobs go on without the command
     waiting.wait()
     wait_for(lambda: warned.status == "stopped" and requeued.status == "stopped")

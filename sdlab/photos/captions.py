@@ -61,7 +61,8 @@ def caption_beside(image: Path) -> str:
 
 def is_caption(path: Path) -> bool:
     """Whether a file is the caption of an image beside it."""
-    return path.suffix in BESIDE and any(path.with_suffix(ending).is_file() for ending in SUFFIXES)
+    names = (path.with_suffix(case(ending)) for ending in SUFFIXES for case in (str.lower, str.upper))
+    return path.suffix in BESIDE and any(name.is_file() for name in names)
 
 
 def _beside_images(folder: Path) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -124,7 +125,7 @@ class Detector:
 def choose_detector(subject_kind: str = "person") -> Detector:
     """YuNet for persons, where its weights are here or can be downloaded; else none."""
     if subject_kind != "person":
-        return Detector("not needed", f"not looked for, the subject is a {subject_kind}")
+        return Detector("not needed", "not looked for, the subject is no person")
     if weights := yunet_weights():
         return yunet(weights)
     why = f"not looked for: YuNet's weights ({YUNET}, 230 KB) can't be downloaded now, so photos are cropped "
@@ -183,11 +184,13 @@ def face_features(pictures: Sequence[Image.Image], yunet: Path, sface: Path) -> 
 
     Source: Zhong et al. 2021, "SFace", arXiv:2205.12010.
     """
-    import cv2
     import numpy as np
     from PIL import Image, ImageOps
 
-    detector, recognizer = _network(str(yunet)), cv2.FaceRecognizerSF.create(str(sface), "")
+    detector = _network(str(yunet))
+    import cv2  # as quiet as `_network` made it
+
+    recognizer = cv2.FaceRecognizerSF.create(str(sface), "")
     features = np.full((len(pictures), FEATURES), np.nan, np.float32)
     for row, picture in zip(features, pictures, strict=True):
         small = ImageOps.contain(picture, (SIDE, SIDE), Image.Resampling.BICUBIC)
@@ -265,11 +268,10 @@ _OF_THIS_THREAD = threading.local()  # a network holds the size of its input
 
 
 def _network(weights: str) -> Any:
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # it warns of targets that nobody asked for
     import cv2
 
     loaded: dict[str, Any] = _OF_THIS_THREAD.__dict__.setdefault("loaded", {})
     if weights not in loaded:
-        # it warns of targets that nobody asked for
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
         loaded[weights] = cv2.FaceDetectorYN.create(weights, "", (SIDE, SIDE), CONFIDENT)
     return loaded[weights]

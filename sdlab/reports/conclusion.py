@@ -11,7 +11,7 @@ from sdlab.experiment import Experiment
 from sdlab.scores import apart, measure_name
 from sdlab.tables import duration
 from sdlab.tables.captions import BASE, METHOD_NAMES
-from sdlab.tables.figures import measurement_text
+from sdlab.tables.figures import measurement_text, size_text
 from sdlab.verdict import verdict_of
 from sdlab.words import Words
 
@@ -175,7 +175,7 @@ def _cost(facts: _Facts, experiments: Sequence[Experiment], method: str) -> str:
         method=METHOD_NAMES[method],
         weights=_span([record["trainable_parameters"] for record in done], words.count, words),
         times=_span([record["seconds"] for record in done], lambda v: duration(v, words.language), words),
-        sizes=_span([record["size_mb"] for record in done], lambda v: _megabytes(v, words), words),
+        sizes=_span([record["size_mb"] for record in done], lambda v: size_text(v, words), words),
     )
 
 
@@ -221,7 +221,7 @@ def _ranks(facts: _Facts, ranks: Sequence[Experiment]) -> list[str]:
     sizes = [float(one.record["size_mb"]) for one in known if "size_mb" in one.record]
     grows = ""
     if len(sizes) == len(known):
-        grows = words("c_rank_size", low=_megabytes(min(sizes), words), high=_megabytes(max(sizes), words))
+        grows = words("c_rank_size", low=size_text(min(sizes), words), high=size_text(max(sizes), words))
     if not facts.below(worst.name, best.name):
         return [words("c_rank_same", **texts, **ends), grows]
     return [words("c_rank_best", best=at[best.name], worst=at[worst.name], **texts, **ends), grows]
@@ -242,7 +242,7 @@ def _pair(facts: _Facts, experiments: Sequence[Experiment], pair: Mapping[str, s
     records = [one.record for name in names for one in experiments if one.name == name]
     cost = ""
     if len(records) == 2 and all({"size_mb", "seconds"} <= set(record) for record in records):
-        sizes = [_megabytes(record["size_mb"], words) for record in records]
+        sizes = [size_text(record["size_mb"], words) for record in records]
         times = [duration(record["seconds"], words.language) for record in records]
         cost = words("c_pair_cost", size=sizes[1], other_size=sizes[0], time=times[1], other_time=times[0])
     return [words(key, **texts, **values), cost]
@@ -288,10 +288,6 @@ def _several(paragraph: str | list[str]) -> list[str]:
 
 def _has_interval(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str)
-
-
-def _megabytes(value: float, words: Words) -> str:
-    return words("megabytes", value=f"{value:.3g}")
 
 
 def _span(values: Sequence[float], text: Callable[[float], str], words: Words) -> str:

@@ -19,6 +19,7 @@ from sdlab.scores.plots import tradeoff
 from sdlab.tables import duration, figures, photo_table
 from sdlab.tables.building import setting_text
 from sdlab.tables.captions import BASE, plain_place
+from sdlab.tables.figures import size_text
 from sdlab.templates import markdown_text
 from sdlab.verdict import sentence_of, verdict_of
 from sdlab.words import Words
@@ -268,7 +269,7 @@ def _cost(material: Material, records: Sequence[dict[str, Any]]) -> dict[str, st
     if memory := [record["peak_memory_gb"] for record in records if "peak_memory_gb" in record]:
         rows["peak memory"] = words("gigabytes", value=f"{max(memory):.3g}")
     if sizes := [record["size_mb"] for record in records if "size_mb" in record]:
-        value = words("megabytes", value=f"{sum(sizes):.3g}")
+        value = size_text(sum(sizes), words)
         rows["size on disk"] = words("for_experiments", value=value, count=len(sizes))
     return rows
 

@@ -350,6 +350,6 @@ def _sources(image: ImageRecord, words: Words) -> tuple[Cell, Cell]:
     pictures = {one["image_sha256"]: folder / one["reference"] for one in image.control}
     maps = [folder / one["map"] for one in image.control]
     return (
-        Cell((folder.name, ".image"), words("control_image"), tuple(pictures.values())[:4], whole=True),
-        Cell((folder.name, ".map"), words("control_map"), tuple(maps)[:4], whole=True),
+        Cell((folder.name, "_image"), words("control_image"), tuple(pictures.values())[:4], whole=True),
+        Cell((folder.name, "_map"), words("control_map"), tuple(maps)[:4], whole=True),
     )

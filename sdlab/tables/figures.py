@@ -145,6 +145,13 @@ def duration(seconds: float, language: str = "en") -> str:
     return words("minutes_seconds" if whole % 60 else "minutes", m=whole // 60, s=whole % 60)
 
 
+def size_text(megabytes: float, words: Words) -> str:
+    """A file's size: `3.2 MB`, `4.27 GB`."""
+    if megabytes < 1000:
+        return words("megabytes", value=f"{megabytes:.3g}")
+    return words("gigabytes", value=f"{megabytes / 1000:.3g}")
+
+
 # Column, the record's key, and how its value is written.
 _RECORDED: dict[str, tuple[str, Callable[[Any, Words], str]]] = {
     "steps": ("steps", lambda value, words: f"{value:.0f}"),
@@ -153,7 +160,7 @@ _RECORDED: dict[str, tuple[str, Callable[[Any, Words], str]]] = {
     "peak memory": ("peak_memory_gb", lambda value, words: words("gigabytes", value=f"{value:.3g}")),
     "trained weights": ("trainable_parameters", lambda value, words: words.count(value)),
     "share": ("trainable_share", lambda value, words: f"{100 * value:.3g} %"),
-    "size": ("size_mb", lambda value, words: words("megabytes", value=f"{value:.3g}")),
+    "size": ("size_mb", size_text),
     "loss at the end": ("final_loss", lambda value, words: f"{value:.3f}"),
     "held-out loss": ("final_validation_loss", lambda value, words: f"{value:.4f}"),
 }
