@@ -72,12 +72,16 @@ class Subject:
         object.__setattr__(self, "name", self.name or self.phrase)
 
     @classmethod
-    def parse(cls, phrase: str, kind: str = "") -> Subject:
+    def parse(cls, phrase: str | Subject, kind: str = "") -> Subject:
         """Reads `sks dog`: a rare word, then the class; a class alone (`dog`) has no rare word.
+
+        What is a subject already stays as it is.
 
         Raises:
             ValueError: There is no class.
         """
+        if isinstance(phrase, Subject):
+            return phrase
         words = phrase.split()
         if words and words[0].lower() in _ARTICLES | {"photo", "portrait", "picture"}:  # an instance prompt
             return replace(cls.of(phrase), kind=kind) if kind else cls.of(phrase)
