@@ -60,6 +60,8 @@ class Subject:
     def parse(cls, phrase: str | Subject, kind: str = "") -> Subject:
         """Reads `sks dog`: a rare word, then the class; a class alone (`dog`) has no rare word.
 
+        What is a subject already stays as it is.
+
         Raises:
             ValueError: There is no class.
         """
