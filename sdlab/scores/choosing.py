@@ -82,14 +82,14 @@ def recommend(
     best = max(faithful or names, key=lambda name: likeness[name].mean)
     equals = tuple(n for n in faithful or names if n != best and not apart(likeness[n], likeness[best]))
     more_alike = [n for n in names if n not in faithful and likeness[n].mean > likeness[best].mean]
-    sentences = [
-        _choice(known, best, words),
-        _drift(known.of("PRES"), best, words),
-        "" if faithful else words("take_stray"),
-        words("take_unfaithful", names=", ".join(more_alike)) if faithful and more_alike else "",
-        words("take_equals", names=", ".join(equals)) if equals else "",
-    ]
-    return Recommendation(best, equals, " ".join(filter(None, sentences)), words("take_rule"))
+    sentences = [_choice(known, best, words), *_drift(known.of("PRES"), best, words)]
+    if not faithful:
+        sentences.append(words("take_stray"))
+    elif more_alike:
+        sentences.append(words("take_unfaithful", names=", ".join(more_alike)))
+    if equals:
+        sentences.append(words("take_equals", names=", ".join(equals)))
+    return Recommendation(best, equals, " ".join(sentences), words("take_rule"))
 
 
 def as_faithful(fidelity: dict[str, Interval], name: str) -> bool:
@@ -113,11 +113,11 @@ def _choice(scores: Scores, best: str, words: Words) -> str:
     return text + "."
 
 
-def _drift(drift: dict[str, Interval], best: str, words: Words) -> str:
+def _drift(drift: dict[str, Interval], best: str, words: Words) -> list[str]:
     """A warning where the class has become like the subject."""
     if BASE not in drift or best not in drift or drift[best].low <= drift[BASE].high:
-        return ""
-    return words("take_drifted", ours=_text(drift[best], words), base=_text(drift[BASE], words))
+        return []
+    return [words("take_drifted", ours=_text(drift[best], words), base=_text(drift[BASE], words))]
 
 
 def _text(figure: Interval, words: Words) -> str:
@@ -178,8 +178,8 @@ class Comparison:
         if choice not in (*SIDES, EQUAL):
             raise ValueError(f"choice must be left, right or equal, got {choice!r}.")
         row: dict[str, Any] = {"question": self.question, "pair": pair.key, "choice": choice}
-        row |= {"left": pair.left.experiment, "right": pair.right.experiment}
-        row["images"] = {"left": pair.left.path.name, "right": pair.right.path.name}
+        row |= {side: image.experiment for side, image in pair._asdict().items()}
+        row["images"] = {side: image.path.name for side, image in pair._asdict().items()}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         append_line(self.path, json.dumps(row))
 

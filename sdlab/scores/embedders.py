@@ -119,29 +119,26 @@ def face_embedder() -> Embedder | None:
 
 def image_features(embedder: Embedder, files: Sequence[Path]) -> np.ndarray:
     """Features (n, d) of image files; those of a content that was seen before come from the cache."""
-
-    def compute(some: Sequence[int]) -> np.ndarray:
-        return embedder.images([thumbnails.opened(files[index]) for index in some])
-
-    return _cached(embedder, [file_sha256(file) for file in files], compute)
+    keys = [file_sha256(file) for file in files]
+    return _cached(embedder, keys, files, lambda some: embedder.images([thumbnails.opened(f) for f in some]))
 
 
 def text_features(embedder: Embedder, texts: Sequence[str]) -> np.ndarray:
     """Features (n, d) of prompts, from the cache where they are there."""
     keys = [hashlib.sha256(b"text:" + text.encode()).hexdigest() for text in texts]
-    return _cached(embedder, keys, lambda some: embedder.texts([texts[index] for index in some]))
+    return _cached(embedder, keys, texts, embedder.texts)
 
 
 def _cached(
-    embedder: Embedder, keys: Sequence[str], compute: Callable[[Sequence[int]], np.ndarray]
+    embedder: Embedder, keys: Sequence[str], items: Sequence[Any], embed: Callable[[list[Any]], np.ndarray]
 ) -> np.ndarray:
-    """The features of all keys; `compute` is given the indices of those that aren't in the cache."""
+    """The features of all items, `embed` being given those whose key isn't in the cache."""
     path = CACHE / f"{embedder.name}_{embedder.version}.safetensors"
     known = load_file(path) if path.is_file() else {}
-    missing = {key: index for index, key in enumerate(keys) if key not in known}
+    missing = {key: item for key, item in zip(keys, items, strict=True) if key not in known}
     if missing:
-        indices = list(missing.values())
-        parts = [compute(indices[start : start + TOGETHER]) for start in range(0, len(indices), TOGETHER)]
+        new = list(missing.values())
+        parts = [embed(new[start : start + TOGETHER]) for start in range(0, len(new), TOGETHER)]
         known |= dict(zip(missing, np.concatenate(parts), strict=True))
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):  # others may have added theirs meanwhile
