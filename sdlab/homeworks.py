@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,35 +61,28 @@ def commands(
     """The command lines of a homework, from its first training to its report, each a list of words."""
     written, subject = written_of(which), Subject.parse(subject)
     asked = asked_for(which, base, subject)
-    names = [name for experiments in asked.values() for name in experiments]
-    best = [written["best_dreambooth"], written["best_lora"]]
-    prompts = ["--prompts", written["prompts"], f"--subject={subject.phrase}"]
-    drawn = [*prompts, "--base", str(base)]
-    kinds = [word for kind in written["control_kinds"] for word in ("--kind", kind)]
-    controlled = [*kinds, *drawn, "--experiments", *best]
-    return [
-        *(
-            ["train", method, f"--output_dir=experiments/{name}", *_flags(given, base, subject, asked)]
-            for method, experiments in asked.items()
-            for name, given in experiments.items()
-        ),
-        ["generate", "base", *names, *drawn],
-        *(
-            [
-                "control",
-                f"--image=data/control_images/{image}.png",
-                *controlled,
-                f"--out=results/control_{image}.png",
-            ]
-            for image in written["control_images"]
-        ),
-        *(
-            ["table", "base", *experiments, *prompts, "--out", f"results/{method}.png"]
-            for method, experiments in asked.items()
-        ),
-        ["score", "base", *names],
-        ["report", *names, *prompts, "--best_dreambooth", best[0], "--best_lora", best[1]],
+    trainings = [
+        ["train", method, f"--output_dir=experiments/{name}", *_flags(given, base, subject, asked)]
+        for method, experiments in asked.items()
+        for name, given in experiments.items()
     ]
+    names = " ".join(name for experiments in asked.values() for name in experiments)
+    best, best_lora = written["best_dreambooth"], written["best_lora"]
+    prompts = f"--prompts {written['prompts']} --subject={shlex.quote(subject.phrase)}"
+    drawn = f"{prompts} --base {shlex.quote(str(base))}"
+    controlled = " ".join(f"--kind {kind}" for kind in written["control_kinds"])
+    controlled += f" {drawn} --experiments {best} {best_lora}"
+    lines = [
+        f"generate base {names} {drawn}",
+        *(
+            f"control --image data/control_images/{one}.png {controlled} --out results/control_{one}.png"
+            for one in written["control_images"]
+        ),
+        *(f"table base {' '.join(asked[one])} {prompts} --out results/{one}.png" for one in asked),
+        f"score base {names}",
+        f"report {names} {prompts} --best_dreambooth {best} --best_lora {best_lora}",
+    ]
+    return [*trainings, *map(shlex.split, lines)]
 
 
 def written_of(which: str) -> dict[str, Any]:
