@@ -51,10 +51,7 @@ class Dataset:
             raise FileNotFoundError(f"{folder / RECORD_FILE} is missing. Run `sdlab prepare` to make it.")
         return cls(
             folder=folder,
-            records=tuple(
-                {name: value for name, value in record.items() if name != "findings"}  # they are made anew
-                for record in content["images"]
-            ),
+            records=tuple(content["images"]),
             **{name: tuple(content.get(name, ())) for name in ("refused", "ignored", "dropped")},
             resolution=content["resolution"],
             subject_kind=content.get("subject_kind", "person"),
@@ -180,6 +177,7 @@ def read_record(folder: Path) -> Record:
             raise TypeError("'images' or 'resolution' isn't what it was")
         for record in content["images"]:
             record["file"], record["sha256"]
+            record.pop("findings", None)  # they are made anew
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} can't be read ({error}). Correct it, or move it away and run `sdlab prepare` again."
@@ -188,15 +186,12 @@ def read_record(folder: Path) -> Record:
 
 
 def write_record(dataset: Dataset) -> Path:
-    """Writes dataset.json, unless it says the same already."""
-    images = [
-        record | {"findings": [finding.as_dict() for finding in dataset.findings_of(record["file"])]}
-        for record in dataset.records
-    ]
+    """Writes dataset.json, with the findings beside what they are about."""
+    findings: dict[str, list[Record]] = {record["file"]: [] for record in dataset.records} | {"": []}
+    for finding in dataset.findings:
+        findings[finding.file].append(finding.as_dict())
     content = {name: getattr(dataset, name) for name in ("resolution", "subject_kind", "fingerprint")}
-    content |= {"findings": [finding.as_dict() for finding in dataset.findings if not finding.file]}
-    content |= {"images": images}
-    content |= {name: list(getattr(dataset, name)) for name in ("dropped", "refused", "ignored")}
-    path = dataset.folder / RECORD_FILE
-    same = path.is_file() and read_record(dataset.folder) == content
-    return path if same else write_json(path, content)
+    content["findings"] = findings[""]
+    content["images"] = [record | {"findings": findings[record["file"]]} for record in dataset.records]
+    content |= {name: getattr(dataset, name) for name in ("dropped", "refused", "ignored")}
+    return write_json(dataset.folder / RECORD_FILE, content)

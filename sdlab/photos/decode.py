@@ -14,12 +14,9 @@ if TYPE_CHECKING:
 # Naming the formats keeps Pillow's exotic decoders away from files that only pretend to be photos.
 # A phone's MPO is opened as JPEG.
 FORMATS = ("JPEG", "PNG", "WEBP", "HEIF", "TIFF", "BMP", "GIF")
-SUFFIXES = frozenset(
-    {
-        *(".jpg", ".jpeg", ".jfif", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"),
-        *(".heic", ".heif", ".hif", ".avif"),
-    }
-)
+_ENDINGS = "jpg jpeg jfif mpo png webp tif tiff bmp gif heic heif hif avif"
+SUFFIXES = frozenset(f".{ending}" for ending in _ENDINGS.split())
+VERSION = 2  # raise it when a file gives other pixels than before: latents are cached by it
 MAX_PIXELS = 50_400_000  # a 50-megapixel phone, 8192×6144: as RGBA 200 MB, of which a few copies are made
 TOO_MANY = f"the limit is {MAX_PIXELS // 10**6} million; save it smaller"
 MIN_SIDE = 64
@@ -64,6 +61,11 @@ def decode(path: str | Path, *, wanted: int | None = None, background: str = "wh
         raise UnusablePhoto(_reason(path, error)) from error
 
 
+def is_picture(path: Path) -> bool:
+    """Whether a file's name is that of a picture that `decode` reads, and no hidden file's."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
 def load_image(path: str | Path) -> Image.Image:
     """Reads any picture of a user's as sRGB: upright, 16 bits scaled, transparent parts laid on white.
 
@@ -99,18 +101,17 @@ def _decode(path: Path, wanted: int | None, background: str) -> Decoded:
     register_heif_opener(thumbnails=False)
     notes: list[str] = []
     with Image.open(path, formats=FORMATS) as photo:
-        is_jpeg = photo.format in ("JPEG", "MPO")
         _check_size(*photo.size)
         if getattr(photo, "is_animated", False) and photo.format != "MPO":
             notes.append("first frame of several")
-        full = photo.size
-        if wanted and is_jpeg:
+        size = photo.size
+        if wanted and photo.format in ("JPEG", "MPO"):
             photo.draft("RGB", (2 * wanted, 2 * wanted))
         photo.load()  # the whole file: verify() lets a truncated JPEG pass
-        if not is_jpeg:
-            full = photo.size  # a HEIC's real size may show only now
+        if photo.format not in ("JPEG", "MPO"):
+            size = photo.size  # a HEIC's real size may show only now
         if _turn_upright(photo, path, notes):
-            full = full[::-1]
+            size = size[::-1]
         profile = photo.info.get("icc_profile")
         profile = profile if isinstance(profile, bytes) else b""  # a PNG's text may bear the same name
         picture = _to_rgb(photo, background, profile, notes)
@@ -119,7 +120,7 @@ def _decode(path: Path, wanted: int | None, background: str) -> Decoded:
     if picture is photo:
         picture = picture.copy()  # a plain picture, which doesn't remember the file's EXIF
     picture.info = {}  # no EXIF, GPS or colour profile is carried into the dataset
-    return Decoded(picture, full, tuple(notes), profile)
+    return Decoded(picture, size, tuple(notes), profile)
 
 
 def _check_size(width: int, height: int) -> None:
@@ -133,15 +134,16 @@ def _turn_upright(photo: Image.Image, path: Path, notes: list[str]) -> bool:
     """Turns the photo by its EXIF orientation; says whether width and height changed places."""
     from PIL import ExifTags, ImageOps
 
+    is_heif = photo.format == "HEIF"
     try:
-        exif, tag = photo.getexif(), ExifTags.Base.Orientation
-        if photo.format == "HEIF":  # pillow-heif takes the orientation out of EXIF and keeps it here
-            exif[tag] = photo.info.get("original_orientation") or 1
-        orientation = exif.get(tag, 1)
+        exif = photo.getexif()
+        if is_heif:  # pillow-heif takes the orientation out of EXIF and keeps it here
+            exif[ExifTags.Base.Orientation] = photo.info.get("original_orientation") or 1
+        orientation = exif.get(ExifTags.Base.Orientation, 1)
         if orientation not in range(2, 9):
             return False
         notes.append("turned upright by its EXIF orientation")
-        if photo.format == "HEIF" and _turns_itself(path):
+        if is_heif and _turns_itself(path):
             return False
         ImageOps.exif_transpose(photo, in_place=True)
     except Exception:  # a broken EXIF block must not cost the photo
@@ -155,9 +157,14 @@ def _turns_itself(heic: Path) -> bool:
 
     Source: ISO/IEC 23008-12, `irot` and `imir` among the item properties of the `meta` box, which is first.
     """
-    with heic.open("rb") as file:
-        head = file.read(1 << 16)
+    head = file_head(heic, 1 << 16)
     return b"irot" in head or b"imir" in head
+
+
+def file_head(path: Path, length: int) -> bytes:
+    """The first bytes of a file."""
+    with path.open("rb") as file:
+        return file.read(length)
 
 
 def _to_rgb(image: Image.Image, background: str, profile: bytes, notes: list[str]) -> Image.Image:
@@ -194,21 +201,23 @@ def _scaled_to_8_bits(image: Image.Image) -> Image.Image:
 
 def _reason(path: Path, error: Exception) -> str:
     """Why Pillow couldn't read the file, in words that name the way out."""
-    if isinstance(error, MemoryError):
-        return "there isn't enough memory to open it"
     try:
-        with path.open("rb") as file:
-            head = file.read(512)
+        head = file_head(path, 512)
     except OSError as unreadable:
         return f"it can't be opened: {unreadable.strerror or unreadable}"
-    if not head.strip(b"\0"):
-        return "the file is empty"
-    if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
-        return "it is a web page, not a picture; download the photo itself"
-    if type(error).__name__ == "DecompressionBombError":
-        return f"it has too many pixels, {TOO_MANY}"
-    if "truncated" in str(error).lower() or "broken" in str(error).lower():
-        return "the file is truncated; copy or download it again"
-    if type(error).__name__ == "UnidentifiedImageError":
-        return "it is not a picture that can be read (JPEG, PNG, WebP, TIFF, BMP, GIF, HEIC)"
-    return f"the file is damaged ({error or type(error).__name__}); copy or download it again"
+    kind, message = type(error).__name__, str(error)
+    is_page = head.lstrip().lower().startswith((b"<!doctype", b"<html"))
+    is_short = any(word in message.lower() for word in ("truncated", "broken"))
+    reasons = (
+        (kind == "MemoryError", "there isn't enough memory to open it"),
+        (not head.strip(b"\0"), "the file is empty"),
+        (is_page, "it is a web page, not a picture; download the photo itself"),
+        (kind == "DecompressionBombError", f"it has too many pixels, {TOO_MANY}"),
+        (is_short, "the file is truncated; copy or download it again"),
+        (
+            kind == "UnidentifiedImageError",
+            "it is not a picture that can be read (JPEG, PNG, WebP, TIFF, BMP, GIF, HEIC)",
+        ),
+        (True, f"the file is damaged ({message or kind}); copy or download it again"),
+    )
+    return next(reason for holds, reason in reasons if holds)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ from sdlab.experiment import Experiment
 from sdlab.scores import apart, measure_name
 from sdlab.tables import duration
 from sdlab.tables.captions import BASE, METHOD_NAMES
-from sdlab.tables.figures import measurement_text, size_text
+from sdlab.tables.figures import RECORDED, measurement_text, size_text
 from sdlab.verdict import verdict_of
 from sdlab.words import Words
 
@@ -46,19 +46,21 @@ def conclusion(
     Returns:
         Paragraphs. Where nothing was measured they say so and ask the student to look.
     """
-    known = {BASE, *(one.name for one in experiments)}
-    names = list(dict.fromkeys(name for key in measurements if key in known for name in measurements[key]))
-    facts = _Facts(measurements, names, words or Words(), drift or {})
-    learned = [] if rates or ranks else ["lora"]
+    words, mine = words or Words(), {BASE, *(one.name for one in experiments)}
+    names = list(dict.fromkeys(name for key in measurements if key in mine for name in measurements[key]))
+    likeness, fidelity, *_ = [*names, "", ""]
+    fidelity = "CLIP-T" if "CLIP-T" in names else fidelity
+    measures = {name: Measure.of(name, measurements, words) for name in (likeness, fidelity)}
+    draft = _Draft(words, experiments, measures[likeness], measures[fidelity], drift or {})
     paragraphs = [
-        *(_learned(facts, experiments, method) for method in ("dreambooth", *learned)),
-        _rates(facts, rates),
-        _ranks(facts, ranks),
-        _pair(facts, experiments, pair or {}),
-        _control(facts, controlled or {}),
-        facts.words("nothing_measured") if not names else _limits(facts, images),
+        *(draft.learned(method) for method in METHOD_NAMES if method != "lora" or not (rates or ranks)),
+        draft.rates(rates),
+        draft.ranks(ranks),
+        draft.pair(pair or {}),
+        draft.control(controlled or {}),
+        draft.limits(images) if names else [words("nothing_measured")],
     ]
-    return [" ".join(filter(None, sentences)) for sentences in map(_several, paragraphs) if any(sentences)]
+    return [" ".join(filter(None, sentences)) for sentences in paragraphs if any(sentences)]
 
 
 def mean(value: Any) -> float | None:
@@ -68,231 +70,183 @@ def mean(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def highest(name: str, experiments: Iterable[Experiment], measurements: Measurements) -> Experiment | None:
-    """The experiment with the highest value of a measurement."""
-    values = {one: mean(measurements.get(one.name, {}).get(name)) for one in experiments}
-    known = {one: value for one, value in values.items() if value is not None}
-    return max(known, key=lambda one: known[one]) if known else None
+@dataclass(frozen=True)
+class Measure:
+    """One measure, and its value in each experiment that has one."""
+
+    title: str
+    values: Mapping[str, Any]
+    language: str
+
+    @classmethod
+    def of(cls, name: str, measurements: Measurements, words: Words) -> Measure:
+        """Takes one measure out of all measurements."""
+        values = {
+            one: found[name] for one, found in measurements.items() if mean(found.get(name)) is not None
+        }
+        return cls(measure_name(name, words), values, words.language)
+
+    def text(self, one: str) -> str:
+        """Its number; the interval stands in the table of scores."""
+        return measurement_text(mean(self.values.get(one)), self.language)
+
+    def below(self, one: str, other: str) -> bool:
+        """Whether it is shown to be lower in one experiment than in another."""
+        if one not in self.values or other not in self.values:
+            return False
+        first, second = self.values[one], self.values[other]
+        lower = (mean(first) or 0.0) < (mean(second) or 0.0)
+        plain = isinstance(first, int | float) or isinstance(second, int | float)
+        return lower and (plain or apart(first, second))
+
+    def ranked(self, names: Iterable[str]) -> list[str]:
+        """Those that were measured, the highest first."""
+        known = [name for name in names if name in self.values]
+        return sorted(known, key=lambda name: -(mean(self.values[name]) or 0.0))
 
 
 @dataclass(frozen=True)
-class _Facts:
+class _Draft:
     """What was measured, and what turned out to be undecided while the draft was written."""
 
-    measurements: Measurements
-    names: Sequence[str]
     words: Words
+    experiments: Sequence[Experiment]
+    likeness: Measure
+    fidelity: Measure
     drift: Mapping[str, Any]
     undecided: list[str] = field(default_factory=list)
 
-    @property
-    def likeness(self) -> str:
-        """The first measurement."""
-        return self.names[0] if self.names else ""
+    def learned(self, method: str) -> list[str]:
+        """What a method learned, what it cost the class and the prompts, and what the training took."""
+        words, likeness, fidelity = self.words, self.likeness, self.fidelity
+        mine = [one for one in self.experiments if one.hyperparameters.method == method]
+        names, cost = [one.name for one in mine], self._cost(method, mine)
+        if not (ranked := likeness.ranked(names)):
+            return [cost]
+        best = ranked[0]
+        key = "c_learned" if likeness.below(BASE, best) else "c_not_learned"
+        texts = {"method": METHOD_NAMES[method], "measure": likeness.title, "value": likeness.text(best)}
+        key = key if BASE in likeness.values else "c_alone"
+        said = [words(key, name=best, base=likeness.text(BASE), **texts)]
+        if others := [name for name in names if name in ranked[1:]]:
+            values = [words("c_reaches", name=name, value=likeness.text(name)) for name in others]
+            said.append(words("c_others", values=", ".join(values)))
+            alike = [name for name in others if not likeness.below(name, best)]
+            self.undecided.extend(words("c_or", one=best, other=name) for name in alike)
+        if memorised := [one.name for one in mine if verdict_of(one) == "memorised"]:
+            said.append(words("c_memorised", names=_and(memorised, words)))
+        if {best, BASE} <= set(fidelity.values):
+            texts = {"measure": fidelity.title, "value": fidelity.text(best), "base": fidelity.text(BASE)}
+            key = "c_unfaithful" if fidelity.below(best, BASE) else "c_faithful"
+            said.append(words(key, name=best, **texts))
+        if known := [name for name in names if name in self.drift and BASE in self.drift]:
+            drifted = [name for name in known if self.drift[name][1] > self.drift[BASE][2]]
+            key = "c_class_drifted" if drifted else "c_class_kept"
+            said.append(words(key, names=_and(drifted or known, words)))
+        return [*said, cost]
 
-    @property
-    def fidelity(self) -> str:
-        """CLIP-T, or the second measurement; empty where there is none."""
-        return "CLIP-T" if "CLIP-T" in self.names else next(iter(self.names[1:]), "")
+    def _cost(self, method: str, experiments: Iterable[Experiment]) -> str:
+        """How many weights a method trains, how long, and how large they are on disk."""
+        columns = {"weights": "trained weights", "times": "time", "sizes": "size"}
+        spans = {"method": METHOD_NAMES[method]}
+        for name, (key, write) in ((name, RECORDED[column]) for name, column in columns.items()):
+            if not (values := [one.record[key] for one in experiments if key in one.record]):
+                return ""
+            low, high = write(min(values), self.words), write(max(values), self.words)
+            spans[name] = low if low == high else self.words("span", low=low, high=high)
+        return self.words("c_cost", **spans)
 
-    def value(self, experiment: str, name: str = "") -> Any:
-        """A measurement of an experiment, or None."""
-        return self.measurements.get(experiment, {}).get(name or self.likeness)
+    def rates(self, rates: Sequence[Experiment]) -> list[str]:
+        """Which learning rate is best, and what the rates below and above it look like."""
+        words, likeness, fidelity = self.words, self.likeness, self.fidelity
+        at = {o.name: number(o.hyperparameters.learning_rate) for o in rates if o.name in likeness.values}
+        if len(at) < 2:
+            return []
+        (low, *_, high), best = at, likeness.ranked(at)[0]
+        texts = {"rates": _and(list(at.values()), words), "best": at[best]}
+        said = [words("c_rate_best", measure=likeness.title, value=likeness.text(best), **texts)]
+        if likeness.below(low, best):
+            key = "c_rate_low" if likeness.below(BASE, low) else "c_rate_nothing"
+            said.append(words(key, rate=at[low], value=likeness.text(low)))
+        if likeness.below(high, best):
+            said.append(words("c_rate_high", rate=at[high], value=likeness.text(high)))
+            if fidelity.below(high, best):
+                said.append(words("c_rate_broken", measure=fidelity.title, value=fidelity.text(high)))
+        if best in (low, high):
+            said.append(words("c_rate_edge_low" if best == low else "c_rate_edge_high", best=at[best]))
+        alike = [name for name in at if name != best and not likeness.below(name, best)]
+        self.undecided.extend(words("c_or_rates", one=at[best], other=at[name]) for name in alike)
+        return said
 
-    def text(self, experiment: str, name: str = "") -> str:
-        """Its number; the interval stands in the table of scores."""
-        return measurement_text(mean(self.value(experiment, name)), self.words.language)
+    def ranks(self, ranks: Sequence[Experiment]) -> list[str]:
+        """Whether the rank matters."""
+        words, likeness = self.words, self.likeness
+        known = {one.name: one for one in ranks if one.name in likeness.values}
+        if len(known) < 2:
+            return []
+        at = {name: str(getattr(one.hyperparameters, "rank", "")) for name, one in known.items()}
+        best, *_, worst = likeness.ranked(at)
+        texts = {"measure": likeness.title, "ranks": _and(list(at.values()), words)}
+        texts |= {"best": at[best], "high": likeness.text(best)}
+        texts |= {"worst": at[worst], "low": likeness.text(worst)}
+        said = [words("c_rank_best" if likeness.below(worst, best) else "c_rank_same", **texts)]
+        sizes = [float(one.record["size_mb"]) for one in known.values() if "size_mb" in one.record]
+        if len(sizes) == len(known):
+            ends = {"low": size_text(min(sizes), words), "high": size_text(max(sizes), words)}
+            said.append(words("c_rank_size", **ends))
+        return said
 
-    def measure(self, name: str = "") -> str:
-        """A measure in words."""
-        return measure_name(name or self.likeness, self.words)
-
-    def below(self, one: str, other: str, name: str = "") -> bool:
-        """Whether a measurement is shown to be lower in one experiment than in another."""
-        first, second = self.value(one, name), self.value(other, name)
-        low, high = mean(first), mean(second)
-        if low is None or high is None or low >= high:
-            return False
-        return not (_has_interval(first) and _has_interval(second)) or apart(first, second)
-
-    def known(self, experiments: Iterable[Experiment]) -> list[Experiment]:
-        """Those whose likeness was measured."""
-        return [one for one in experiments if mean(self.value(one.name)) is not None]
-
-
-def _learned(facts: _Facts, experiments: Sequence[Experiment], method: str) -> list[str]:
-    """What a method learned, what it cost the class and the prompts, and what the training took."""
-    words, mine = facts.words, [one for one in experiments if one.hyperparameters.method == method]
-    best = highest(facts.likeness, mine, facts.measurements)
-    if best is None:
-        return [_cost(facts, mine, method)]
-    title, others = METHOD_NAMES[method], [one.name for one in facts.known(mine) if one != best]
-    texts = {"method": title, "measure": facts.measure(), "value": facts.text(best.name), "name": best.name}
-    if facts.value(BASE) is None:
-        said = [words("c_alone", **texts)]
-    else:
-        key = "c_learned" if facts.below(BASE, best.name) else "c_not_learned"
-        said = [words(key, base=facts.text(BASE), **texts)]
-    if others:
-        values = [words("c_reaches", name=name, value=facts.text(name)) for name in others]
-        said.append(words("c_others", values=", ".join(values)))
-        alike = [name for name in others if not facts.below(name, best.name)]
-        facts.undecided.extend(words("c_or", one=best.name, other=name) for name in alike)
-    if memorised := [one.name for one in mine if verdict_of(one) == "memorised"]:
-        said.append(words("c_memorised", names=_and(memorised, words)))
-    class_kept = _class(facts, [one.name for one in mine])
-    return [*said, _fidelity(facts, best.name), class_kept, _cost(facts, mine, method)]
-
-
-def _fidelity(facts: _Facts, name: str) -> str:
-    values = [mean(facts.value(one, facts.fidelity)) for one in (name, BASE)]
-    if not facts.fidelity or None in values:
-        return ""
-    if not facts.below(name, BASE, facts.fidelity):
-        return facts.words("c_faithful", name=name)
-    texts = {"value": facts.text(name, facts.fidelity), "base": facts.text(BASE, facts.fidelity)}
-    return facts.words("c_unfaithful", measure=facts.measure(facts.fidelity), name=name, **texts)
-
-
-def _class(facts: _Facts, names: Sequence[str]) -> str:
-    """What became of the class, where images without the rare word were scored."""
-    known = [name for name in names if name in facts.drift]
-    if BASE not in facts.drift or not known:
-        return ""
-    drifted = [name for name in known if facts.drift[name][1] > facts.drift[BASE][2]]
-    key, names = ("c_class_drifted", drifted) if drifted else ("c_class_kept", known)
-    return facts.words(key, names=_and(names, facts.words))
-
-
-def _cost(facts: _Facts, experiments: Sequence[Experiment], method: str) -> str:
-    words = facts.words
-    records = [one.record for one in experiments]
-    done = [record for record in records if {"seconds", "size_mb", "trainable_parameters"} <= set(record)]
-    if not done:
-        return ""
-    return words(
-        "c_cost",
-        method=METHOD_NAMES[method],
-        weights=_span([record["trainable_parameters"] for record in done], words.count, words),
-        times=_span([record["seconds"] for record in done], lambda v: duration(v, words.language), words),
-        sizes=_span([record["size_mb"] for record in done], lambda v: size_text(v, words), words),
-    )
-
-
-def _rates(facts: _Facts, rates: Sequence[Experiment]) -> list[str]:
-    """Which learning rate is best, and what the rates below and above it look like."""
-    known, words = facts.known(rates), facts.words
-    if len(known) < 2:
-        return []
-    at = {one.name: number(one.hyperparameters.learning_rate) for one in known}
-    best = highest(facts.likeness, known, facts.measurements) or known[0]
-    place = known.index(best)
-    texts = {"measure": facts.measure(), "value": facts.text(best.name), "best": at[best.name]}
-    said = [words("c_rate_best", rates=_and(list(at.values()), words), **texts)]
-    low, high = known[0].name, known[-1].name
-    if facts.below(low, best.name):
-        key = "c_rate_low" if facts.below(BASE, low) else "c_rate_nothing"
-        said.append(words(key, rate=at[low], value=facts.text(low)))
-    if facts.below(high, best.name):
-        said.append(words("c_rate_high", rate=at[high], value=facts.text(high)))
-        if facts.fidelity and facts.below(high, best.name, facts.fidelity):
-            left = facts.text(high, facts.fidelity)
-            said.append(words("c_rate_broken", measure=facts.measure(facts.fidelity), value=left))
-    if place in (0, len(known) - 1):
-        said.append(words("c_rate_edge_high" if place else "c_rate_edge_low", best=at[best.name]))
-    facts.undecided.extend(
-        words("c_or_rates", one=at[best.name], other=at[one.name])
-        for one in known
-        if one != best and not facts.below(one.name, best.name)
-    )
-    return said
-
-
-def _ranks(facts: _Facts, ranks: Sequence[Experiment]) -> list[str]:
-    """Whether the rank matters."""
-    known, words = facts.known(ranks), facts.words
-    if len(known) < 2:
-        return []
-    at = {one.name: str(getattr(one.hyperparameters, "rank", "")) for one in known}
-    best = highest(facts.likeness, known, facts.measurements) or known[0]
-    worst = min(known, key=lambda one: mean(facts.value(one.name)) or 0.0)
-    texts = {"measure": facts.measure(), "ranks": _and(list(at.values()), words)}
-    ends = {"low": facts.text(worst.name), "high": facts.text(best.name)}
-    sizes = [float(one.record["size_mb"]) for one in known if "size_mb" in one.record]
-    grows = ""
-    if len(sizes) == len(known):
-        grows = words("c_rank_size", low=size_text(min(sizes), words), high=size_text(max(sizes), words))
-    if not facts.below(worst.name, best.name):
-        return [words("c_rank_same", **texts, **ends), grows]
-    return [words("c_rank_best", best=at[best.name], worst=at[worst.name], **texts, **ends), grows]
-
-
-def _pair(facts: _Facts, experiments: Sequence[Experiment], pair: Mapping[str, str]) -> list[str]:
-    """The best DreamBooth beside the best LoRA: likeness, and what each takes."""
-    names, words = [pair.get(key, "") for key in ("dreambooth", "lora")], facts.words
-    if any(mean(facts.value(name)) is None for name in names):
-        return []
-    texts = {"measure": facts.measure(), "dreambooth": names[0], "lora": names[1]}
-    values = {"first": facts.text(names[0]), "second": facts.text(names[1])}
-    key = "c_pair_same"
-    if facts.below(names[0], names[1]):
-        key = "c_pair_lora"
-    elif facts.below(names[1], names[0]):
-        key = "c_pair_dreambooth"
-    records = [one.record for name in names for one in experiments if one.name == name]
-    cost = ""
-    if len(records) == 2 and all({"size_mb", "seconds"} <= set(record) for record in records):
-        sizes = [size_text(record["size_mb"], words) for record in records]
-        times = [duration(record["seconds"], words.language) for record in records]
-        cost = words("c_pair_cost", size=sizes[1], other_size=sizes[0], time=times[1], other_time=times[0])
-    return [words(key, **texts, **values), cost]
-
-
-def _control(facts: _Facts, controlled: Mapping[str, tuple[str, str]]) -> list[str]:
-    """Likeness with and without control, of experiments that were scored both ways."""
-    words = facts.words
-    changes: list[str] = []
-    lower: list[str] = []
-    scored = {folder: one for folder, one in controlled.items() if mean(facts.value(folder)) is not None}
-    for experiment in dict.fromkeys(name for name, _ in scored.values()):
-        if experiment == BASE or mean(facts.value(experiment)) is None:
-            continue
-        mine = {folder: control for folder, (name, control) in scored.items() if name == experiment}
-        values = [words("c_through", what=facts.text(folder), control=mine[folder]) for folder in mine]
-        texts = {"name": experiment, "before": facts.text(experiment), "values": _and(values, words)}
-        changes.append(words("c_control_change", **texts))
-        lower += [
-            words("c_through", what=experiment, control=control)
-            for folder, control in mine.items()
-            if facts.below(folder, experiment)
+    def pair(self, pair: Mapping[str, str]) -> list[str]:
+        """The best DreamBooth beside the best LoRA: likeness, and what each takes."""
+        words, likeness = self.words, self.likeness
+        dreambooth, lora = (pair.get(method, "") for method in METHOD_NAMES)
+        if not {dreambooth, lora} <= set(likeness.values):
+            return []
+        lower = [
+            name for name, other in ((dreambooth, lora), (lora, dreambooth)) if likeness.below(name, other)
         ]
-    if not changes:
-        return []
-    shown = words("c_control_lower", names=_and(lower, words)) if lower else words("c_control_free")
-    cost = words("c_control_cost", measure=facts.measure(), changes="; ".join(changes))
-    return [words("c_control"), cost, shown]
+        key = {(): "c_pair_same", (dreambooth,): "c_pair_lora"}.get(tuple(lower), "c_pair_dreambooth")
+        texts = {"measure": likeness.title, "dreambooth": dreambooth, "lora": lora}
+        said = [words(key, first=likeness.text(dreambooth), second=likeness.text(lora), **texts)]
+        records = {one.name: one.record for one in self.experiments}
+        other, mine = (records.get(name, {}) for name in (dreambooth, lora))
+        if all({"size_mb", "seconds"} <= set(record) for record in (other, mine)):
+            sizes = {
+                "size": size_text(mine["size_mb"], words),
+                "other_size": size_text(other["size_mb"], words),
+            }
+            times = [duration(record["seconds"], words.language) for record in (mine, other)]
+            said.append(words("c_pair_cost", time=times[0], other_time=times[1], **sizes))
+        return said
 
+    def control(self, controlled: Mapping[str, tuple[str, str]]) -> list[str]:
+        """Likeness with and without control, of experiments that were scored both ways."""
+        words, likeness = self.words, self.likeness
+        folders: dict[str, list[str]] = {}
+        for folder, (name, _) in controlled.items():
+            if name != BASE and {folder, name} <= set(likeness.values):
+                folders.setdefault(name, []).append(folder)
+        if not folders:
+            return []
 
-def _limits(facts: _Facts, images: int) -> list[str]:
-    """What these figures can't tell, once for all."""
-    words = facts.words
-    said = [words("c_limits", images=images) if images else words("c_limits_any")]
-    if facts.undecided:
-        said.append(words("c_undecided", pairs="; ".join(dict.fromkeys(facts.undecided))))
-    return said
+        def through(what: str, folder: str) -> str:
+            return words("c_through", what=what, control=controlled[folder][1])
 
+        changes, lower = [], []
+        for name, mine in folders.items():
+            values = _and([through(likeness.text(folder), folder) for folder in mine], words)
+            changes.append(words("c_control_change", name=name, before=likeness.text(name), values=values))
+            lower += [through(name, folder) for folder in mine if likeness.below(folder, name)]
+        cost = words("c_control_cost", measure=likeness.title, changes="; ".join(changes))
+        shown = words("c_control_lower", names=_and(lower, words)) if lower else words("c_control_free")
+        return [words("c_control"), cost, shown]
 
-def _several(paragraph: str | list[str]) -> list[str]:
-    return [paragraph] if isinstance(paragraph, str) else paragraph
-
-
-def _has_interval(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str)
-
-
-def _span(values: Sequence[float], text: Callable[[float], str], words: Words) -> str:
-    low, high = text(min(values)), text(max(values))
-    return low if low == high else words("span", low=low, high=high)
+    def limits(self, images: int) -> list[str]:
+        """What these figures can't tell, once for all."""
+        said = [self.words("c_limits", images=images) if images else self.words("c_limits_any")]
+        if self.undecided:
+            said.append(self.words("c_undecided", pairs="; ".join(dict.fromkeys(self.undecided))))
+        return said
 
 
 def _and(texts: Sequence[str], words: Words) -> str:

@@ -16,7 +16,7 @@ from filelock import FileLock
 from sdlab import machine, mini, thumbnails
 from sdlab.files import file_sha256, fingerprint, write_bytes
 from sdlab.models import quiet
-from sdlab.photos.faces import SFACE, WEIGHTS_FOLDER, face_features, sface_weights, yunet_weights
+from sdlab.photos.faces import SFACE, WEIGHTS_FOLDER, YUNET, face_features, face_weights
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,7 +83,7 @@ def pixels() -> Embedder:
 
 def face_embedder() -> Embedder | None:
     """SFace, where its weights (37 MB) are here or can be downloaded; else None, and one line says so."""
-    yunet, sface = yunet_weights(), sface_weights()
+    yunet, sface = face_weights(YUNET), face_weights(SFACE)
     if yunet is None or sface is None:
         print(
             f"face: not measured, since SFace's weights ({SFACE}, 37 MB) can't be downloaded now; "
