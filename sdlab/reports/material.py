@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sdlab.experiment import Experiment, find
-from sdlab.images import ImageRecord, Setting, image_files, load_images
+from sdlab.images import ImageRecord, Setting, load_images
 from sdlab.photos import Dataset
 from sdlab.photos.dataset import RECORD_FILE
 from sdlab.prompts import PromptSet
 from sdlab.reports.conclusion import Measurements, highest
+from sdlab.sampling import image_files
 from sdlab.scores import Scores, as_faithful, load_scores, recommend
 from sdlab.subject import Subject
 from sdlab.tables import Figures, Table, prompts_of, summary
