@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,6 @@ from sdlab.config import DreamBooth, LoRA, number
 from sdlab.profiles import hyperparameters, profile
 from sdlab.prompts import PROMPT_SETS, PromptSet, homework_file
 from sdlab.subject import Subject
-
-Asked = dict[str, dict[str, dict[str, Any]]]  # method -> experiment -> what the homework's report gives
 
 
 @dataclass(frozen=True)
@@ -46,55 +43,62 @@ def homework(which: str, base: str | Path = "mini", *, subject: str | Subject = 
 
     Taught in: notebooks/02, 03
     """
-    written, subject = written_of(which), Subject.parse(subject)
-    dreambooths, loras = (
-        {name: hyperparameters(method, base, subject=subject, **given) for name, given in asked.items()}
+    subject = Subject.parse(subject)
+    written = _written(which)
+    experiments = {
+        method: {
+            name: hyperparameters(method, base, subject=subject, **given) for name, given in asked.items()
+        }
         for method, asked in asked_for(which, base, subject).items()
+    }
+    return Homework(
+        prompts=PROMPT_SETS[written["prompts"]].fill(subject),
+        dreambooths=experiments["dreambooth"],
+        loras=experiments["lora"],
+        best_dreambooth=written["best_dreambooth"],
+        best_lora=written["best_lora"],
     )
-    prompts = PROMPT_SETS[written["prompts"]].fill(subject)
-    return Homework(prompts, dreambooths, loras, written["best_dreambooth"], written["best_lora"])
 
 
 def commands(
     which: str, base: str | Path = "mini", *, subject: str | Subject = "sks woman"
 ) -> list[list[str]]:
     """The command lines of a homework, from its first training to its report, each a list of words."""
-    written, subject = written_of(which), Subject.parse(subject)
-    asked = asked_for(which, base, subject)
-    trainings = [
-        ["train", method, f"--output_dir=experiments/{name}", *_flags(given, base, subject, asked)]
-        for method, experiments in asked.items()
+    subject = Subject.parse(subject)
+    written = _written(which)
+    trainings = asked_for(which, base, subject)
+    found = [
+        ["train", method, f"--output_dir=experiments/{name}", *_flags(given, base, subject, trainings)]
+        for method, experiments in trainings.items()
         for name, given in experiments.items()
     ]
-    names = " ".join(name for experiments in asked.values() for name in experiments)
-    best, best_lora = written["best_dreambooth"], written["best_lora"]
-    prompts = f"--prompts {written['prompts']} --subject={shlex.quote(subject.phrase)}"
-    drawn = f"{prompts} --base {shlex.quote(str(base))}"
-    controlled = " ".join(f"--kind {kind}" for kind in written["control_kinds"])
-    controlled += f" {drawn} --experiments {best} {best_lora}"
-    lines = [
-        f"generate base {names} {drawn}",
-        *(
-            f"control --image data/control_images/{one}.png {controlled} --out results/control_{one}.png"
-            for one in written["control_images"]
-        ),
-        *(f"table base {' '.join(asked[one])} {prompts} --out results/{one}.png" for one in asked),
-        f"score base {names}",
-        f"report {names} {prompts} --best_dreambooth {best} --best_lora {best_lora}",
-    ]
-    return [*trainings, *map(shlex.split, lines)]
+    names = [name for experiments in trainings.values() for name in experiments]
+    best = [written["best_dreambooth"], written["best_lora"]]
+    prompts = ["--prompts", written["prompts"], f"--subject={subject.phrase}"]
+    kinds = [word for kind in written["control_kinds"] for word in ("--kind", kind)]
+    found.append(["generate", "base", *names, *prompts, "--base", str(base)])
+    for image in written["control_images"]:
+        shown = ["--image", f"data/control_images/{image}.png", *kinds, *prompts, "--base", str(base)]
+        found.append(["control", *shown, "--experiments", *best, "--out", f"results/control_{image}.png"])
+    for method, experiments in trainings.items():
+        found.append(["table", "base", *experiments, *prompts, "--out", f"results/{method}.png"])
+    found.append(["score", "base", *names])
+    chosen = ["--best_dreambooth", best[0], "--best_lora", best[1]]
+    return [*found, ["report", *names, *prompts, *chosen]]
 
 
-def written_of(which: str) -> dict[str, Any]:
-    """What homeworks.toml holds of a homework."""
+def _written(which: str) -> dict[str, Any]:
     if which.upper() not in ("A", "B"):
         raise ValueError(f"There are homework A and homework B, got {which!r}.")
     found: dict[str, Any] = homework_file()[which.upper()]
     return found
 
 
-def asked_for(which: str, base: str | Path, subject: Subject) -> Asked:
+def asked_for(
+    which: str, base: str | Path, subject: Subject | None = None
+) -> dict[str, dict[str, dict[str, Any]]]:
     """Method to experiment to what the homework's report gives of its hyperparameters, for this base."""
+    written, subject = _written(which), subject or Subject()
     suits = "mini" if profile(base).name == "mini" else "sd15"
 
     def value(given: Any) -> Any:
@@ -102,22 +106,20 @@ def asked_for(which: str, base: str | Path, subject: Subject) -> Asked:
             return given.replace("{portrait}", subject.portrait)
         return given[suits] if isinstance(given, dict) else given
 
-    def experiments(common: dict[str, Any], experiments: dict[str, dict[str, Any]]) -> dict[str, Any]:
-        return {
-            name: {key: value(given) for key, given in (common | own).items()}
-            for name, own in experiments.items()
-        }
-
     return {
-        method: experiments(**{"common": {}} | written_of(which)[method]) for method in ("dreambooth", "lora")
+        method: {
+            name: {key: value(given) for key, given in (written[method].get("common", {}) | own).items()}
+            for name, own in written[method]["experiments"].items()
+        }
+        for method in ("dreambooth", "lora")
     }
 
 
-def _flags(given: dict[str, Any], base: str | Path, subject: Subject, asked: Asked) -> list[str]:
+def _flags(given: dict[str, Any], base: str | Path, subject: Subject, trainings: dict[str, Any]) -> list[str]:
     values = {"pretrained_model_name_or_path": str(base), "instance_prompt": subject.instance_prompt}
     values |= {"class_prompt": subject.class_prompt} if given.get("with_prior_preservation") else {}
     values |= given
-    if (on := values["pretrained_model_name_or_path"]) in asked["dreambooth"]:
+    if (on := values["pretrained_model_name_or_path"]) in trainings["dreambooth"]:
         values["pretrained_model_name_or_path"] = f"experiments/{on}"
     return [
         f"--{name}" if value is True else f"--{name}={value if value == 1 else number(value)}"

@@ -116,7 +116,7 @@ def _photos(chosen: Profile) -> Dataset:
         mini.copy_photos(SUBJECT, raw)
     dataset = prepare(raw, out, chosen)
     print(f"  {dataset.summary().splitlines()[0]}")
-    print(*(f"  {line}" for line in dataset.diagnosis()[1:]), sep="\n")
+    print(*(f"  {line}" for line in dataset.diagnosis()), sep="\n")
     return dataset
 
 
