@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from sdlab.course.exercises import check
     from sdlab.experiment import DreamBooth, Experiment, LoRA
     from sdlab.homeworks import homework
-    from sdlab.images import class_images, generate
+    from sdlab.images import generate
     from sdlab.photos import prepare
     from sdlab.profiles import hyperparameters, profile
     from sdlab.prompts import HOMEWORK_A, HOMEWORK_B, PromptSet
     from sdlab.reports import report
+    from sdlab.sampling import class_images
     from sdlab.scores import recommend, score
     from sdlab.sweeps import sweep
     from sdlab.tables import table
@@ -49,7 +50,7 @@ _MODULE_OF = {
     "prepare": "photos",
     "train": "training",
     "Control": "control",
-    "class_images": "images",
+    "class_images": "sampling",
     "generate": "images",
     "table": "tables",
     "score": "scores",
