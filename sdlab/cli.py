@@ -136,7 +136,7 @@ def command(name: str, *targets: str) -> Callable[[Callable[..., Any]], Callable
     return add
 
 
-@command("demo", "sdlab.demonstration:demo")
+@command("demo", "sdlab.course.demonstration:demo")
 def demo(run: Run, root: Path = Path()) -> None:
     """The whole homework on the embedded mini model, in minutes, without a GPU."""
     run(root)
@@ -444,7 +444,7 @@ def homework(
     return "\n".join(run(which, base, subject=subject))
 
 
-@command("check", "sdlab.handin:completeness")
+@command("check", "sdlab.course.handin:completeness")
 def check(run: Run, which: Positional[Literal["A", "B"] | None] = None, **options: Any) -> Answer:
     """Is this homework complete? What is missing, with the command for it."""
     steps = run(which, **options)
@@ -454,7 +454,7 @@ def check(run: Run, which: Positional[Literal["A", "B"] | None] = None, **option
     return Answer(text, data, 0 if complete else 1)
 
 
-@command("sync", "sdlab.backup:sync")
+@command("sync", "sdlab.course.backup:sync")
 def sync(run: Run, place: Positional[str], **options: Any) -> None:
     """Finished work to a folder that outlives the machine, and back."""
     run(place, **options)
