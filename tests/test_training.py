@@ -20,8 +20,8 @@ from safetensors.torch import load_file
 
 from sdlab import mini
 from sdlab.experiment import DreamBooth, Experiment, LoRA
-from sdlab.images import image_files
 from sdlab.models import load_pipeline, resolve
+from sdlab.sampling import image_files
 from sdlab.training import lora, train
 from sdlab.training.loop import Diverged, batch_losses
 from sdlab.training.setup import set_up

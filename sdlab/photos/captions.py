@@ -20,11 +20,7 @@ def read_captions(folder: str | Path) -> dict[str, str]:
     """Image file names to captions; empty where there are none.
 
     They stand in captions.txt, whose lines are `image.png: a photo of sks woman face, smiling`, in text files
-    beside the images (`image.txt`), or in dataset.json; the first counts.
-
-    Raises:
-        ValueError: A line of captions.txt has no file name, names no image, or one twice.
-    """
+    beside the images (`image.txt`), or in dataset.json; the first counts."""
     folder = Path(folder)
     images = [path for path in sorted(folder.iterdir()) if is_picture(path)] if folder.is_dir() else []
     recorded = {

@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
 
 from sdlab.photos.faces import Face
-
-if TYPE_CHECKING:
-    import numpy as np
-    from PIL import Image
 
 Box = tuple[int, int, int, int]
 # Side of the square in face heights, and where in it the middle of the face is, from the top.
@@ -77,8 +75,6 @@ def _placed(middle: float, side: int, low: float, high: float, length: int) -> i
 
 def crop_without_face(image: Image.Image, size: tuple[int, int]) -> Crop:
     """The largest square of a photo of `size` on disk, along the longer side where it draws the eye."""
-    import numpy as np
-
     side = min(size)
     if size[0] == size[1]:
         return Crop((0, 0, side, side), "centre", "whole", ("square already, kept whole",))
@@ -98,8 +94,6 @@ def _saliency(image: Image.Image) -> np.ndarray:
 
     Source: Hou and Zhang 2007, "Saliency Detection: A Spectral Residual Approach", equations 8 to 11.
     """
-    import numpy as np
-    from PIL import Image
     from scipy.ndimage import gaussian_filter, uniform_filter
 
     small = image.convert("L").resize((SALIENCY_SIDE, SALIENCY_SIDE), Image.Resampling.BOX)
@@ -114,11 +108,7 @@ def _saliency(image: Image.Image) -> np.ndarray:
 
 
 def crop_by_hand(box: object, size: Sequence[int], name: str) -> Crop:
-    """The square that the user wrote into dataset.json for the image `name`.
-
-    Raises:
-        ValueError: It is no square of whole numbers inside the photo.
-    """
+    """The square that the user wrote into dataset.json for the image `name`."""
     if isinstance(box, list) and len(box) == 4 and all(type(value) is int for value in box):
         left, top, right, low = box
         if right - left == low - top >= 16 and min(box) >= 0 and right <= size[0] and low <= size[1]:
@@ -134,7 +124,6 @@ def cut(image: Image.Image, box: Box, size: tuple[int, int], resolution: int) ->
 
     Taught in: notebooks/01
     """
-    from PIL import Image
 
     across, down = image.width / size[0], image.height / size[1]
     scaled = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from PIL import Image
+import numpy as np
+from PIL import ExifTags, Image, ImageCms, ImageOps
 
 # Naming the formats keeps Pillow's exotic decoders away from files that only pretend to be photos.
 # A phone's MPO is opened as JPEG.
 FORMATS = ("JPEG", "PNG", "WEBP", "HEIF", "TIFF", "BMP", "GIF")
 _ENDINGS = "jpg jpeg jfif mpo png webp tif tiff bmp gif heic heif hif avif"
 SUFFIXES = frozenset(f".{ending}" for ending in _ENDINGS.split())
-VERSION = 2  # raise it when a file gives other pixels than before: latents are cached by it
+DECODER_VERSION = 2  # raise it when a file gives other pixels than before: latents are cached by it
 MAX_PIXELS = 50_400_000  # a 50-megapixel phone, 8192×6144: as RGBA 200 MB, of which a few copies are made
 TOO_MANY = f"the limit is {MAX_PIXELS // 10**6} million; save it smaller"
 MIN_SIDE = 64
@@ -67,11 +67,7 @@ def is_picture(path: Path) -> bool:
 
 
 def load_image(path: str | Path) -> Image.Image:
-    """Reads any picture of a user's as sRGB: upright, 16 bits scaled, transparent parts laid on white.
-
-    Raises:
-        ValueError: It can't be read; the message names the file.
-    """
+    """Reads any picture of a user's as sRGB: upright, 16 bits scaled, transparent parts laid on white."""
     try:
         decoded = decode(path)
     except UnusablePhoto as reason:
@@ -82,8 +78,6 @@ def load_image(path: str | Path) -> Image.Image:
 
 def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     """Brings RGB to sRGB, which the base model was trained on; an unreadable profile changes nothing."""
-    from PIL import ImageCms
-
     if not profile:
         return image
     try:
@@ -95,21 +89,24 @@ def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
 
 
 def _decode(path: Path, wanted: int | None, background: str) -> Decoded:
-    from PIL import Image
     from pillow_heif import register_heif_opener
 
     register_heif_opener(thumbnails=False)
     notes: list[str] = []
     with Image.open(path, formats=FORMATS) as photo:
-        _check_size(*photo.size)
+        width, height = size = photo.size
+        if width * height > MAX_PIXELS:
+            raise UnusablePhoto(f"it has {width}×{height} pixels, {TOO_MANY}")
+        if min(size) < MIN_SIDE:
+            rule = f"the shorter side must be at least {MIN_SIDE}"
+            raise UnusablePhoto(f"it is {width}×{height} pixels, {rule}")
         if getattr(photo, "is_animated", False) and photo.format != "MPO":
             notes.append("first frame of several")
-        size = photo.size
-        if wanted and photo.format in ("JPEG", "MPO"):
+        is_jpeg = photo.format in ("JPEG", "MPO")
+        if wanted and is_jpeg:
             photo.draft("RGB", (2 * wanted, 2 * wanted))
         photo.load()  # the whole file: verify() lets a truncated JPEG pass
-        if photo.format not in ("JPEG", "MPO"):
-            size = photo.size  # a HEIC's real size may show only now
+        size = size if is_jpeg else photo.size  # a HEIC's real size may show only now
         if _turn_upright(photo, path, notes):
             size = size[::-1]
         profile = photo.info.get("icc_profile")
@@ -123,17 +120,8 @@ def _decode(path: Path, wanted: int | None, background: str) -> Decoded:
     return Decoded(picture, size, tuple(notes), profile)
 
 
-def _check_size(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise UnusablePhoto(f"it has {width}×{height} pixels, {TOO_MANY}")
-    if min(width, height) < MIN_SIDE:
-        raise UnusablePhoto(f"it is {width}×{height} pixels, the shorter side must be at least {MIN_SIDE}")
-
-
 def _turn_upright(photo: Image.Image, path: Path, notes: list[str]) -> bool:
     """Turns the photo by its EXIF orientation; says whether width and height changed places."""
-    from PIL import ExifTags, ImageOps
-
     is_heif = photo.format == "HEIF"
     try:
         exif = photo.getexif()
@@ -157,8 +145,7 @@ def _turns_itself(heic: Path) -> bool:
 
     Source: ISO/IEC 23008-12, `irot` and `imir` among the item properties of the `meta` box, which is first.
     """
-    head = file_head(heic, 1 << 16)
-    return b"irot" in head or b"imir" in head
+    return re.search(b"irot|imir", file_head(heic, 1 << 16)) is not None
 
 
 def file_head(path: Path, length: int) -> bytes:
@@ -169,8 +156,6 @@ def file_head(path: Path, length: int) -> bytes:
 
 def _to_rgb(image: Image.Image, background: str, profile: bytes, notes: list[str]) -> Image.Image:
     """RGB without a further copy where it is RGB already."""
-    from PIL import Image
-
     if image.mode.startswith("I") or image.mode == "F":
         notes.append("16-bit grey scaled to 8 bits")
         return _scaled_to_8_bits(image).convert("RGB")
@@ -191,8 +176,6 @@ def _to_rgb(image: Image.Image, background: str, profile: bytes, notes: list[str
 
 def _scaled_to_8_bits(image: Image.Image) -> Image.Image:
     """Pillow's own convert() saturates everything above 255 to white."""
-    import numpy as np
-
     image = image if image.mode == "F" else image.convert("I")
     highest = float(np.max(image.getextrema()))
     top = 1 if image.mode == "F" and highest <= 1 else 255 if highest <= 255 else max(65535.0, highest)
@@ -201,23 +184,20 @@ def _scaled_to_8_bits(image: Image.Image) -> Image.Image:
 
 def _reason(path: Path, error: Exception) -> str:
     """Why Pillow couldn't read the file, in words that name the way out."""
+    if isinstance(error, MemoryError):
+        return "there isn't enough memory to open it"
     try:
         head = file_head(path, 512)
     except OSError as unreadable:
         return f"it can't be opened: {unreadable.strerror or unreadable}"
-    kind, message = type(error).__name__, str(error)
-    is_page = head.lstrip().lower().startswith((b"<!doctype", b"<html"))
-    is_short = any(word in message.lower() for word in ("truncated", "broken"))
-    reasons = (
-        (kind == "MemoryError", "there isn't enough memory to open it"),
-        (not head.strip(b"\0"), "the file is empty"),
-        (is_page, "it is a web page, not a picture; download the photo itself"),
-        (kind == "DecompressionBombError", f"it has too many pixels, {TOO_MANY}"),
-        (is_short, "the file is truncated; copy or download it again"),
-        (
-            kind == "UnidentifiedImageError",
-            "it is not a picture that can be read (JPEG, PNG, WebP, TIFF, BMP, GIF, HEIC)",
-        ),
-        (True, f"the file is damaged ({message or kind}); copy or download it again"),
-    )
-    return next(reason for holds, reason in reasons if holds)
+    if not head.strip(b"\0"):
+        return "the file is empty"
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
+        return "it is a web page, not a picture; download the photo itself"
+    if type(error).__name__ == "DecompressionBombError":
+        return f"it has too many pixels, {TOO_MANY}"
+    if "truncated" in str(error).lower() or "broken" in str(error).lower():
+        return "the file is truncated; copy or download it again"
+    if type(error).__name__ == "UnidentifiedImageError":
+        return "it is not a picture that can be read (JPEG, PNG, WebP, TIFF, BMP, GIF, HEIC)"
+    return f"the file is damaged ({error or type(error).__name__}); copy or download it again"

@@ -12,13 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
 
 from sdlab.photos.faces import Face
-
-if TYPE_CHECKING:
-    import numpy as np
-    from PIL import Image
 
 Record = dict[str, Any]
 
@@ -72,7 +71,6 @@ def measure(
     Source: Crete et al. 2007, "The Blur Effect", by scikit-image; pHash, by imagehash.
     """
     import imagehash
-    import numpy as np
     from skimage.measure import blur_effect
 
     darkest, brightest = np.percentile(np.asarray(image.convert("L")), (10, 90))
@@ -102,7 +100,6 @@ def _colourfulness(pixels: np.ndarray) -> float:
 
     Source: Hasler and Süsstrunk 2003, "Measuring Colourfulness in Natural Images", equation 6.
     """
-    import numpy as np
 
     red, green, blue = np.moveaxis(pixels.astype(np.float32), -1, 0)
     opponents = (red - green, (red + green) / 2 - blue)
@@ -119,13 +116,11 @@ def _colour_below(image: Image.Image, face: Face) -> list[float] | None:
     return _mean_colour(image, left, top, right, low) if enough else None
 
 
-def _mean_colour(image: Image.Image, *box: int) -> list[float]:
+def _mean_colour(image: Image.Image, left: int, top: int, right: int, low: int) -> list[float]:
     """In CIE Lab, where distance is about as seen."""
-    import numpy as np
-    from PIL import Image
     from skimage.color import rgb2lab
 
-    pixel = np.asarray(image.resize((1, 1), Image.Resampling.BOX, box=box))
+    pixel = np.asarray(image.resize((1, 1), Image.Resampling.BOX, box=(left, top, right, low)))
     return [round(float(value), 1) for value in rgb2lab(pixel)[0, 0]]
 
 
@@ -174,8 +169,6 @@ def _share_close(shares: list[float]) -> float:
 
 def _share_alike(colours: list[Any]) -> float:
     """The share of images that have the colours of one of them, in one place or in several."""
-    import numpy as np
-
     places = np.array(colours).reshape(len(colours), -1, 3)
     return max(float((np.linalg.norm(places - one, axis=-1).mean(axis=-1) < ALIKE).mean()) for one in places)
 

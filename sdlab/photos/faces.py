@@ -8,14 +8,14 @@ import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
 
 from sdlab.files import file_sha256, write_bytes
-
-if TYPE_CHECKING:
-    import numpy as np
-    from PIL import Image
 
 YUNET, SFACE = "face_detection_yunet_2023mar.onnx", "face_recognition_sface_2021dec.onnx"
 SHA256 = {
@@ -68,8 +68,8 @@ class Face:
 
     def scaled(self, factor: float) -> Face:
         """The same face in a picture `factor` times as large."""
-        place = (value * factor for value in (self.left, self.top, self.width, self.height))
-        return Face(*place, self.up, self.score)
+        left, top, width, height = (one * factor for one in (self.left, self.top, self.width, self.height))
+        return Face(left, top, width, height, self.up, self.score)
 
     def as_list(self) -> list[int]:
         """Left, top, width, height in whole pixels, as dataset.json holds it."""
@@ -88,8 +88,6 @@ class Detector:
 
     def find(self, image: Image.Image) -> list[Face]:
         """The faces of an RGB picture, the largest first, or the one that is most like the wanted face."""
-        import numpy as np
-
         faces = find_faces(image, self.weights) if self.weights else []
         if self.weights and self.sface and len(faces) > 1:
             boxes = ((*face.centre, face.side) for face in faces)
@@ -100,17 +98,18 @@ class Detector:
 
     def looking_for(self, photos: Sequence[Image.Image], sface: Path) -> Detector:
         """A detector that puts the person first whom most of these photos share."""
-        import numpy as np
-
-        assert self.weights
+        if self.weights is None:
+            return self
         seen = np.nan_to_num(face_features(photos, self.weights, sface))
         return replace(self, name="sface", sface=sface, wanted=seen[(seen @ seen.T).sum(axis=1).argmax()])
 
 
-def choose_detector(subject_kind: str = "person") -> Detector:
-    """YuNet for persons, where its weights are here or can be downloaded; else none."""
+def choose_detector(subject_kind: str = "person", drawn: bool = False) -> Detector:
+    """YuNet for photographed persons, where its weights are here or can be downloaded; else none."""
     if subject_kind != "person":
         return Detector("not needed", "not looked for, the subject is no person")
+    if drawn:
+        return Detector("none", "")
     if weights := face_weights(YUNET):
         return Detector("yunet", "looked for by YuNet", weights)
     why = f"not looked for: YuNet's weights ({YUNET}, 230 KB) can't be downloaded now, so photos are cropped "
@@ -154,10 +153,7 @@ def face_features(pictures: Sequence[Image.Image], yunet: Path, sface: Path) -> 
 
     Source: Zhong et al. 2021, "SFace", arXiv:2205.12010.
     """
-    import numpy as np
-    from PIL import Image, ImageOps
-
-    _network(yunet)  # it makes OpenCV quiet
+    _network(yunet, threading.get_ident())  # it makes OpenCV quiet
     import cv2
 
     recognizer = cv2.FaceRecognizerSF.create(str(sface), "")
@@ -204,8 +200,6 @@ def _turned_until_upright(image: Image.Image, face: Face, weights: Path) -> Face
 
 def _detected(image: Image.Image, side: int, weights: Path, turn: int) -> list[Face]:
     """The faces of a picture looked at with a longer side of `side` pixels, turned left by degrees."""
-    from PIL import Image, ImageOps
-
     small = ImageOps.contain(image, (side, side), Image.Resampling.BILINEAR)
     turned = small.rotate(turn, Image.Resampling.BILINEAR, expand=True)
     cos, sin = math.cos(math.radians(turn)), math.sin(math.radians(turn))
@@ -223,23 +217,17 @@ def _detected(image: Image.Image, side: int, weights: Path, turn: int) -> list[F
 
 def _rows(image: Image.Image, weights: Path) -> tuple[np.ndarray, np.ndarray]:
     """A picture as OpenCV reads it, and YuNet's faces in it (n, 15): box, five points, score."""
-    import numpy as np
-
     pixels = np.ascontiguousarray(np.asarray(image)[:, :, ::-1])  # BGR
-    network = _network(weights)
+    network = _network(weights, threading.get_ident())
     network.setInputSize(image.size)
     _, found = network.detect(pixels)
     return pixels, np.empty((0, 15)) if found is None else found
 
 
-_OF_THIS_THREAD = threading.local()  # a network holds the size of its input
-
-
-def _network(weights: Path) -> Any:
+@cache
+def _network(weights: Path, thread: int) -> Any:
+    """YuNet for one thread: it holds the size of its input."""
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # it warns of targets that nobody asked for
     import cv2
 
-    loaded: dict[Path, Any] = _OF_THIS_THREAD.__dict__.setdefault("loaded", {})
-    if weights not in loaded:
-        loaded[weights] = cv2.FaceDetectorYN.create(str(weights), "", (SIDE, SIDE), CONFIDENT)
-    return loaded[weights]
+    return cv2.FaceDetectorYN.create(str(weights), "", (SIDE, SIDE), CONFIDENT)

@@ -6,16 +6,15 @@ import hashlib
 import io
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from PIL import Image, ImageOps
 
 from sdlab.photos.crop import Crop, crop_around_face, crop_without_face, cut
 from sdlab.photos.decode import Decoded, UnusablePhoto, decode, to_srgb
 from sdlab.photos.doctor import BLUR_SIDE, ENLARGED, Record, measure
 from sdlab.photos.faces import FAR_SIDE, Detector, Face
 from sdlab.photos.sources import Source
-
-if TYPE_CHECKING:
-    from PIL import Image
+from sdlab.thumbnails import webp
 
 # Part of every image's key: raise it when the way an image is made changes.
 RECIPE = "head crop lanczos 4"
@@ -41,11 +40,7 @@ class Settings:
 
 
 def make(source: Source, settings: Settings, by_hand: Crop | None = None) -> tuple[Record, bytes, bytes]:
-    """Decodes a photo, finds the face, crops, resizes, measures: record, instance image, small whole photo.
-
-    Raises:
-        UnusablePhoto: The photo can't be used.
-    """
+    """Makes of a photo its record, the instance image as PNG and the small whole photo as WebP."""
     resolution, detector = settings.resolution, settings.detector
     photo = decode(source.path, wanted=max(resolution, FAR_SIDE // 2), background=settings.background)
     small = _at_most(photo.image, max(FAR_SIDE, resolution))
@@ -60,7 +55,8 @@ def make(source: Source, settings: Settings, by_hand: Crop | None = None) -> tup
     edges = cut(photo.image, crop.box, photo.size, BLUR_SIDE)
     inside = [replace(face, left=face.left - left, top=face.top - top) for face in faces[:1]]
     face = inside[0].scaled(resolution / side) if inside else None  # in pixels of the instance image
-    content = _file(image, "PNG", compress_level=PNG_LEVEL)
+    content = io.BytesIO()
+    image.save(content, "PNG", compress_level=PNG_LEVEL)
     record = {
         "file": source.target,
         "source": source.name,
@@ -76,17 +72,13 @@ def make(source: Source, settings: Settings, by_hand: Crop | None = None) -> tup
         "measured": measure(image, edges, before, face, resolution / side),
         "key": settings.key(source.sha256, by_hand, detector.name),
         "crop_check": crop_check(list(crop.box)),
-        "sha256": hashlib.sha256(content).hexdigest(),
+        "sha256": hashlib.sha256(content.getvalue()).hexdigest(),
     }
-    return record, content, _file(before, "WEBP", quality=80, method=2)
+    return record, content.getvalue(), webp(before)
 
 
 def own_record(path: Path, sha256: str, source: str | None, settings: Settings) -> Record:
-    """The record of an image that the user put there or edited, in place of the photo `source` or of none.
-
-    Raises:
-        UnusablePhoto: It can't be read.
-    """
+    """The record of an image that the user put there or edited, in place of the photo `source` or of none."""
     try:
         own = Source(path, source or "", sha256, path.name)
         record, _, _ = make(own, replace(settings, framing="own"))
@@ -135,13 +127,5 @@ def _notes(photo: Decoded, crop: Crop, faces: list[Face], settings: Settings) ->
 
 def _at_most(image: Image.Image, side: int) -> Image.Image:
     """The picture with a longer side of at most `side` pixels."""
-    from PIL import Image, ImageOps
-
     small = max(image.size) <= side
     return image if small else ImageOps.contain(image, (side, side), Image.Resampling.BOX)
-
-
-def _file(image: Image.Image, kind: str, **options: int) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()

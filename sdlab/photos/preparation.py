@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from PIL import ImageColor
+
+from sdlab import mini
 from sdlab.files import acquire_lock, file_sha256, write_bytes, write_json
 from sdlab.photos.captions import add_missing
 from sdlab.photos.crop import FRAMINGS, Crop, crop_by_hand
@@ -18,10 +20,8 @@ from sdlab.photos.doctor import DROPPABLE, ENOUGH, Record, examine
 from sdlab.photos.faces import SFACE, choose_detector, face_weights
 from sdlab.photos.making import Settings, crop_check, make, own_record
 from sdlab.photos.sources import TRAINED, Found, Source, find_photos
+from sdlab.profiles import Profile
 from sdlab.subject import Kind
-
-if TYPE_CHECKING:
-    from sdlab.profiles import Profile
 
 MIN_RESOLUTION = 64
 ENOUGH_ALONE = 50  # photos of one person that tell who is meant in a group
@@ -75,8 +75,9 @@ def prepare(
     with find_photos(raw) as found:
         if not found.sources and not found.refused and not out.is_dir():
             raise ValueError(_nothing_usable(raw, found))
-        settings = Settings(side, framing, background, choose_detector(subject_kind))
-        if progress:
+        drawn = mini.is_album(source.sha256 for source in found.sources)
+        settings = Settings(side, framing, background, choose_detector(subject_kind, drawn))
+        if progress and settings.detector.why:
             print(f"faces: {settings.detector.why}")
         try:
             out.mkdir(parents=True, exist_ok=True)
@@ -99,8 +100,6 @@ def prepare(
 def _check(
     raw: Path, out: Path, resolution: int, kind: str, framing: str, background: str, drop: Sequence[str]
 ) -> None:
-    from PIL import ImageColor
-
     if resolution < MIN_RESOLUTION or resolution % 8:
         raise ValueError(
             f"resolution must be divisible by 8 and at least {MIN_RESOLUTION}, got {resolution}. "
@@ -139,7 +138,8 @@ class _Work:
         listed = [*self.content.get("images", []), *self.content.get("dropped", [])]
         self.known: dict[str, Record] = {record["file"]: record for record in listed}
         self.finished: dict[str, Record] = {}
-        for path in (self.out / HIDDEN).glob("*.json"):
+        self.hidden = self.out / HIDDEN  # each finished image, its record and the small whole photo, by key
+        for path in self.hidden.glob("*.json"):
             with suppress(OSError, ValueError, KeyError, TypeError):  # the photo is done again
                 record = json.loads(path.read_text(encoding="utf-8"))
                 if file_sha256(path.with_suffix(".png")) == record["sha256"]:
@@ -161,10 +161,6 @@ class _Work:
     def is_ours(self, path: Path) -> bool:
         """Whether a file was made by `prepare` and not edited since."""
         return (path.name, file_sha256(path)) in self.ours
-
-    def hidden(self, key: str, ending: str) -> Path:
-        """Where a finished image, its record or the small whole photo lies."""
-        return self.out / HIDDEN / f"{key}{ending}"
 
     def kept(self, source: Source) -> Record | None:
         """The record of a photo that is finished; what a better detector did once stays good."""
@@ -198,19 +194,19 @@ class _Work:
         except UnusablePhoto as reason:
             self.found.refuse(source.name, reason)
             return None
-        write_bytes(self.hidden(record["key"], ".webp"), before)
-        write_bytes(self.hidden(record["key"], ".png"), image)
-        write_json(self.hidden(record["key"], ".json"), record)
+        write_bytes(self.hidden / f"{record['key']}.webp", before)
+        write_bytes(self.hidden / f"{record['key']}.png", image)
+        write_json(self.hidden / f"{record['key']}.json", record)
         return record
 
     def groups(self, sources: Sequence[Source], done: dict[str, Record]) -> list[Source]:
         """The photos of several people to crop again, around the one whom most photos share."""
         groups = {file for file, one in done.items() if one["faces"] > 1 and one["crop_by"] == "yunet"}
-        alone = [self.hidden(one["key"], ".png") for one in done.values() if one["faces"] == 1][:ENOUGH_ALONE]
+        alone = [self.hidden / f"{one['key']}.png" for one in done.values() if one["faces"] == 1]
         detector = self.settings.detector
         if not groups or len(alone) < 2 or detector.name != "yunet" or (sface := face_weights(SFACE)) is None:
             return []
-        shared = detector.looking_for([load_image(path) for path in alone], sface)
+        shared = detector.looking_for([load_image(path) for path in alone[:ENOUGH_ALONE]], sface)
         self.settings = replace(self.settings, detector=shared)
         return [source for source in sources if source.target in groups]
 
@@ -262,9 +258,9 @@ def _publish(work: _Work, dataset: Dataset) -> None:
     for record in dataset.records:
         path = work.out / record["file"]
         if record["key"] and not (path.is_file() and file_sha256(path) == record["sha256"]):
-            write_bytes(path, work.hidden(record["key"], ".png").read_bytes())
+            write_bytes(path, (work.hidden / f"{record['key']}.png").read_bytes())
     keys = {record["key"] for record in (*dataset.records, *dataset.dropped)}
-    for path in (work.out / HIDDEN).glob("*.*"):
+    for path in work.hidden.glob("*.*"):
         if path.stem not in keys and path.is_file():
             path.unlink()
 

@@ -57,12 +57,7 @@ class Found:
 
 @contextmanager
 def find_photos(raw: Path) -> Iterator[Found]:
-    """Finds the photos in a folder, zips in it, or one zip; what is unpacked lasts as long as the block.
-
-    Raises:
-        FileNotFoundError: There is no such folder or zip.
-        ValueError: The zip can't be read.
-    """
+    """Finds the photos in a folder, zips in it, or one zip; what is unpacked lasts as long as the block."""
     if not raw.is_dir() and not _is_archive(raw):
         raise FileNotFoundError(
             f"{raw} is not a folder or a zip. Make the folder and put photos of your subject there."
@@ -136,55 +131,47 @@ def _starts_like_a_picture(path: Path) -> bool:
 
 def _from_archive(path: Path, into: Path, found: Found) -> Iterator[tuple[str, Path]]:
     """Unpacks the photos of a zip under names of our own, so that none leads elsewhere."""
-    inside = {info: PurePosixPath(info.filename.replace("\\", "/")).parts for info in _members(path)}
-    inside = {info: parts for info, parts in inside.items() if parts and not any(map(_is_litter, parts))}
-    photos = [info for info, parts in inside.items() if Path(parts[-1]).suffix.lower() in SUFFIXES]
-    found.ignored += [parts[-1] for info, parts in inside.items() if info not in photos]
-    times = Counter(inside[info][-1] for info in photos)
-    with zipfile.ZipFile(path) as archive:
-        for number, info in enumerate(sorted(photos, key=lambda info: info.filename)):
-            parts = inside[info]
-            name = (
-                parts[-1] if times[parts[-1]] == 1 else "_".join(part for part in parts if part not in "/..")
-            )
-            target = into / f"{number:05d}{Path(parts[-1]).suffix.lower()}"
-            if fault := _member_fault(info, parts) or _unpacked(archive, info, target):
+    try:
+        archive = zipfile.ZipFile(path)
+    except _DAMAGE as error:
+        raise ValueError(
+            f"{path.name} can't be read as a zip ({error}). Download it again, or unpack it into a folder."
+        ) from error
+    with archive:
+        inside = {info: _parts(info) for info in archive.infolist() if not info.is_dir() and _parts(info)}
+        total = sum(info.file_size for info in inside)
+        if total > MAX_TOTAL_BYTES:
+            limit = f"the limit is {MAX_TOTAL_BYTES / 1e9:.0f} GB. Put the photos into a folder."
+            raise ValueError(f"{path.name} holds {total / 1e9:.1f} GB unpacked, {limit}")
+        wanted = {info: parts for info, parts in inside.items() if not any(map(_is_litter, parts))}
+        photos = [info for info, parts in wanted.items() if Path(parts[-1]).suffix.lower() in SUFFIXES]
+        found.ignored += [parts[-1] for info, parts in wanted.items() if info not in photos]
+        times = Counter(wanted[info][-1] for info in photos)
+        for number, info in enumerate(photos):
+            *folders, name = wanted[info]
+            if times[name] > 1:
+                name = "_".join([*(part for part in folders if part not in "/.."), name])
+            target = into / f"{number:05d}{Path(name).suffix.lower()}"
+            if fault := _member_fault(info) or _unpacked(archive, info, target):
                 found.refuse(name, fault)
             else:
                 yield name, target
 
 
-def _members(path: Path) -> list[zipfile.ZipInfo]:
-    """The files of a zip, without folders.
-
-    Raises:
-        ValueError: It is no zip, is damaged, or holds absurdly much.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            listed = [info for info in archive.infolist() if not info.is_dir()]
-    except _DAMAGE as error:
-        raise ValueError(
-            f"{path.name} can't be read as a zip ({error}). Download it again, or unpack it into a folder."
-        ) from error
-    total = sum(info.file_size for info in listed)
-    if total > MAX_TOTAL_BYTES:
-        raise ValueError(
-            f"{path.name} holds {total / 1e9:.1f} GB unpacked, the limit is {MAX_TOTAL_BYTES / 1e9:.0f} GB. "
-            "Put the photos into a folder."
-        )
-    return listed
+def _parts(info: zipfile.ZipInfo) -> tuple[str, ...]:
+    """Folders and file name of a file in a zip, whichever slashes it has."""
+    return PurePosixPath(info.filename.replace("\\", "/")).parts
 
 
-def _member_fault(info: zipfile.ZipInfo, parts: tuple[str, ...]) -> str:
+def _member_fault(info: zipfile.ZipInfo) -> str:
     """Why a file in a zip isn't unpacked, or nothing."""
     size, kind = info.file_size, stat.S_IFMT(info.external_attr >> 16)
     ratio = size / max(1, info.compress_size)
     large = f"it would unpack to {size / 1e6:,.0f} MB, the limit is {MAX_MEMBER_BYTES / 1e6:.0f} MB"
     dense = f"it unpacks to {ratio:.0f} times its size in the zip, the limit is {MAX_RATIO}: no photo does"
     faults = (
-        (re.match(r"/|[A-Za-z]:", "/".join(parts)), "its name in the zip is an absolute path"),
-        (".." in parts, "its name in the zip leads out of the folder (../)"),
+        (re.match(r"[/\\]|[A-Za-z]:", info.filename), "its name in the zip is an absolute path"),
+        (".." in _parts(info), "its name in the zip leads out of the folder (../)"),
         (kind not in (0, stat.S_IFREG), "it is a link in the zip, not a file"),
         (info.flag_bits & 1, "it is locked by a password; unpack the zip yourself"),
         (size > MAX_MEMBER_BYTES, large),
