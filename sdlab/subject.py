@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Literal, get_args
 
 Kind = Literal["person", "animal", "thing", "style"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-# The last word of a class decides: "golden retriever" is an animal, "robot toy" a thing.
-_PERSONS = """
-    woman man girl boy person human people lady gentleman guy child kid baby toddler teenager male female face
-    actor actress singer musician artist painter dancer athlete teacher professor student doctor nurse soldier
-    politician president king queen prince princess knight wizard witch elf character mother father sister
-    brother daughter son grandmother grandfather wife husband friend bride groom"""
-_ANIMALS = """
-    animal pet dog puppy cat kitten horse pony foal donkey cow calf bull sheep lamb goat pig piglet rabbit
-    hare hamster mouse rat squirrel hedgehog ferret fox wolf bear panda koala lion tiger leopard lynx elephant
-    giraffe deer monkey chimpanzee gorilla sloth otter seal dolphin whale shark fish bird parrot
-    budgie canary owl eagle crow duck goose swan hen chicken rooster penguin turtle tortoise lizard snake
-    frog spider butterfly bee corgi poodle retriever shepherd terrier spaniel bulldog pug husky beagle
-    chihuahua labrador dalmatian samoyed collie rottweiler pitbull"""
-_STYLES = "style painting drawing sketch illustration watercolor watercolour engraving"
-_KIND_OF: dict[str, str] = (
-    dict.fromkeys(_PERSONS.split(), "person")
-    | dict.fromkeys(_ANIMALS.split(), "animal")
-    | dict.fromkeys(_STYLES.split(), "style")
-)
-# Things that are called after what they look like: "stuffed animal", "toy dog", "statue of a man".
-_MADE = {"toy", "stuffed", "plush", "plushie", "doll", "figure", "figurine", "statue", "bust", "sculpture"}
+_WORDS = {
+    kind: set(words.split())
+    for kind, words in tomllib.loads(Path(__file__).with_name("kinds.toml").read_text("utf-8")).items()
+}
 _ARTICLES = {"a", "an", "the", "my", "one"}
 # The class ends before the scene begins: "sks woman face, on the street", "sks dog in the snow".
 _SCENE = re.compile(r"[,.;:(]| (?:in|on|at|with|wearing|standing|sitting|by|near|under|and|from|against) ")
@@ -72,12 +57,16 @@ class Subject:
         object.__setattr__(self, "name", self.name or self.phrase)
 
     @classmethod
-    def parse(cls, phrase: str, kind: str = "") -> Subject:
+    def parse(cls, phrase: str | Subject, kind: str = "") -> Subject:
         """Reads `sks dog`: a rare word, then the class; a class alone (`dog`) has no rare word.
+
+        What is a subject already stays as it is.
 
         Raises:
             ValueError: There is no class.
         """
+        if isinstance(phrase, Subject):
+            return phrase
         words = phrase.split()
         if words and words[0].lower() in _ARTICLES | {"photo", "portrait", "picture"}:  # an instance prompt
             return replace(cls.of(phrase), kind=kind) if kind else cls.of(phrase)
@@ -143,9 +132,9 @@ class Subject:
 
 def _kind_of(class_noun: str) -> str:
     words = class_noun.lower().replace("-", " ").split()
-    if _MADE.intersection(words):
+    if not words or _WORDS["made"].intersection(words):
         return "thing"
-    return _KIND_OF.get(words[-1], "thing") if words else "thing"
+    return next((kind for kind in ("person", "animal", "style") if words[-1] in _WORDS[kind]), "thing")
 
 
 def _named(prompt: str) -> list[str]:

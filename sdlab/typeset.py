@@ -32,6 +32,10 @@ class Sheet:
         self.blocks: list[dict[str, Any]] = []
         self._pictures: dict[str, bytes] = {}
 
+    def add(self, kind: str, **values: Any) -> None:
+        """Adds a block; pages.typ says what each kind takes."""
+        self.blocks.append({"kind": kind} | values)
+
     def picture(self, image: Image.Image | None) -> str | None:
         """Takes a picture in, without metadata, and gives its name."""
         if image is None:

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from sdlab import commands
-from sdlab.cli import main, parse
+from sdlab import cli
+from sdlab.cli import COMMANDS, main, parse
 from sdlab.experiment import DreamBooth, Experiment, LoRA
 
 ROOT = Path(__file__).parent.parent
@@ -33,22 +33,21 @@ def fails(words: str, code: int, capsys: pytest.CaptureFixture[str]) -> str:
 def test_help_names_every_stage(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--help"])
     said = capsys.readouterr().out
-    for name in [*commands.COMMANDS, *(f"{name.split()[0]} METHOD" for name in commands.TRAINING)]:
+    for name in [f"{name.split()[0]} METHOD" if one.method else name for name, one in COMMANDS.items()]:
         assert f"sdlab {name}" in said
     assert max(map(len, said.splitlines())) <= 108
 
 
-@pytest.mark.parametrize("name", [*commands.COMMANDS, *commands.TRAINING])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_help_of_each_command_describes_every_option(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main([*name.split(), "--help"])
     assert stop.value.code in (0, None)
     said = capsys.readouterr().out
-    described = {**commands.COMMANDS, **commands.TRAINING}[name]
-    for option, parameter in described.options().items():
+    for option, parameter in COMMANDS[name].options().items():
         if option != "hyperparameters" and "Positional" not in str(parameter.annotation):
             assert f"--{option}" in said
-    if name in commands.TRAINING:
+    if COMMANDS[name].method:
         assert "--pretrained_model_name_or_path" in said and "--with_prior_preservation" in said
 
 
@@ -164,7 +163,7 @@ def test_where_an_experiment_goes_does_not_change_where_its_base_is(workplace: P
     base.update(status="finished", base="mini")
     words = ["train", "lora", "--pretrained_model_name_or_path", "mine", "--output_dir", "runs/x"]
     seen: list[Any] = []
-    commands.train(lambda *given, **options: seen.extend(given) or Experiment("x"), **taken(words))
+    cli.train(lambda *given, **options: seen.extend(given) or Experiment("x"), **taken(words))
     assert seen[0] == "x" and seen[1].pretrained_model_name_or_path == "experiments/mine"
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from sdlab.photos import faces, load_image, preparation, prepare
 from sdlab.photos.crop import FRAMINGS, crop_around_face, crop_without_face
-from sdlab.photos.faces import Detector, Face, choose_detector, find_faces, yunet, yunet_weights
+from sdlab.photos.faces import YUNET, Detector, Face, choose_detector, face_weights, find_faces
 from sdlab.photos.making import Settings, make
 from sdlab.photos.sources import Source
 from tests.data import shared
@@ -48,7 +48,7 @@ def weights() -> Path:
 
 @pytest.fixture
 def detector(weights: Path) -> Detector:
-    return yunet(weights)
+    return Detector("yunet", "", weights)
 
 
 def overlap(one: Face, other: Face) -> float:
@@ -118,7 +118,7 @@ def test_a_person_far_away_is_found(side: int, weights: Path, tmp_path: Path) ->
     small = side // 20  # of the whole portrait
     photo.paste(astronaut().resize((small, small), Image.Resampling.LANCZOS), (side // 3, side // 4))
     photo.save(tmp_path / "far.png")
-    record, _ = made(tmp_path / "far.png", "mixed", yunet(weights))
+    record, _ = made(tmp_path / "far.png", "mixed", Detector("yunet", "", weights))
     wanted = ASTRONAUT.scaled(small / 512)
     assert record["faces"] == 1
     moved = Face(wanted.left + side // 3, wanted.top + side // 4, wanted.width, wanted.height)
@@ -226,19 +226,21 @@ def test_weights_are_downloaded_once_from_one_of_two_places_and_checked(
     from huggingface_hub import constants
 
     hub, zoo = tmp_path_factory.mktemp("hub"), tmp_path_factory.mktemp("zoo")
-    place = hub / faces.HUB_REPOSITORY / "resolve/main"
+    place = hub / "opencv/face_detection_yunet/resolve/main"
+    folder = zoo / "face_detection_yunet"
     place.mkdir(parents=True)
+    folder.mkdir()
     (place / faces.YUNET).write_text("<html>a hotel's login page</html>")
-    (zoo / faces.YUNET).write_bytes(weights.read_bytes())
+    (folder / faces.YUNET).write_bytes(weights.read_bytes())
     monkeypatch.setattr(constants, "ENDPOINT", hub.as_uri())
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(faces, "ZOO", zoo.as_uri())
-    found = yunet_weights()
+    found = face_weights(YUNET)
     assert found == faces.WEIGHTS_FOLDER / faces.YUNET and found.read_bytes() == weights.read_bytes()
-    (zoo / faces.YUNET).unlink()
-    assert yunet_weights() == found
+    (folder / faces.YUNET).unlink()
+    assert face_weights(YUNET) == found
     found.write_bytes(b"torn")
-    assert yunet_weights() is None
+    assert face_weights(YUNET) is None
 
 
 def test_an_unreachable_hub_costs_seconds_and_one_line_that_names_the_way_out(
@@ -274,7 +276,7 @@ def test_in_a_group_the_person_of_the_other_photos_is_taken(
     group.save("raw/group.png")
     largest = prepare("raw", "out", 128, progress=False, framing="face")
     assert largest.records[-1]["face"][0] > 500 and "the largest taken" in str(largest.records[-1]["notes"])
-    monkeypatch.setattr(preparation, "sface_weights", lambda: weights)
+    monkeypatch.setattr(preparation, "face_weights", lambda file: weights)
     monkeypatch.setattr(faces, "face_features", by_colour)  # SFace itself is 37 MB
     for _ in range(2):
         shared_one = prepare("raw", "out", 128, progress=False, framing="face").records[-1]

@@ -167,6 +167,26 @@ def test_training_sees_what_prepare_sees(workplace: Path) -> None:
         load_image(workplace / "deep.png")
 
 
+def test_latents_that_an_older_decoder_cached_are_encoded_anew(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from sdlab.models import resolve
+    from sdlab.training import latents
+
+    Image.effect_noise((64, 64), 50).convert("RGB").save(workplace / "a.png")
+    vae, files, cpu = resolve("mini").load(torch.float32).vae, [workplace / "a.png"], torch.device("cpu")
+    monkeypatch.setattr(latents, "DECODER_VERSION", latents.DECODER_VERSION - 1)
+    right = latents.encode_images(vae, files, 64, cpu).mean
+    (older,) = latents.CACHE.iterdir()
+    save_file({name: torch.zeros_like(value) for name, value in load_file(older).items()}, older)
+    assert not latents.encode_images(vae, files, 64, cpu).mean.any()  # it is read from the cache
+    monkeypatch.undo()
+    assert torch.equal(latents.encode_images(vae, files, 64, cpu).mean, right)
+
+
 def orientation(number: int) -> Image.Exif:
     exif = Image.Exif()
     exif[0x0112] = number

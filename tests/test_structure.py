@@ -58,7 +58,6 @@ ORDER = [
     "reports",
     "demonstration",
     "handin",
-    "commands",
     "cli",
 ]
 HEAVY = {"torch", "numpy", "PIL", "diffusers", "transformers", "peft", "accelerate", "matplotlib", "tyro"}

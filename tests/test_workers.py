@@ -144,7 +144,7 @@ def test_a_slurm_array_ends_as_the_local_sweep_does(
 ) -> None:
     for name, value in cluster.items():
         monkeypatch.setenv(name, value)
-    chosen = short("lora", max_train_steps=200, checkpointing_steps=100, num_held_out_images=0)
+    chosen = short("lora", max_train_steps=100, checkpointing_steps=50, num_held_out_images=0)
     names = list(plan(chosen, rank=[1, 2, 3, 4]))
     command = [sys.executable, "-c", SWEEP, json.dumps(chosen.as_dict())]
     waiting = subprocess.Popen(command, env=cluster)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain, cycle, islice
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from sdlab.experiment import Experiment
 from sdlab.images import ImageRecord, Setting, by_setting, images_from_elsewhere, load_images
@@ -60,21 +62,15 @@ def table(
     names = [entry if isinstance(entry, str) else entry.name for entry in experiments]
     if not names:
         raise ValueError("a table needs at least one experiment. Name some, or take sdlab.experiment.find().")
-    for what, side in (("rows", rows), ("columns", columns)):
-        if side not in (None, "experiments", "prompts"):
-            raise ValueError(f"{what} must be 'experiments' or 'prompts', got {side!r}.")
-    _check(images_per_cell, rows, columns)
+    _check(images_per_cell, rows, columns, get_args(Side))
     images = [image for name in names for image in load_images(name, results=results)]
     chosen, left_out = choose_setting(images, prompts, setting)
-    made = lay_out(
-        names, prompts, chosen, Path(results), Path(root), images_per_cell, _photos(reference), language
-    )
-    words = Words(language)
+    folders, words = (Path(results), Path(root)), Words(language)
+    made = lay_out(names, prompts, chosen, *folders, images_per_cell, _photos(reference), words)
     if left_out and chosen is not None:
         note = words("setting_shown", setting=setting_text(chosen, words), count=left_out)
         made = replace(made, notes=(note,))
-    turned = rows == "prompts" or columns == "experiments"
-    return made.transposed() if turned else made
+    return made.transposed() if rows == "prompts" or columns == "experiments" else made
 
 
 def lay_out(
@@ -85,25 +81,28 @@ def lay_out(
     root: Path,
     images_per_cell: int,
     photos: Sequence[Path],
-    language: str,
+    words: Words,
 ) -> Table:
     """The images of one setting (None: of those without records), photos and experiments in rows."""
-    words = Words(language)
     headings, cells = [], []
     if photos:
+        endless, alt = cycle(photos), words("photos_of_the_subject")
         headings.append(Heading(words("photos"), (words("of_the_subject"),)))
-        cells.append(_photo_cells(photos, len(prompts.prompts), images_per_cell, words))
-    for name, heading in zip(names, captions(names, root, language), strict=True):
-        records = _records(name, results)
-        headings.append(_marked(heading, name, records, root, words))
-        cells.append(_cells(name, records, prompts, setting, images_per_cell, words))
-    return Table(
-        rows=tuple(headings),
-        columns=tuple(Heading(name, text=text) for name, text in prompts.prompts.items()),
-        cells=tuple(cells),
-        images_per_cell=images_per_cell,
-        language=language,
-    )
+        shown = [tuple(islice(endless, images_per_cell)) for _ in prompts.prompts]
+        cells.append(tuple(Cell(("photos", str(n)), alt, some) for n, some in enumerate(shown, 1)))
+    for name, heading in zip(names, captions(names, root, words.language), strict=True):
+        records = load_images(name, results=results)
+        if len(records) < len(image_files(results / name)):
+            records += images_from_elsewhere(name, results=results)
+        programs = dict.fromkeys(one.elsewhere for one in records if one.elsewhere)
+        if programs and name != BASE and not hyperparameters_of(name.split("@")[0], root):
+            known = (one for one in programs if one in PROGRAMS)
+            heading = replace(heading, details=(words("not_made_here"), *known))
+        headings.append(heading)
+        how = records, setting, images_per_cell, words
+        cells.append(tuple(_cell(name, prompt, *how) for prompt in prompts.prompts.items()))
+    texts = tuple(Heading(name, text=text) for name, text in prompts.prompts.items())
+    return Table(tuple(headings), texts, tuple(cells), images_per_cell, words.language)
 
 
 def choose_setting(
@@ -119,7 +118,7 @@ def choose_setting(
             "1 is the newest."
         )
     chosen = list(groups)[setting - 1]
-    return chosen, sum(map(len, groups.values())) - len(groups[chosen])
+    return chosen, sum(len(found) for one, found in groups.items() if one != chosen)
 
 
 def prompts_of(experiments: Iterable[str], *, results: str | Path = "results") -> PromptSet:
@@ -132,15 +131,11 @@ def prompts_of(experiments: Iterable[str], *, results: str | Path = "results") -
 
 def photo_table(photos: Sequence[Path], language: str = "en", columns: int = 5) -> Table:
     """Photos in rows, without headings."""
-    alt, across = Words(language)("photos_of_the_subject"), range(columns)
-    rows = [photos[start : start + columns] for start in range(0, len(photos), columns)]
-    cells = [
-        tuple(Cell(("photo", path.stem), f"{alt}, {path.stem}", (path,)) for path in row)
-        + tuple(Cell("", "") for _ in across[len(row) :])
-        for row in rows
-    ]
-    blank = Heading("")
-    return Table(tuple(blank for _ in rows), tuple(blank for _ in across), tuple(cells), 1, language)
+    alt, blank = Words(language)("photos_of_the_subject"), Heading("")
+    cells = [Cell(("photo", path.stem), f"{alt}, {path.stem}", (path,)) for path in photos]
+    cells += [Cell("", "")] * (-len(cells) % columns)
+    rows = tuple(tuple(cells[start : start + columns]) for start in range(0, len(cells), columns))
+    return Table((blank,) * len(rows), (blank,) * columns, rows, 1, language)
 
 
 def control_table(
@@ -176,33 +171,62 @@ def control_table(
             "a control table needs images that were made with control. "
             "Use generate(..., control=Control(...)); scale 0 shows what is made without."
         )
-    _check(images_per_cell, rows, columns)
+    _check(images_per_cell, rows, columns, get_args(By))
     if columns == "control":  # control image and control map stand before what they control
         options: dict[str, Any] = {"images_per_cell": images_per_cell, "language": language}
         return control_table(images, rows="control", columns=rows, root=root, **options).transposed()
-    names = list(dict.fromkeys(image.experiment for image in images))
+    names, words = list(grouped(images, "experiment")), Words(language)
     experiments = dict(zip(names, captions(names, root, language), strict=True))
-    down, across = _groups(images, rows), _groups(images, columns)
-    words, cells = Words(language), []
-    for mine in down.values():
-        made = []
-        for key, column in across.items():
-            shared = [image for image in mine if _key(image, columns) == key]
-            made.append(_controlled_cell(shared[:images_per_cell], _hint(mine[0], column[0], words)))
+    across, cells, headings = grouped(images, columns), [], []
+    for mine in grouped(images, rows).values():
+        by_column = grouped(mine, columns)
+        shown = [by_column.get(key, [])[:images_per_cell] for key in across]
+        made = [_controlled_cell(*one, mine[0], words) for one in zip(shown, across.values(), strict=True)]
         cells.append((*_sources(mine[0], words), *made))
-    before = (Heading(words("control_image")), Heading(words("control_map")))
+        headings.append(_heading(mine, rows, experiments, words))
     return Table(
-        rows=tuple(_heading(mine, rows, experiments, words) for mine in down.values()),
-        columns=(*before, *(_heading(column, columns, experiments, words) for column in across.values())),
+        rows=tuple(headings),
+        columns=(
+            Heading(words("control_image")),
+            Heading(words("control_map")),
+            *(_heading(column, columns, experiments, words) for column in across.values()),
+        ),
         cells=tuple(cells),
         images_per_cell=images_per_cell,
         language=language,
     )
 
 
-def _check(images_per_cell: int, rows: str | None, columns: str | None) -> None:
-    if images_per_cell not in (1, 2, 4):
-        raise ValueError(f"images_per_cell must be 1, 2 or 4, got {images_per_cell}.")
+def grouped(images: Iterable[ImageRecord], by: By) -> dict[Any, list[ImageRecord]]:
+    """Images by what they have in common: scales from weak to strong, all else as it was made."""
+    groups: dict[Any, list[ImageRecord]] = {}
+    for image in images:
+        groups.setdefault(_KEYS[by](image), []).append(image)
+    return dict(sorted(groups.items())) if by == "scale" else groups
+
+
+def scales_of(image: ImageRecord) -> tuple[float, ...]:
+    """The conditioning scale of each of its controls."""
+    return tuple(one["scale"] for one in image.control)
+
+
+_KEYS: dict[By, Callable[[ImageRecord], Any]] = {
+    "control": lambda image: tuple((one["kind"], one["image"]) for one in image.control),
+    "scale": scales_of,
+    "experiment": attrgetter("experiment"),
+    "prompt": attrgetter("prompt_name"),
+}
+
+
+def _check(images_per_cell: int, rows: str | None, columns: str | None, sides: Sequence[str]) -> None:
+    for what, value, allowed in (
+        ("images_per_cell", images_per_cell, (1, 2, 4)),
+        ("rows", rows, sides),
+        ("columns", columns, sides),
+    ):
+        if value is not None and value not in allowed:
+            *first, last = map(repr, allowed)
+            raise ValueError(f"{what} must be {', '.join(first)} or {last}, got {value!r}.")
     if rows is not None and rows == columns:
         raise ValueError(f"rows and columns must differ, both are {rows!r}. Leave one of them out.")
 
@@ -219,121 +243,71 @@ def setting_text(setting: Setting, words: Words) -> str:
     )
 
 
-def _records(name: str, results: Path) -> list[ImageRecord]:
-    """The images of an experiment, and those that lie with them and were made elsewhere."""
-    records = load_images(name, results=results)
-    if len(records) == len(image_files(results / name)):
-        return records
-    return [*records, *images_from_elsewhere(name, results=results)]
-
-
-def _marked(heading: Heading, name: str, records: Sequence[ImageRecord], root: Path, words: Words) -> Heading:
-    """The heading, with a mark where no experiment here made the images."""
-    made_by = dict.fromkeys(record.elsewhere for record in records if record.elsewhere)
-    if not made_by or name == BASE or hyperparameters_of(name.split("@")[0], root):
-        return heading
-    return replace(heading, details=(words("not_made_here"), *(one for one in made_by if one in PROGRAMS)))
-
-
-def _cells(
+def _cell(
     name: str,
-    records: Sequence[ImageRecord],
-    prompts: PromptSet,
+    prompt: tuple[str, str],
+    records: Iterable[ImageRecord],
     setting: Setting | None,
-    images_per_cell: int,
+    wanted: int,
     words: Words,
-) -> tuple[Cell, ...]:
-    """One experiment's cells; an image made from other words or in another setting is not shown."""
-    cells = []
-    for prompt, text in prompts.prompts.items():
-        there = [one for one in records if one.prompt_name == prompt and one.number <= images_per_cell]
-        of_text = [one for one in there if one.elsewhere or one.prompt == text]
-        images = [one for one in of_text if one.elsewhere or one.setting == setting]
-        hint = ""
-        if len(images) < images_per_cell:
-            key = "some_images" if images else "no_images"
-            key = "other_setting" if len(images) < len(of_text) else key
-            key = "other_images" if len(of_text) < len(there) else key
-            command = f"sdlab generate {name}" + (_flags(setting) if key == "other_setting" else "")
-            hint = words(key, having=len(images), wanted=images_per_cell, command=command)
-        cells.append(
-            Cell((name, prompt), f"{name}, {prompt}: {text}", tuple(one.path for one in images), hint)
-        )
-    return tuple(cells)
-
-
-def _flags(setting: Setting | None) -> str:
-    if setting is None:
-        return ""
-    size = f"--width {setting.width} --height {setting.height}"
-    how = f"--num_inference_steps {setting.num_inference_steps} --guidance_scale {setting.guidance_scale:g}"
-    return f" --seed {setting.first_seed} --sampler {setting.sampler} {how} {size}"
+) -> Cell:
+    """An experiment's images of a prompt (name, text), none from another text or setting."""
+    there = [one for one in records if one.prompt_name == prompt[0] and one.number <= wanted]
+    of_text = [one for one in there if one.elsewhere or one.prompt == prompt[1]]
+    images = [one for one in of_text if one.elsewhere or one.setting == setting]
+    hint, command = "", f"sdlab generate {name}"
+    if len(images) < wanted:
+        key = "some_images" if images else "no_images"
+        if len(of_text) < len(there):
+            key = "other_images"
+        elif len(images) < len(of_text) and setting is not None:
+            key = "other_setting"
+            command += (
+                f" --seed {setting.first_seed} --sampler {setting.sampler} --num_inference_steps "
+                f"{setting.num_inference_steps} --guidance_scale {setting.guidance_scale:g} "
+                f"--width {setting.width} --height {setting.height}"
+            )
+        hint = words(key, having=len(images), wanted=wanted, command=command)
+    alt, files = f"{name}, {prompt[0]}: {prompt[1]}", tuple(one.path for one in images)
+    return Cell((name, prompt[0]), alt, files, hint)
 
 
 def _photos(reference: str | Path | Sequence[str | Path] | None) -> list[Path]:
-    if reference is None:
-        return []
-    paths = [Path(reference)] if isinstance(reference, str | Path) else [Path(path) for path in reference]
-    photos = []
-    for path in paths:
-        photos += sorted(path.glob("*.png")) if path.is_dir() else [path]
-    if not photos or not all(path.is_file() for path in photos):
+    paths = [reference] if isinstance(reference, str | Path) else reference or []
+    folders = [sorted(path.glob("*.png")) if path.is_dir() else [path] for path in map(Path, paths)]
+    photos = list(chain.from_iterable(folders))
+    if reference is not None and not (photos and all(path.is_file() for path in photos)):
         raise ValueError(f"reference must name photos or a folder of PNG images, got {reference!r}.")
     return photos
 
 
-def _photo_cells(photos: Sequence[Path], count: int, images_per_cell: int, words: Words) -> tuple[Cell, ...]:
-    """Other photos of the subject in every cell, from the beginning again where they run out."""
-    cells = []
-    for index in range(count):
-        first = index * images_per_cell
-        shown = tuple(photos[(first + n) % len(photos)] for n in range(images_per_cell))
-        cells.append(Cell(("photos", str(index + 1)), words("photos_of_the_subject"), shown))
-    return tuple(cells)
-
-
-def _groups(images: Sequence[ImageRecord], by: By) -> dict[Any, list[ImageRecord]]:
-    """Images by what they have in common: scales from weak to strong, all else as it was made."""
-    groups: dict[Any, list[ImageRecord]] = {}
-    for image in images:
-        groups.setdefault(_key(image, by), []).append(image)
-    return dict(sorted(groups.items())) if by == "scale" else groups
-
-
-def _key(image: ImageRecord, by: By) -> Any:
-    if by == "control":
-        return tuple((one["kind"], one["image"]) for one in image.control)
-    if by == "scale":
-        return tuple(one["scale"] for one in image.control)
-    return image.experiment if by == "experiment" else image.prompt_name
-
-
-def _heading(images: list[ImageRecord], by: By, experiments: dict[str, Heading], words: Words) -> Heading:
+def _heading(
+    images: Sequence[ImageRecord], by: By, experiments: Mapping[str, Heading], words: Words
+) -> Heading:
     first = images[0]
-    scale = words("scale", scale=", ".join(f"{one['scale']:g}" for one in first.control))
     if by == "experiment":
         return experiments[first.experiment]
     if by == "prompt":
         return Heading(first.prompt_name, text=first.prompt)
+    scale = words("scale", scale=", ".join(f"{value:g}" for value in scales_of(first)))
     if by == "scale":
         return Heading(scale)
-    pictures = tuple(dict.fromkeys(one["image"] for one in first.control))
-    same = len({_key(image, "scale") for image in images}) == 1
-    return Heading(" + ".join(one["kind"] for one in first.control), (*pictures, *([scale] if same else [])))
+    details = [*dict.fromkeys(one["image"] for one in first.control)]
+    if len(grouped(images, "scale")) == 1:
+        details.append(scale)
+    return Heading(" + ".join(one["kind"] for one in first.control), tuple(details))
 
 
-def _hint(row: ImageRecord, column: ImageRecord, words: Words) -> str:
-    """What to run for an image of this row's control and that column's experiment."""
-    kinds = " ".join(f"--kind {one['kind']}" for one in row.control)
-    command = f"sdlab control --image {row.control[0]['image']} {kinds} --experiments {column.experiment}"
-    return words("no_images", command=command)
-
-
-def _controlled_cell(images: list[ImageRecord], hint: str) -> Cell:
+def _controlled_cell(
+    images: Sequence[ImageRecord], column: Sequence[ImageRecord], row: ImageRecord, words: Words
+) -> Cell:
+    """The images, or what to run for some of this row's control and that column's experiment."""
     if not images:
-        return Cell("", "", hint=hint)
-    first = images[0]
-    folder = first.path.parent.name
+        kinds = " ".join(f"--kind {one['kind']}" for one in row.control)
+        experiment = column[0].experiment
+        command = f"sdlab control --image {row.control[0]['image']} {kinds} --experiments {experiment}"
+        return Cell("", "", hint=words("no_images", command=command))
+    first, folder = images[0], images[0].path.parent.name
     alt = f"{folder}, {first.prompt_name}: {first.prompt}"
     return Cell((folder, first.prompt_name), alt, tuple(image.path for image in images))
 
