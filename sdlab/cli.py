@@ -182,7 +182,7 @@ def prepare(
     return said
 
 
-@command("class-images", "sdlab.images:class_images")
+@command("class-images", "sdlab.sampling:class_images")
 def class_images(
     run: Run,
     class_prompt: str | None = None,
