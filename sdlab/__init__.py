@@ -11,10 +11,10 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sdlab.backup import sync
     from sdlab.control import Control
-    from sdlab.demonstration import demo
-    from sdlab.exercises import check
+    from sdlab.course.backup import sync
+    from sdlab.course.demonstration import demo
+    from sdlab.course.exercises import check
     from sdlab.experiment import DreamBooth, Experiment, LoRA
     from sdlab.homeworks import homework
     from sdlab.images import generate
@@ -57,9 +57,9 @@ _MODULE_OF = {
     "recommend": "scores",
     "sweep": "sweeps",
     "report": "reports",
-    "demo": "demonstration",
-    "sync": "backup",
-    "check": "exercises",
+    "demo": "course.demonstration",
+    "sync": "course.backup",
+    "check": "course.exercises",
 }
 __all__ = list(_MODULE_OF)
 
