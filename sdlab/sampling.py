@@ -190,9 +190,7 @@ def class_images(
     progress: bool = True,
     **sampling: Any,
 ) -> Path:
-    """Samples the images of prior preservation; those that are there are kept, and shared by all experiments.
-
-    A folder with images from elsewhere is used as it is and filled up.
+    """Samples the images of prior preservation; those that are there are kept and shared.
 
     Args:
         base: The base model.

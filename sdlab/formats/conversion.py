@@ -137,7 +137,9 @@ def _find(weights: dict[str, torch.Tensor], name: str) -> torch.Tensor | None:
 
     ComfyUI's scaled fp8 files keep it divided by a `scale_weight`.
     """
-    names = [name, name.replace(".text_model.", "."), EMA + name.removeprefix(UNET).replace(".", "")]
+    names = [name, name.replace(".text_model.", ".")]
+    if f"{UNET}input_blocks.0.0.weight" not in weights:  # never a mixture of both
+        names.append(EMA + name.removeprefix(UNET).replace(".", ""))
     found = next((one for one in names if one in weights), name)
     weight, scale = weights.get(found), weights.get(f"{found.removesuffix('weight')}scale_weight")
     return weight if weight is None or scale is None else weight.float() * scale.float()
