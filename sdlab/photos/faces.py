@@ -104,10 +104,12 @@ class Detector:
         return replace(self, name="sface", sface=sface, wanted=seen[(seen @ seen.T).sum(axis=1).argmax()])
 
 
-def choose_detector(subject_kind: str = "person") -> Detector:
-    """YuNet for persons, where its weights are here or can be downloaded; else none."""
+def choose_detector(subject_kind: str = "person", drawn: bool = False) -> Detector:
+    """YuNet for photographed persons, where its weights are here or can be downloaded; else none."""
     if subject_kind != "person":
         return Detector("not needed", "not looked for, the subject is no person")
+    if drawn:
+        return Detector("none", "")
     if weights := face_weights(YUNET):
         return Detector("yunet", "looked for by YuNet", weights)
     why = f"not looked for: YuNet's weights ({YUNET}, 230 KB) can't be downloaded now, so photos are cropped "

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from PIL import ImageColor
 
+from sdlab import mini
 from sdlab.files import acquire_lock, file_sha256, write_bytes, write_json
 from sdlab.photos.captions import add_missing
 from sdlab.photos.crop import FRAMINGS, Crop, crop_by_hand
@@ -74,8 +75,9 @@ def prepare(
     with find_photos(raw) as found:
         if not found.sources and not found.refused and not out.is_dir():
             raise ValueError(_nothing_usable(raw, found))
-        settings = Settings(side, framing, background, choose_detector(subject_kind))
-        if progress:
+        drawn = mini.is_album(source.sha256 for source in found.sources)
+        settings = Settings(side, framing, background, choose_detector(subject_kind, drawn))
+        if progress and settings.detector.why:
             print(f"faces: {settings.detector.why}")
         try:
             out.mkdir(parents=True, exist_ok=True)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sdlab.config import number
 from sdlab.experiment import Experiment
 from sdlab.scores import apart, measure_name
-from sdlab.tables import duration
 from sdlab.tables.captions import BASE, METHOD_NAMES
-from sdlab.tables.figures import RECORDED, measurement_text, size_text
+from sdlab.tables.figures import RECORDED, measurement_text
+from sdlab.templates import render
 from sdlab.verdict import verdict_of
 from sdlab.words import Words
 
@@ -46,21 +47,37 @@ def conclusion(
     Returns:
         Paragraphs. Where nothing was measured they say so and ask the student to look.
     """
-    words, mine = words or Words(), {BASE, *(one.name for one in experiments)}
-    names = list(dict.fromkeys(name for key in measurements if key in mine for name in measurements[key]))
-    likeness, fidelity, *_ = [*names, "", ""]
-    fidelity = "CLIP-T" if "CLIP-T" in names else fidelity
-    measures = {name: Measure.of(name, measurements, words) for name in (likeness, fidelity)}
-    draft = _Draft(words, experiments, measures[likeness], measures[fidelity], drift or {})
-    paragraphs = [
-        *(draft.learned(method) for method in METHOD_NAMES if method != "lora" or not (rates or ranks)),
-        draft.rates(rates),
-        draft.ranks(ranks),
-        draft.pair(pair or {}),
-        draft.control(controlled or {}),
-        draft.limits(images) if names else [words("nothing_measured")],
-    ]
-    return [" ".join(filter(None, sentences)) for sentences in paragraphs if any(sentences)]
+    words, mine = words or Words(), {one.name: one for one in experiments}
+    named = [name for one in (BASE, *mine) for name in measurements.get(one, {})]
+    first, second, *_ = [*dict.fromkeys(named), "", ""]
+    likeness = Measure.of(first, measurements, words)
+    through: dict[str, dict[str, str]] = {}
+    for folder, (name, control) in (controlled or {}).items():
+        if name != BASE and {name, folder} <= set(likeness.values):
+            through.setdefault(name, {})[folder] = control
+    methods = [method for method in METHOD_NAMES if method != "lora" or not (rates or ranks)]
+    took = {one.name: costs for one in experiments if (costs := _costs([one], words))}
+    draft = render(
+        "conclusion.txt",
+        BASE=BASE,
+        words=words,
+        listed=partial(_and, words=words),
+        measured=bool(named),
+        likeness=likeness,
+        fidelity=Measure.of("CLIP-T" if "CLIP-T" in named else second, measurements, words),
+        methods=[_method(method, experiments, drift or {}, words) for method in methods],
+        rates=_values(rates, "learning_rate", likeness),
+        ranks=_values(ranks, "rank", likeness),
+        rank_sizes=_costs(ranks, words).get("sizes"),
+        took=took,
+        dreambooth=(pair or {}).get("dreambooth"),
+        lora=(pair or {}).get("lora"),
+        controlled=through,
+        images=images,
+        undecided=[],
+    )
+    paragraphs = [" ".join(paragraph.split("\n")).strip() for paragraph in draft.split("\n\n")]
+    return [paragraph for paragraph in paragraphs if paragraph]
 
 
 def mean(value: Any) -> float | None:
@@ -99,155 +116,50 @@ class Measure:
         plain = isinstance(first, int | float) or isinstance(second, int | float)
         return lower and (plain or apart(first, second))
 
+    def alike(self, best: str, names: Iterable[str]) -> list[str]:
+        """Those that aren't shown to be below the best."""
+        return [name for name in names if name != best and not self.below(name, best)]
+
     def ranked(self, names: Iterable[str]) -> list[str]:
         """Those that were measured, the highest first."""
         known = [name for name in names if name in self.values]
         return sorted(known, key=lambda name: -(mean(self.values[name]) or 0.0))
 
 
-@dataclass(frozen=True)
-class _Draft:
-    """What was measured, and what turned out to be undecided while the draft was written."""
+def _values(experiments: Iterable[Experiment], name: str, likeness: Measure) -> dict[str, str]:
+    """Measured experiment to its value of a hyperparameter."""
+    known = [one for one in experiments if one.name in likeness.values]
+    return {one.name: number(getattr(one.hyperparameters, name)) for one in known}
 
-    words: Words
-    experiments: Sequence[Experiment]
-    likeness: Measure
-    fidelity: Measure
-    drift: Mapping[str, Any]
-    undecided: list[str] = field(default_factory=list)
 
-    def learned(self, method: str) -> list[str]:
-        """What a method learned, what it cost the class and the prompts, and what the training took."""
-        words, likeness, fidelity = self.words, self.likeness, self.fidelity
-        mine = [one for one in self.experiments if one.hyperparameters.method == method]
-        names, cost = [one.name for one in mine], self._cost(method, mine)
-        if not (ranked := likeness.ranked(names)):
-            return [cost]
-        best = ranked[0]
-        key = "c_learned" if likeness.below(BASE, best) else "c_not_learned"
-        texts = {"method": METHOD_NAMES[method], "measure": likeness.title, "value": likeness.text(best)}
-        key = key if BASE in likeness.values else "c_alone"
-        said = [words(key, name=best, base=likeness.text(BASE), **texts)]
-        if others := [name for name in names if name in ranked[1:]]:
-            values = [words("c_reaches", name=name, value=likeness.text(name)) for name in others]
-            said.append(words("c_others", values=", ".join(values)))
-            alike = [name for name in others if not likeness.below(name, best)]
-            self.undecided.extend(words("c_or", one=best, other=name) for name in alike)
-        if memorised := [one.name for one in mine if verdict_of(one) == "memorised"]:
-            said.append(words("c_memorised", names=_and(memorised, words)))
-        if {best, BASE} <= set(fidelity.values):
-            texts = {"measure": fidelity.title, "value": fidelity.text(best), "base": fidelity.text(BASE)}
-            key = "c_unfaithful" if fidelity.below(best, BASE) else "c_faithful"
-            said.append(words(key, name=best, **texts))
-        if known := [name for name in names if name in self.drift and BASE in self.drift]:
-            drifted = [name for name in known if self.drift[name][1] > self.drift[BASE][2]]
-            key = "c_class_drifted" if drifted else "c_class_kept"
-            said.append(words(key, names=_and(drifted or known, words)))
-        return [*said, cost]
+def _method(
+    method: str, experiments: Iterable[Experiment], drift: Mapping[str, Any], words: Words
+) -> dict[str, Any]:
+    """A method's experiments, which of them memorised the photos or changed the class, and what they took."""
+    mine = [one for one in experiments if one.hyperparameters.method == method]
+    names = [one.name for one in mine]
+    kept = [name for name in names if name in drift and BASE in drift]
+    return {
+        "title": METHOD_NAMES[method],
+        "names": names,
+        "memorised": [one.name for one in mine if verdict_of(one) == "memorised"],
+        "kept": kept,
+        "drifted": [name for name in kept if drift[name][1] > drift[BASE][2]],
+        "costs": _costs(mine, words),
+    }
 
-    def _cost(self, method: str, experiments: Iterable[Experiment]) -> str:
-        """How many weights a method trains, how long, and how large they are on disk."""
-        columns = {"weights": "trained weights", "times": "time", "sizes": "size"}
-        spans = {"method": METHOD_NAMES[method]}
-        for name, (key, write) in ((name, RECORDED[column]) for name, column in columns.items()):
-            if not (values := [one.record[key] for one in experiments if key in one.record]):
-                return ""
-            low, high = write(min(values), self.words), write(max(values), self.words)
-            spans[name] = low if low == high else self.words("span", low=low, high=high)
-        return self.words("c_cost", **spans)
 
-    def rates(self, rates: Sequence[Experiment]) -> list[str]:
-        """Which learning rate is best, and what the rates below and above it look like."""
-        words, likeness, fidelity = self.words, self.likeness, self.fidelity
-        at = {o.name: number(o.hyperparameters.learning_rate) for o in rates if o.name in likeness.values}
-        if len(at) < 2:
-            return []
-        (low, *_, high), best = at, likeness.ranked(at)[0]
-        texts = {"rates": _and(list(at.values()), words), "best": at[best]}
-        said = [words("c_rate_best", measure=likeness.title, value=likeness.text(best), **texts)]
-        if likeness.below(low, best):
-            key = "c_rate_low" if likeness.below(BASE, low) else "c_rate_nothing"
-            said.append(words(key, rate=at[low], value=likeness.text(low)))
-        if likeness.below(high, best):
-            said.append(words("c_rate_high", rate=at[high], value=likeness.text(high)))
-            if fidelity.below(high, best):
-                said.append(words("c_rate_broken", measure=fidelity.title, value=fidelity.text(high)))
-        if best in (low, high):
-            said.append(words("c_rate_edge_low" if best == low else "c_rate_edge_high", best=at[best]))
-        alike = [name for name in at if name != best and not likeness.below(name, best)]
-        self.undecided.extend(words("c_or_rates", one=at[best], other=at[name]) for name in alike)
-        return said
-
-    def ranks(self, ranks: Sequence[Experiment]) -> list[str]:
-        """Whether the rank matters."""
-        words, likeness = self.words, self.likeness
-        known = {one.name: one for one in ranks if one.name in likeness.values}
-        if len(known) < 2:
-            return []
-        at = {name: str(getattr(one.hyperparameters, "rank", "")) for name, one in known.items()}
-        best, *_, worst = likeness.ranked(at)
-        texts = {"measure": likeness.title, "ranks": _and(list(at.values()), words)}
-        texts |= {"best": at[best], "high": likeness.text(best)}
-        texts |= {"worst": at[worst], "low": likeness.text(worst)}
-        said = [words("c_rank_best" if likeness.below(worst, best) else "c_rank_same", **texts)]
-        sizes = [float(one.record["size_mb"]) for one in known.values() if "size_mb" in one.record]
-        if len(sizes) == len(known):
-            ends = {"low": size_text(min(sizes), words), "high": size_text(max(sizes), words)}
-            said.append(words("c_rank_size", **ends))
-        return said
-
-    def pair(self, pair: Mapping[str, str]) -> list[str]:
-        """The best DreamBooth beside the best LoRA: likeness, and what each takes."""
-        words, likeness = self.words, self.likeness
-        dreambooth, lora = (pair.get(method, "") for method in METHOD_NAMES)
-        if not {dreambooth, lora} <= set(likeness.values):
-            return []
-        lower = [
-            name for name, other in ((dreambooth, lora), (lora, dreambooth)) if likeness.below(name, other)
-        ]
-        key = {(): "c_pair_same", (dreambooth,): "c_pair_lora"}.get(tuple(lower), "c_pair_dreambooth")
-        texts = {"measure": likeness.title, "dreambooth": dreambooth, "lora": lora}
-        said = [words(key, first=likeness.text(dreambooth), second=likeness.text(lora), **texts)]
-        records = {one.name: one.record for one in self.experiments}
-        other, mine = (records.get(name, {}) for name in (dreambooth, lora))
-        if all({"size_mb", "seconds"} <= set(record) for record in (other, mine)):
-            sizes = {
-                "size": size_text(mine["size_mb"], words),
-                "other_size": size_text(other["size_mb"], words),
-            }
-            times = [duration(record["seconds"], words.language) for record in (mine, other)]
-            said.append(words("c_pair_cost", time=times[0], other_time=times[1], **sizes))
-        return said
-
-    def control(self, controlled: Mapping[str, tuple[str, str]]) -> list[str]:
-        """Likeness with and without control, of experiments that were scored both ways."""
-        words, likeness = self.words, self.likeness
-        folders: dict[str, list[str]] = {}
-        for folder, (name, _) in controlled.items():
-            if name != BASE and {folder, name} <= set(likeness.values):
-                folders.setdefault(name, []).append(folder)
-        if not folders:
-            return []
-
-        def through(what: str, folder: str) -> str:
-            return words("c_through", what=what, control=controlled[folder][1])
-
-        changes, lower = [], []
-        for name, mine in folders.items():
-            values = _and([through(likeness.text(folder), folder) for folder in mine], words)
-            changes.append(words("c_control_change", name=name, before=likeness.text(name), values=values))
-            lower += [through(name, folder) for folder in mine if likeness.below(folder, name)]
-        cost = words("c_control_cost", measure=likeness.title, changes="; ".join(changes))
-        shown = words("c_control_lower", names=_and(lower, words)) if lower else words("c_control_free")
-        return [words("c_control"), cost, shown]
-
-    def limits(self, images: int) -> list[str]:
-        """What these figures can't tell, once for all."""
-        said = [self.words("c_limits", images=images) if images else self.words("c_limits_any")]
-        if self.undecided:
-            said.append(self.words("c_undecided", pairs="; ".join(dict.fromkeys(self.undecided))))
-        return said
+def _costs(experiments: Sequence[Experiment], words: Words) -> dict[str, str]:
+    """How many weights were trained, how long, and how large they are on disk, from least to most."""
+    spans = {}
+    for name, column in {"weights": "trained weights", "times": "time", "sizes": "size"}.items():
+        key, write = RECORDED[column]
+        if not (values := [one.record[key] for one in experiments if key in one.record]):
+            return {}
+        low, high = write(min(values), words), write(max(values), words)
+        spans[name] = low if low == high else words("span", low=low, high=high)
+    return spans
 
 
 def _and(texts: Sequence[str], words: Words) -> str:
-    return texts[0] if len(texts) == 1 else words("and", some=", ".join(texts[:-1]), last=texts[-1])
+    return "".join(texts) if len(texts) < 2 else words("and", some=", ".join(texts[:-1]), last=texts[-1])

@@ -97,7 +97,6 @@ def picture(figure: Figure) -> Image.Image:
     """A drawn figure as a picture, 150 dots per inch."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150)
-    buffer.seek(0)
     return thumbnails.opened(buffer)
 
 

@@ -8,15 +8,16 @@ from functools import cached_property
 from pathlib import Path
 
 from sdlab.experiment import Experiment, find
-from sdlab.images import ImageRecord, Setting, image_files, load_images
+from sdlab.images import ImageRecord, Setting, load_images
 from sdlab.photos import Dataset
 from sdlab.photos.dataset import RECORD_FILE
 from sdlab.prompts import PromptSet
 from sdlab.reports.conclusion import Measure, Measurements
+from sdlab.sampling import image_files
 from sdlab.scores import Scores, as_faithful, load_scores, recommend
 from sdlab.subject import Subject
-from sdlab.tables import Figures, Table, summary, table
-from sdlab.tables.building import choose_setting
+from sdlab.tables import Figures, Table, summary
+from sdlab.tables.building import choose_setting, lay_out
 from sdlab.tables.captions import BASE, METHOD_NAMES
 from sdlab.words import Words
 
@@ -123,16 +124,9 @@ class Material:
 
     def table(self, names: Sequence[str], *, photos: bool = False) -> Table:
         """Their images beside the base model's, in the rows; above them photos of the subject."""
-        return table(
-            [BASE, *names],
-            self.prompts,
-            results=self.results,
-            root=self.root,
-            images_per_cell=self.images_per_cell,
-            reference=self.dataset.images or None if photos and self.dataset is not None else None,
-            setting=self.setting or 1,
-            language=self.words.language,
-        )
+        shown = self.dataset.images if photos and self.dataset is not None else ()
+        how = self.setting, self.results, self.root, self.images_per_cell
+        return lay_out([BASE, *names], self.prompts, *how, shown, self.words)
 
 
 def find_experiments(

@@ -110,12 +110,9 @@ def _write(sections: Sequence[Section], out: Path, words: Words, *, aside: bool)
     if aside:
         _keep_aside(out / "README.md")
     _write_pictures(out, pictures)
-    for name, content in {
-        "report.html": page.encode(),
-        "report.pdf": printed,
-        "README.md": readme.encode(),
-    }.items():
-        write_bytes(out / name, content)
+    write_bytes(out / "report.html", page.encode())
+    write_bytes(out / "report.pdf", printed)
+    write_bytes(out / "README.md", readme.encode())
     return out / "report.html"
 
 

@@ -1,7 +1,7 @@
 """Side-by-side tables, experiments × prompts: in a notebook, as Markdown, HTML, PDF and PNG."""
 
 from sdlab.tables.building import control_table, photo_table, prompts_of, table
-from sdlab.tables.captions import Heading, captions, hyperparameters_of, written
+from sdlab.tables.captions import Heading, captions
 from sdlab.tables.contents import Cell, Table
 from sdlab.tables.figures import Figures, duration, figures, summary
 
@@ -14,10 +14,8 @@ __all__ = [
     "control_table",
     "duration",
     "figures",
-    "hyperparameters_of",
     "photo_table",
     "prompts_of",
     "summary",
     "table",
-    "written",
 ]

@@ -7,18 +7,12 @@ from dataclasses import replace
 from itertools import chain, cycle, islice
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from sdlab.experiment import Experiment
-from sdlab.images import (
-    ImageRecord,
-    Setting,
-    by_setting,
-    image_files,
-    images_from_elsewhere,
-    load_images,
-)
+from sdlab.images import ImageRecord, Setting, by_setting, images_from_elsewhere, load_images
 from sdlab.prompts import PromptSet
+from sdlab.sampling import image_files
 from sdlab.tables.captions import BASE, Heading, captions, hyperparameters_of
 from sdlab.tables.contents import Cell, Table
 from sdlab.words import Words
@@ -38,7 +32,7 @@ def table(
     rows: Side | None = None,
     columns: Side | None = None,
     reference: str | Path | Sequence[str | Path] | None = None,
-    setting: int | Setting = 1,
+    setting: int = 1,
     language: str = "en",
 ) -> Table:
     """Put the images of experiments side by side, one prompt beside the other.
@@ -53,8 +47,7 @@ def table(
         columns: the same for the columns: "experiments" puts base, photos and experiments beside each other.
         reference: a photo of the subject, several, or a folder of them, as the first of the experiments.
         setting: which of the settings (seeds, guidance, sampler, size …) that the images were made with is
-            shown: 1 is the newest, 2 the one before. A note says which, and how many images are left out. Or
-            the setting itself.
+            shown: 1 is the newest, 2 the one before. A note says which, and how many images are left out.
         language: of captions and hints, "en" or "ru".
 
     Returns:
@@ -69,50 +62,53 @@ def table(
     names = [entry if isinstance(entry, str) else entry.name for entry in experiments]
     if not names:
         raise ValueError("a table needs at least one experiment. Name some, or take sdlab.experiment.find().")
-    for what, side in (("rows", rows), ("columns", columns)):
-        if side not in (None, "experiments", "prompts"):
-            raise ValueError(f"{what} must be 'experiments' or 'prompts', got {side!r}.")
-    _check(images_per_cell, rows, columns)
-    words, photos = Words(language), _photos(reference)
+    _check(images_per_cell, rows, columns, get_args(Side))
     images = [image for name in names for image in load_images(name, results=results)]
     chosen, left_out = choose_setting(images, prompts, setting)
-    headings, cells = [], []
-    if photos:
-        endless, alt = cycle(photos), words("photos_of_the_subject")
-        headings.append(Heading(words("photos"), (words("of_the_subject"),)))
-        shown = [tuple(islice(endless, images_per_cell)) for _ in prompts.prompts]
-        cells.append(tuple(Cell(("photos", str(n)), alt, some) for n, some in enumerate(shown, 1)))
-    for name, heading in zip(names, captions(names, root, language), strict=True):
-        records, programs = _all_images(name, Path(results))
-        if programs and name != BASE and not hyperparameters_of(name.split("@")[0], root):
-            heading = replace(
-                heading, details=(words("not_made_here"), *(one for one in PROGRAMS if one in programs))
-            )
-        headings.append(heading)
-        how = records, chosen, images_per_cell, words
-        cells.append(tuple(_cell(name, prompt, *how) for prompt in prompts.prompts.items()))
-    texts = tuple(Heading(name, text=text) for name, text in prompts.prompts.items())
-    made = Table(tuple(headings), texts, tuple(cells), images_per_cell, language)
+    folders, words = (Path(results), Path(root)), Words(language)
+    made = lay_out(names, prompts, chosen, *folders, images_per_cell, _photos(reference), words)
     if left_out and chosen is not None:
         note = words("setting_shown", setting=setting_text(chosen, words), count=left_out)
         made = replace(made, notes=(note,))
     return made.transposed() if rows == "prompts" or columns == "experiments" else made
 
 
-def _all_images(name: str, results: Path) -> tuple[list[ImageRecord], set[str]]:
-    """An experiment's images, those too that were made elsewhere, and by which programs."""
-    records = load_images(name, results=results)
-    if len(records) < len(image_files(results / name)):
-        records += images_from_elsewhere(name, results=results)
-    return records, {one.elsewhere for one in records if one.elsewhere}
+def lay_out(
+    names: Sequence[str],
+    prompts: PromptSet,
+    setting: Setting | None,
+    results: Path,
+    root: Path,
+    images_per_cell: int,
+    photos: Sequence[Path],
+    words: Words,
+) -> Table:
+    """The images of one setting (None: of those without records), photos and experiments in rows."""
+    headings, cells = [], []
+    if photos:
+        endless, alt = cycle(photos), words("photos_of_the_subject")
+        headings.append(Heading(words("photos"), (words("of_the_subject"),)))
+        shown = [tuple(islice(endless, images_per_cell)) for _ in prompts.prompts]
+        cells.append(tuple(Cell(("photos", str(n)), alt, some) for n, some in enumerate(shown, 1)))
+    for name, heading in zip(names, captions(names, root, words.language), strict=True):
+        records = load_images(name, results=results)
+        if len(records) < len(image_files(results / name)):
+            records += images_from_elsewhere(name, results=results)
+        programs = dict.fromkeys(one.elsewhere for one in records if one.elsewhere)
+        if programs and name != BASE and not hyperparameters_of(name.split("@")[0], root):
+            known = (one for one in programs if one in PROGRAMS)
+            heading = replace(heading, details=(words("not_made_here"), *known))
+        headings.append(heading)
+        how = records, setting, images_per_cell, words
+        cells.append(tuple(_cell(name, prompt, *how) for prompt in prompts.prompts.items()))
+    texts = tuple(Heading(name, text=text) for name, text in prompts.prompts.items())
+    return Table(tuple(headings), texts, tuple(cells), images_per_cell, words.language)
 
 
 def choose_setting(
-    images: Iterable[ImageRecord], prompts: PromptSet, setting: int | Setting = 1
+    images: Iterable[ImageRecord], prompts: PromptSet, setting: int = 1
 ) -> tuple[Setting | None, int]:
     """The setting that is shown of those with these prompts, and how many images have another."""
-    if isinstance(setting, Setting):
-        return setting, 0
     groups = by_setting(one for one in images if one.prompt == prompts.prompts.get(one.prompt_name))
     if not groups:
         return None, 0
@@ -175,7 +171,7 @@ def control_table(
             "a control table needs images that were made with control. "
             "Use generate(..., control=Control(...)); scale 0 shows what is made without."
         )
-    _check(images_per_cell, rows, columns)
+    _check(images_per_cell, rows, columns, get_args(By))
     if columns == "control":  # control image and control map stand before what they control
         options: dict[str, Any] = {"images_per_cell": images_per_cell, "language": language}
         return control_table(images, rows="control", columns=rows, root=root, **options).transposed()
@@ -222,9 +218,15 @@ _KEYS: dict[By, Callable[[ImageRecord], Any]] = {
 }
 
 
-def _check(images_per_cell: int, rows: str | None, columns: str | None) -> None:
-    if images_per_cell not in (1, 2, 4):
-        raise ValueError(f"images_per_cell must be 1, 2 or 4, got {images_per_cell}.")
+def _check(images_per_cell: int, rows: str | None, columns: str | None, sides: Sequence[str]) -> None:
+    for what, value, allowed in (
+        ("images_per_cell", images_per_cell, (1, 2, 4)),
+        ("rows", rows, sides),
+        ("columns", columns, sides),
+    ):
+        if value is not None and value not in allowed:
+            *first, last = map(repr, allowed)
+            raise ValueError(f"{what} must be {', '.join(first)} or {last}, got {value!r}.")
     if rows is not None and rows == columns:
         raise ValueError(f"rows and columns must differ, both are {rows!r}. Leave one of them out.")
 

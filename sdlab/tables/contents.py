@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SIDE = 260  # pixels of a cell's picture; shown smaller, so that it is sharp on fine screens
 MAX_BYTES = 900_000  # of a table's pictures
-IN_A_NOTEBOOK = 150_000  # several tables are kept in one file
+IN_A_NOTEBOOK = 80_000  # several tables are kept in one file of at most 500 kB
 NOTEBOOK_PAGE = 860  # CSS pixels of a cell's output in JupyterLab in a window of 1280
 HEADINGS = 150  # CSS pixels of the first column
 LOOKED_AT = 128  # CSS pixels: a smaller image shows no face
@@ -128,7 +128,8 @@ class Table:
     ) -> tuple[str, dict[str, bytes]]:
         """The Markdown text, and link to content of its pictures; nothing is written."""
         encoded = self._encoded(max_bytes)
-        files = {name: f"{pictures}/{_file(name)}_{self.images_per_cell}.webp" for name in encoded}
+        paths = {name: name if isinstance(name, str) else "/".join(name) for name in encoded}
+        files = {name: f"{pictures}/{path}_{self.images_per_cell}.webp" for name, path in paths.items()}
         links = {name: quote(file) for name, file in files.items()}
         text = render("table.md", table=self, links=links, width=width, texts=texts)
         return text, {files[name]: content for name, content in encoded.items()}
@@ -222,15 +223,11 @@ class Table:
 
     def _encoded(self, max_bytes: int) -> dict[Any, bytes]:
         """Pictures of all cells as WebP, in the best quality that fits."""
-        encoded: dict[Any, bytes] = {}
+        encoded: list[bytes] = []
         for side, quality in ((SIDE, 80), (SIDE, 55), (200, 50), (140, 40), (90, 35)):
             small = partial(thumbnails.webp, quality=quality, side=side)
             with ThreadPoolExecutor() as threads:
-                encoded = dict(zip(self._pictures, threads.map(small, self._pictures.values()), strict=True))
-            if sum(map(len, encoded.values())) < max_bytes:
+                encoded = list(threads.map(small, self._pictures.values()))
+            if sum(map(len, encoded)) < max_bytes:
                 break
-        return encoded
-
-
-def _file(name: str | tuple[str, ...]) -> str:
-    return name if isinstance(name, str) else "/".join(name)
+        return dict(zip(self._pictures, encoded, strict=True))
