@@ -46,17 +46,11 @@ _NAME = re.compile(r"(?P<prompt>.+)_img(?P<number>\d+)")
 _CONTROL_PICTURE = re.compile(r"control_\d+(_image)?")
 
 
-@dataclass(frozen=True)
-class Setting:
+@dataclass(frozen=True, kw_only=True)
+class Setting(Sampling):
     """What images of one table have in common besides prompt and experiment, so that like is compared."""
 
     first_seed: int
-    num_inference_steps: int
-    guidance_scale: float
-    sampler: str
-    negative_prompt: str
-    width: int
-    height: int
 
     def __str__(self) -> str:
         negative = f", negative prompt {self.negative_prompt!r}" if self.negative_prompt else ""
@@ -67,7 +61,7 @@ class Setting:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageRecord:
+class ImageRecord(Sampling):
     """One image in results/ and everything that made it."""
 
     path: Path = field(compare=False)
@@ -75,13 +69,7 @@ class ImageRecord:
     prompt_name: str
     number: int  # from 1 on, for each prompt
     prompt: str
-    negative_prompt: str
     seed: int
-    num_inference_steps: int
-    guidance_scale: float
-    sampler: str
-    width: int
-    height: int
     model: str  # fingerprint of the weights
     control: list[dict[str, Any]] = field(default_factory=list)  # `ControlMap.record`, `map`, `reference`
     made: str = field(default="", compare=False)  # when, in UTC
@@ -90,7 +78,7 @@ class ImageRecord:
     @property
     def setting(self) -> Setting:
         """What it shares with the other images of a table."""
-        shared = {item.name: getattr(self, item.name) for item in fields(Setting)[1:]}
+        shared = {item.name: getattr(self, item.name) for item in fields(Sampling)}
         return Setting(first_seed=self.seed - self.number + 1, **shared)
 
     def as_dict(self) -> dict[str, Any]:
@@ -188,11 +176,16 @@ def load_images(experiment: str, *, results: str | Path = "results") -> list[Ima
 
     They are read from the images themselves.
     """
-    folder = Path(results) / experiment
+    return _read(Path(results) / experiment)
+
+
+def _read(folder: Path, first: Iterable[str] = ()) -> list[ImageRecord]:
+    """Some prompts first, then those that images.json lists, then the others by letter."""
     rows = _listed(folder)
     found = [record for file in image_files(folder) if (record := _record_of(file, rows.get(file.name, {})))]
-    order = list(dict.fromkeys(str(row.get("prompt_name")) for row in rows.values()))
-    return sorted(found, key=lambda one: (*_place(one.prompt_name, order), one.number))
+    order = list(dict.fromkeys([*first, *(str(row.get("prompt_name")) for row in rows.values())]))
+    place = {name: number for number, name in enumerate(order)}
+    return sorted(found, key=lambda r: (place.get(r.prompt_name, len(place)), r.prompt_name, r.number))
 
 
 def _record_of(file: Path, listed: dict[str, Any]) -> ImageRecord | None:
@@ -212,7 +205,7 @@ def images_from_elsewhere(name: str, *, results: str | Path = "results") -> list
     `<results>/<name>/.tiles/`. Those that carry our record are left out.
     """
     folder = Path(results) / name
-    ours = {record.path for record in load_images(name, results=results)}
+    ours = {record.path for record in _read(folder)}
     found: list[ImageRecord] = []
     for file in image_files(folder):
         if file not in ours and not _CONTROL_PICTURE.fullmatch(file.stem):
@@ -249,11 +242,6 @@ def by_setting(records: Iterable[ImageRecord]) -> dict[Setting, list[ImageRecord
     for record in records:
         groups.setdefault(record.setting, []).append(record)
     return dict(sorted(groups.items(), key=lambda one: max(r.made for r in one[1]), reverse=True))
-
-
-def _place(name: str, order: Sequence[str]) -> tuple[int, str]:
-    """Sorts names as they stand in a list, and the others behind them by letter."""
-    return (order.index(name), "") if name in order else (len(order), name)
 
 
 def _listed(folder: Path) -> dict[str, dict[str, Any]]:
@@ -341,7 +329,7 @@ def _make(job: _Job, batch_size: int | None, progress: bool) -> list[ImageRecord
     first, folder = job.records[0], job.records[0].path.parent
     with acquire_lock(folder / ".lock"):
         _make_room(job.records)
-        there = {record.path: record for record in load_images(folder.name, results=folder.parent)}
+        there = {record.path: record for record in _read(folder)}
         missing = [record for record in job.records if record.path not in there]
         if progress:
             here = len(job.records) - len(missing)
@@ -352,9 +340,7 @@ def _make(job: _Job, batch_size: int | None, progress: bool) -> list[ImageRecord
         try:
             there |= {record.path: record for record in _sample_missing(job, missing, batch_size, progress)}
         finally:  # from what the images carry: the prompts asked for first, then the others as before
-            names = list(dict.fromkeys(record.prompt_name for record in job.records))
-            records = load_images(folder.name, results=folder.parent)
-            records.sort(key=lambda one: _place(one.prompt_name, names)[0])
+            records = _read(folder, [record.prompt_name for record in job.records])
             write_json(folder / "images.json", {"images": [record.as_dict() for record in records]})
     return [there[record.path] for record in job.records]
 
@@ -367,7 +353,7 @@ def _make_room(planned: list[ImageRecord]) -> None:
     folder = planned[0].path.parent
     cells = {record.prompt_name: record for record in reversed(planned)}  # the first of each
     differing: dict[Path, set[str]] = {}
-    there = load_images(folder.name, results=folder.parent)
+    there = _read(folder)
     for path in {record.path for record in planned} - {record.path for record in there}:
         if path.exists() and _records_from_elsewhere(path):  # a picture of the user's own
             differing[path] = {"program"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import warnings
@@ -22,8 +21,9 @@ from sdlab.formats.checkpoints import (
     check_architecture,
     check_folder,
     check_lora,
-    check_numbers,
+    check_weights,
     checkpoint_shapes,
+    read_config,
     weight_files,
 )
 from sdlab.formats.conversion import SD15, WITHOUT, clip_tokenizer, load_checkpoint, quiet
@@ -58,11 +58,6 @@ class BaseModel:
     def label(self) -> str:
         """The name of its images' folder in results/: without the places of files."""
         return Path(self.name).name.removesuffix(".safetensors").removesuffix(".ckpt")
-
-    @property
-    def loras(self) -> tuple[Path, ...]:
-        """The files of all its LoRAs, in the order of their training."""
-        return (*self.below.loras, self.lora) if self.below and self.lora else ()
 
     @property
     def fingerprint(self) -> str:
@@ -102,8 +97,7 @@ class BaseModel:
         return int(self._config("unet")["sample_size"]) * 2**halvings
 
     def _config(self, part: str) -> dict[str, Any]:
-        folder = CONFIGS if self.kind == "file" else self.folder()
-        return dict(json.loads((folder / part / "config.json").read_text(encoding="utf-8")))
+        return read_config((CONFIGS if self.kind == "file" else self.folder()) / part / "config.json")
 
     def check(self, width: int | None = None, height: int | None = None) -> None:
         """Examines the weights before anything is made of them; warns of a size that it wasn't made for."""
@@ -113,8 +107,8 @@ class BaseModel:
                 check_lora(self.lora, int(self._config("unet")["cross_attention_dim"]))
             self.check_below()
         elif self.kind == "file":
-            check_architecture(checkpoint_shapes(self.source), Path(self.source), self._config("unet"))
-            check_numbers(Path(self.source))
+            check_architecture(Path(self.source), self._config("unet"))
+            check_weights(Path(self.source))
         elif self.root_name != "mini":
             check_folder(self.folder(), numbers=self.kind == "folder" and self.experiment is None)
         sides, made = [side for side in (width, height) if side], self.resolution
@@ -235,15 +229,13 @@ def _of_experiment(experiment: Experiment) -> BaseModel:
         folder = str(experiment.model_folder)
         return BaseModel(experiment.name, folder, "folder", record["base"], experiment=experiment)
     below = resolve(record["hyperparameters"]["pretrained_model_name_or_path"], experiment.root)
-    trained_on = record.get("base_fingerprint")
-    return _with_lora(
-        below, experiment.lora_file, name=experiment.name, experiment=experiment, trained_on=trained_on
-    )
+    found = _with_lora(below, experiment.name, experiment.lora_file, experiment)
+    return replace(found, trained_on=record.get("base_fingerprint"))
 
 
-def _with_lora(below: BaseModel, file: Path, **values: Any) -> BaseModel:
-    start: dict[str, Any] = {name: getattr(below, name) for name in ("source", "kind", "root_name")}
-    return BaseModel(**start, lora=file, below=below, **values)
+def _with_lora(below: BaseModel, name: str, file: Path, experiment: Experiment | None) -> BaseModel:
+    whole = (below.source, below.kind, below.root_name)
+    return BaseModel(name, *whole, lora=file, below=below, experiment=experiment)
 
 
 def checkpoint_names(experiment: str | Path, root: str | Path = "experiments") -> list[str]:
@@ -291,7 +283,7 @@ def _combination(model: str | None, lora: str, scale: str | None, root: str | Pa
         raise ValueError(f"{file} needs a model that it is added to. Name both: sd15+{file}@{scale or 1}.")
     if below is not None:
         name = f"{below.label}+{experiment.name if experiment else file.stem}"
-        found = _with_lora(below, file, name=name, experiment=experiment)
+        found = _with_lora(below, name, file, experiment)
     return found if scale is None else replace(found, name=f"{found.name}@{scale}", scale=float(scale))
 
 
@@ -301,7 +293,7 @@ def _add_lora(pipeline: StableDiffusionPipeline, file: Path, *, whole: bool) -> 
         pipeline.load_lora_weights(file.parent, weight_name=file.name)
     except (ValueError, KeyError, IndexError, RuntimeError) as error:
         raise NotACheckpoint(f"{file} can't be added to the base model: {error}") from error
-    wanted = sum(name.endswith(LORA_DOWN) for name in checkpoint_shapes(file))
+    wanted = sum(bool(re.search(LORA_DOWN, name)) for name in checkpoint_shapes(file))
     parts = (pipeline.unet, pipeline.text_encoder)
     added = sum("lora_A" in name for part in parts for name, _ in part.named_parameters())
     if whole and added != wanted:
