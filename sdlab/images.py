@@ -22,25 +22,21 @@ from sdlab.models import Base, BaseModel, resolve
 from sdlab.profiles import profile
 from sdlab.prompts import PromptSet
 from sdlab.sampling import (
+    IMAGE_FORMATS,
     Sampling,
     choose_sampling,
     digest_of,
     image_files,
+    read_record,
     ready_pipeline,
     sample_all,
     write_image,
 )
 
-# What an image from elsewhere may not say of itself.
-_UNKNOWN = {
-    **dict.fromkeys(["prompt", "negative_prompt", "sampler", "model"], ""),
-    **{"seed": -1, "num_inference_steps": 0, "guidance_scale": 0.0},
-}
 EARLIER = "earlier"
 """Where in an experiment's results the images lie that made room for others."""
 BASE = "base"
 """The name of the base model's own images."""
-_FORMATS = ["PNG", "JPEG", "WEBP"]
 _MAX_SEED = 2**63 - 1
 _NAME = re.compile(r"(?P<prompt>.+)_img(?P<number>\d+)")
 _CONTROL_PICTURE = re.compile(r"control_\d+(_image)?")
@@ -171,12 +167,25 @@ def generate(
     return [record for job in jobs for record in _make(job, batch_size, progress)]
 
 
-def load_images(experiment: str, *, results: str | Path = "results") -> list[ImageRecord]:
+def load_images(
+    experiment: str, *, results: str | Path = "results", root: str | Path | None = None
+) -> list[ImageRecord]:
     """Reads the records of the images that an experiment has, in the order of their prompt set.
 
-    They are read from the images themselves.
+    They are read from the images themselves. With the folder of all experiments, it is warned of images that
+    were made before the experiment was trained anew.
     """
-    return _read(Path(results) / experiment)
+    records = _read(Path(results) / experiment)
+    now = None
+    if root and (Path(root) / experiment / "experiment.json").is_file():
+        now = Experiment.load(experiment, root).record.get("fingerprint")
+    if older := [one for one in records if now and one.model != now]:
+        warnings.warn(
+            f"{len(older)} images of {experiment} were made before it was trained as it is now. Make them "
+            f"again: sdlab generate {experiment}.",
+            stacklevel=2,
+        )
+    return records
 
 
 def _read(folder: Path, first: Iterable[str] = ()) -> list[ImageRecord]:
@@ -190,12 +199,8 @@ def _read(folder: Path, first: Iterable[str] = ()) -> list[ImageRecord]:
 
 def _record_of(file: Path, listed: dict[str, Any]) -> ImageRecord | None:
     """What an image carries, else what is listed of it; None for a broken file and for control maps."""
-    try:
-        with Image.open(file, formats=_FORMATS) as image:
-            carried = json.loads(image.info.get("sdlab", "{}"))
-    except (OSError, ValueError):
-        return None
-    return ImageRecord.from_dict(carried or listed, file)
+    carried = read_record(file)
+    return None if carried is None else ImageRecord.from_dict(carried or listed, file)
 
 
 def images_from_elsewhere(name: str, *, results: str | Path = "results") -> list[ImageRecord]:
@@ -215,8 +220,8 @@ def images_from_elsewhere(name: str, *, results: str | Path = "results") -> list
 
 def _records_from_elsewhere(file: Path) -> list[ImageRecord]:
     try:
-        with Image.open(file, formats=_FORMATS) as image:
-            values: dict[str, Any] = {**_UNKNOWN, **parameters(image)}
+        with Image.open(file, formats=IMAGE_FORMATS) as image:
+            values = parameters(image)
             named = _NAME.fullmatch(file.stem)
             pictures = [image.convert("RGB")] if named else tiles(image.convert("RGB"))
     except (OSError, ValueError) as error:
@@ -278,7 +283,15 @@ def _models(several: Sequence[Base], base: Base | None, root: str | Path) -> dic
                 f"The experiments have several bases: {', '.join(roots)}. Say which one: base={roots[0]!r}."
             )
         models[BASE] = resolve(base if base is not None else roots[0], root)
-    return {BASE if one == BASE else models[one].label: models[one] for one in several}
+    labelled: dict[str, BaseModel] = {}
+    for one in several:
+        label = BASE if one == BASE else models[one].label
+        if labelled.setdefault(label, models[one]).fingerprint != models[one].fingerprint:
+            raise ValueError(
+                f"{labelled[label].name} and {models[one].name} are two models, and the images of both would "
+                f"be called {label}. Give one of the files or folders another name."
+            )
+    return labelled
 
 
 def _plan(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 from sdlab import mini
@@ -16,6 +18,7 @@ from sdlab.files import fingerprint
 from sdlab.formats.checkpoints import (
     CONFIGS,
     LORA_DOWN,
+    PARTS,
     WEIGHTS,
     NotACheckpoint,
     check_architecture,
@@ -23,6 +26,7 @@ from sdlab.formats.checkpoints import (
     check_lora,
     check_weights,
     checkpoint_shapes,
+    is_safetensors,
     read_config,
     weight_files,
 )
@@ -105,6 +109,7 @@ class BaseModel:
             self.below.check()
             if self.experiment is None:
                 check_lora(self.lora, int(self._config("unet")["cross_attention_dim"]))
+                check_weights(self.lora)
             self.check_below()
         elif self.kind == "file":
             check_architecture(Path(self.source), self._config("unet"))
@@ -159,8 +164,8 @@ class BaseModel:
                     f"Convert it once, and take the folder as base: sdlab convert {self.source} "
                     "cache_dir/models/my_model."
                 ) from error
-        files = weight_files(self.folder() / "unet")
-        variant = "fp16" if files and ".fp16." in files[0].name else None
+        files = [weight_files(self.folder() / part) for part in PARTS]
+        variant = "fp16" if any(some and ".fp16." in some[0].name for some in files) else None
         options = WITHOUT | {"requires_safety_checker": False, "dtype": dtype, "variant": variant}
         return StableDiffusionPipeline.from_pretrained(self.folder(), **options)
 
@@ -289,10 +294,14 @@ def _combination(model: str | None, lora: str, scale: str | None, root: str | Pa
 
 def _add_lora(pipeline: StableDiffusionPipeline, file: Path, *, whole: bool) -> None:
     """Adds a LoRA as an adapter; `whole` refuses a file of which a part doesn't fit."""
-    try:
-        pipeline.load_lora_weights(file.parent, weight_name=file.name)
-    except (ValueError, KeyError, IndexError, RuntimeError) as error:
-        raise NotACheckpoint(f"{file} can't be added to the base model: {error}") from error
+    with TemporaryDirectory() as folder:
+        named = file
+        if is_safetensors(file) and file.suffix != ".safetensors":  # by which alone diffusers knows it
+            named = Path(shutil.copy(file, Path(folder) / "lora.safetensors"))
+        try:
+            pipeline.load_lora_weights(named.parent, weight_name=named.name)
+        except (ValueError, KeyError, IndexError, RuntimeError) as error:
+            raise NotACheckpoint(f"{file} can't be added to the base model: {error}") from error
     wanted = sum(bool(re.search(LORA_DOWN, name)) for name in checkpoint_shapes(file))
     parts = (pipeline.unet, pipeline.text_encoder)
     added = sum("lora_A" in name for part in parts for name, _ in part.named_parameters())

@@ -33,6 +33,7 @@ SAMPLERS = {
     "own": "",
 }
 IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".webp"}
+IMAGE_FORMATS = ["PNG", "JPEG", "WEBP"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,7 @@ def choose_sampling(
     """
     chosen = profile(base)
     side = resolution or chosen.resolution
-    values = {"num_inference_steps": chosen.num_inference_steps, "guidance_scale": chosen.guidance_scale}
+    values = {name: getattr(chosen, name) for name in ("num_inference_steps", "guidance_scale")}
     values |= {name: value for name, value in choices.items() if value is not None}
     found = Sampling(**values, width=width or side, height=height or side)
     if found.sampler not in SAMPLERS:
@@ -166,13 +167,13 @@ def write_image(path: Path, image: Image.Image, record: dict[str, Any]) -> None:
     write_bytes(path, data.getvalue())
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """Reads the record that an image carries; empty if there is no such image, or it carries none."""
+def read_record(path: Path) -> dict[str, Any] | None:
+    """Reads the record that an image carries, empty if it carries none; None if it can't be read."""
     try:
-        with Image.open(path, formats=["PNG"]) as image:
+        with Image.open(path, formats=IMAGE_FORMATS) as image:
             return dict(json.loads(image.info.get("sdlab", "{}")))
-    except (OSError, ValueError):
-        return {}
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def image_files(folder: str | Path) -> list[Path]:
@@ -224,7 +225,8 @@ def class_images(
     words = re.sub(r"\W+", "_", class_prompt).strip("_")[:40]
     own = Path(data) / f"{words}_{digest_of(settings)}"
     place = Path(folder).expanduser() if folder is not None else own
-    said = (read_record(file).get("class_prompt", class_prompt) for file in image_files(place))
+    records = [read_record(file) or {} for file in image_files(place)]
+    said = (record.get("class_prompt", class_prompt) for record in records)
     if others := [prompt for prompt in said if prompt != class_prompt]:
         raise ValueError(
             f"{place} holds {len(others)} class images of {others[0]!r}, and {class_prompt!r} is asked for. "

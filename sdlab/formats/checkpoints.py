@@ -19,6 +19,8 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 CONFIGS = Path(__file__).parent / "sd15"
 """Stable Diffusion 1.5's configuration files: all that its weights don't say."""
+PARTS = ("unet", "vae", "text_encoder")
+"""The parts of a pipeline that have weights."""
 WEIGHTS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 LORA_DOWN = r"\.(lora_A|lora_down|lora\.down|lora_linear_layer\.down)\.weight$"
 """How peft, kohya, and diffusers before them call the first matrix of a LoRA's layer."""
@@ -117,6 +119,10 @@ def is_safetensors(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(_HEAD)
     text = head.lstrip()[:1] if b"\0" not in head else b""  # weights have zeros among the first bytes
+    if head.startswith(b"version https://git-lfs"):
+        raise NotACheckpoint(
+            f"{path} is a pointer of Git LFS, which stands for the weights. Fetch them: git lfs pull."
+        )
     if text in (b"<", b"{") or not head:
         what = "a web page" if text == b"<" else "an error message" if head else "empty"
         raise NotACheckpoint(
@@ -240,12 +246,24 @@ def check_folder(folder: Path, *, numbers: bool = True) -> None:
     found = f"a {kind}" if kind != "StableDiffusionPipeline" else _other_unet(_sizes(unet), unet)
     if found:
         raise NotACheckpoint(f"{folder} is {found}, {_NEEDED}")
-    for part in ("unet", "vae", "text_encoder"):
+    read_config(folder / "scheduler" / "scheduler_config.json")
+    if not has_tokenizer(folder / "tokenizer"):
+        raise NotACheckpoint(
+            f"{folder} is no whole model: tokenizer/ holds no vocab.json and merges.txt, and no "
+            "tokenizer.json. Download it again."
+        )
+    for part in PARTS:
         files = weight_files(folder / part)
         if not files:
             raise NotACheckpoint(f"{folder} is no whole model: {part}/ holds no weights. Download it again.")
         for file in files if numbers else []:
             check_weights(file)
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder holds a tokenizer, older or newer than transformers 5."""
+    older = all((folder / name).is_file() for name in ("vocab.json", "merges.txt"))
+    return older or (folder / "tokenizer.json").is_file()
 
 
 def weight_files(part: Path) -> list[Path]:

@@ -14,9 +14,11 @@ from sdlab.files import must_be_free, write_bytes, write_folder
 from sdlab.formats.checkpoints import (
     CONFIGS,
     EMA,
+    PARTS,
     UNET,
     NotACheckpoint,
     check_architecture,
+    has_tokenizer,
     read_config,
     read_weights,
 )
@@ -71,13 +73,12 @@ def load_checkpoint(
 
     if not (configs / "model_index.json").is_file():
         raise ValueError(f"config must be a folder with model_index.json, got {configs}, which has none.")
-    parts = ("unet", "vae", "text_encoder")
-    unet, vae, text_encoder = (read_config(configs / part / "config.json") for part in parts)
+    unet, vae, text_encoder = (read_config(configs / part / "config.json") for part in PARTS)
     scheduler = read_config(configs / "scheduler" / "scheduler_config.json")
     check_architecture(file, unet)
     own = configs / "tokenizer"
     folder = Path(tokenizer or (own if own.is_dir() else clip_tokenizer())).expanduser()
-    if not any((folder / name).is_file() for name in ("vocab.json", "tokenizer.json")):
+    if not has_tokenizer(folder):
         raise OSError(
             f"{folder} holds no tokenizer: vocab.json and merges.txt, or tokenizer.json, are needed."
         )
