@@ -156,7 +156,7 @@ def generate(
         ValueError: An unknown or unfinished experiment, an unfilled `{subject}`, or a bad value.
         NothingFound: A control image without edges or without a person.
     """
-    _check(prompts, images_per_prompt, seed)
+    _check(prompts, images_per_prompt, seed, batch_size)
     several = [experiments] if isinstance(experiments, str | Path | Experiment | BaseModel) else experiments
     models = _models(several, base, root)
     controls = [control] if isinstance(control, Control) else list(control)
@@ -258,11 +258,13 @@ def _listed(folder: Path) -> dict[str, dict[str, Any]]:
         return {}
 
 
-def _check(prompts: PromptSet, images_per_prompt: int, seed: int) -> None:
+def _check(prompts: PromptSet, images_per_prompt: int, seed: int, batch_size: int | None) -> None:
     if images_per_prompt < 1:
         raise ValueError(
             f"images_per_prompt must be at least 1, got {images_per_prompt}. The homework shows 4."
         )
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}. Leave it out for the profile's.")
     if not 0 <= seed <= _MAX_SEED - images_per_prompt:
         raise ValueError(f"seed must be at least 0 and below 2⁶³, got {seed}. Usual: 0.")
     if unfilled := [name for name, prompt in prompts.prompts.items() if "{subject}" in prompt]:
@@ -285,11 +287,12 @@ def _models(several: Sequence[Base], base: Base | None, root: str | Path) -> dic
         models[BASE] = resolve(base if base is not None else roots[0], root)
     labelled: dict[str, BaseModel] = {}
     for one in several:
-        label = BASE if one == BASE else models[one].label
-        if labelled.setdefault(label, models[one]).fingerprint != models[one].fingerprint:
+        label, model = (BASE if one == BASE else models[one].label), models[one]
+        other = labelled.setdefault(label, model)
+        if model != other and model.fingerprint != other.fingerprint:
             raise ValueError(
-                f"{labelled[label].name} and {models[one].name} are two models, and the images of both would "
-                f"be called {label}. Give one of the files or folders another name."
+                f"{other.name} and {model.name} are two models, and the images of both would be called "
+                f"{label}. Give one of the files or folders another name."
             )
     return labelled
 

@@ -107,15 +107,16 @@ class BaseModel:
         """Examines the weights before anything is made of them; warns of a size that it wasn't made for."""
         if self.below and self.lora:
             self.below.check()
-            if self.experiment is None:
-                check_lora(self.lora, int(self._config("unet")["cross_attention_dim"]))
-                check_weights(self.lora)
             self.check_below()
-        elif self.kind == "file":
-            check_architecture(Path(self.source), self._config("unet"))
-            check_weights(Path(self.source))
-        elif self.root_name != "mini":
-            check_folder(self.folder(), numbers=self.kind == "folder" and self.experiment is None)
+        try:
+            self._check_files()
+        except (NotACheckpoint, FileNotFoundError) as error:
+            if self.experiment is None:
+                raise
+            raise ValueError(
+                f"What {self.experiment.name} trained is no longer whole: {error} Or delete "
+                f"{self.experiment.path}, and train it again."
+            ) from error
         sides, made = [side for side in (width, height) if side], self.resolution
         if sides and (min(sides) < 0.75 * made or max(sides) > 1.5 * made):
             warnings.warn(
@@ -123,6 +124,21 @@ class BaseModel:
                 "smaller ones turn to mush, much larger ones repeat their subject.",
                 stacklevel=3,
             )
+
+    def _check_files(self) -> None:
+        """Weights that were trained here are known to be numbers, so that they are not read."""
+        if self.lora and self.experiment is None:
+            check_lora(self.lora, int(self._config("unet")["cross_attention_dim"]))
+            check_weights(self.lora)
+        elif self.lora:
+            checkpoint_shapes(self.lora)
+        elif self.kind == "file":
+            check_architecture(Path(self.source), self._config("unet"))
+            check_weights(Path(self.source))
+        elif self.source != str(mini.path()):
+            check_folder(self.folder(), numbers=self.kind == "folder" and self.experiment is None)
+        if self.checkpoint:
+            checkpoint_shapes(self.checkpoint)
 
     def check_below(self) -> None:
         """Raises ValueError where another model lies in place of the one that the LoRA was trained on."""
@@ -233,7 +249,13 @@ def _of_experiment(experiment: Experiment) -> BaseModel:
     if record["method"] == "dreambooth":
         folder = str(experiment.model_folder)
         return BaseModel(experiment.name, folder, "folder", record["base"], experiment=experiment)
-    below = resolve(record["hyperparameters"]["pretrained_model_name_or_path"], experiment.root)
+    start = record["hyperparameters"]["pretrained_model_name_or_path"]
+    try:
+        below = resolve(start, experiment.root)
+    except ValueError as error:
+        raise ValueError(
+            f"{experiment.name} was trained on {start} and needs it: {error} Or bring the old {start} back."
+        ) from error
     found = _with_lora(below, experiment.name, experiment.lora_file, experiment)
     return replace(found, trained_on=record.get("base_fingerprint"))
 

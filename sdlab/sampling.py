@@ -86,7 +86,9 @@ def ready_pipeline(base: Base, sampling: Sampling) -> StableDiffusionPipeline:
 
     place = machine.device()
     dtype = torch.float16 if place.type == "cuda" else torch.float32
-    return with_sampler(fuse(resolve(base).load(dtype)).to(place), sampling.sampler)
+    pipeline = fuse(resolve(base).load(dtype)).to(place)
+    pipeline.vae.enable_slicing()  # an image at a time: less memory, and on a CPU less time
+    return with_sampler(pipeline, sampling.sampler)
 
 
 def with_sampler(pipeline: StableDiffusionPipeline, sampler: str) -> StableDiffusionPipeline:
@@ -216,6 +218,8 @@ def class_images(
     Source:
         Ruiz et al. 2022, arXiv:2208.12242, section 3.3. Taught in: notebooks/02.
     """
+    if num < 1:
+        raise ValueError(f"num must be at least 1, got {num}. Usual: 200 to 500 (mini: 64).")
     model = resolve(base, root)
     chosen = choose_sampling(model, **sampling)
     settings = {"base": model.fingerprint, "class_prompt": class_prompt, **asdict(chosen)}

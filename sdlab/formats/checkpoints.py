@@ -27,6 +27,14 @@ LORA_DOWN = r"\.(lora_A|lora_down|lora\.down|lora_linear_layer\.down)\.weight$"
 UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model."
 EMA = "model_ema.diffusion_model"  # here the names that follow have lost their dots
 _HEAD = 4096  # bytes that tell a web page from weights
+# What files begin with that are no weights, or none that can be read.
+_MAGIC = {
+    b"version https://git-lfs": "a pointer of Git LFS and not the weights. Fetch them: git lfs pull.",
+    b"GGUF": "a GGUF, whose weights are quantized. Take the .safetensors version of the model.",
+    b"7z\xbc\xaf": "an archive. Unpack it, and take the file in it.",
+    b"Rar!": "an archive. Unpack it, and take the file in it.",
+    b"\x1f\x8b": "an archive. Unpack it, and take the file in it.",
+}
 _NEEDED = (
     "and a Stable Diffusion 1.5 checkpoint is needed (about 2 or 4 GB) or its folder. "
     "On Civitai: filter by base model 'SD 1.5' and type 'Checkpoint'."
@@ -38,7 +46,10 @@ _KINDS = (
     ("a ControlNet", r"^control_model\.|^controlnet_", None),
     ("a Flux or Stable Diffusion 3 model", r"double_blocks\.|joint_blocks\.", None),
     ("a textual inversion, an addition to a model", r"^emb_params|^string_to_param", None),
+    ("an AnimateDiff motion module", r"motion_modules\.", f"^{UNET}"),
+    ("an IP-Adapter", r"^image_proj\.|^ip_adapter\.", None),
     ("a UNet alone", r"^input_blocks\.0\.0\.|^down_blocks\.0\.", f"^{UNET}"),
+    ("a text encoder alone", r"^text_model\.", f"^{UNET}"),
     ("a VAE alone", f"^encoder\\.conv_in|^{VAE}", f"^{UNET}|^{EMA}"),
     ("no model that is known here (its first weights: NAMES)", "", f"^{UNET}|^{EMA}"),
     ("a UNet without a text encoder", "", f"^{TEXT}"),
@@ -119,10 +130,8 @@ def is_safetensors(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(_HEAD)
     text = head.lstrip()[:1] if b"\0" not in head else b""  # weights have zeros among the first bytes
-    if head.startswith(b"version https://git-lfs"):
-        raise NotACheckpoint(
-            f"{path} is a pointer of Git LFS, which stands for the weights. Fetch them: git lfs pull."
-        )
+    if known := next((what for magic, what in _MAGIC.items() if head.startswith(magic)), None):
+        raise NotACheckpoint(f"{path} is {known}")
     if text in (b"<", b"{") or not head:
         what = "a web page" if text == b"<" else "an error message" if head else "empty"
         raise NotACheckpoint(
@@ -163,6 +172,8 @@ def _pickle(path: Path) -> dict[str, torch.Tensor]:
         archive = file.read(2) == b"PK"
     if archive and not zipfile.is_zipfile(path):
         raise _broken(path, "the archive's end is missing")
+    if archive and not any(name.endswith("data.pkl") for name in zipfile.ZipFile(path).namelist()):
+        raise NotACheckpoint(f"{path} is an archive of files. Unpack it, and take the checkpoint in it.")
     try:
         with torch.serialization.safe_globals(_HARMLESS):
             read = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
@@ -239,7 +250,7 @@ def _sizes(unet: Mapping[str, Any]) -> tuple[int, ...]:
 def check_folder(folder: Path, *, numbers: bool = True) -> None:
     """Refuses a diffusers folder that isn't a whole Stable Diffusion 1.x, before anything is loaded.
 
-    With `numbers` the weights are read, too (seconds for 4 GB), and those that aren't finite refused.
+    With `numbers` all weights are read (seconds for 4 GB), and those that aren't finite refused.
     """
     kind = read_config(folder / "model_index.json").get("_class_name", "StableDiffusionPipeline")
     unet = read_config(folder / "unet" / "config.json")
@@ -256,8 +267,8 @@ def check_folder(folder: Path, *, numbers: bool = True) -> None:
         files = weight_files(folder / part)
         if not files:
             raise NotACheckpoint(f"{folder} is no whole model: {part}/ holds no weights. Download it again.")
-        for file in files if numbers else []:
-            check_weights(file)
+        for file in files:
+            check_weights(file) if numbers else checkpoint_shapes(file)
 
 
 def has_tokenizer(folder: Path) -> bool:

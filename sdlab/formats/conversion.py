@@ -121,14 +121,19 @@ def _fill(file: Path, part: Any, weights: dict[str, torch.Tensor]) -> None:
 def _find(weights: dict[str, torch.Tensor], name: str) -> torch.Tensor | None:
     """A weight by its original name, or by those of files from transformers 5 and of a running mean alone.
 
-    ComfyUI's scaled fp8 files keep it divided by a `scale_weight`.
+    ComfyUI's fp8 files keep it divided by a `scale_weight`, since 2025 called `weight_scale`.
     """
     names = [name, name.replace(".text_model.", ".")]
     if f"{UNET}input_blocks.0.0.weight" not in weights:  # never a mixture of both
         names.append(EMA + name.removeprefix(UNET).replace(".", ""))
     found = next((one for one in names if one in weights), name)
-    weight, scale = weights.get(found), weights.get(f"{found.removesuffix('weight')}scale_weight")
-    return weight if weight is None or scale is None else weight.float() * scale.float()
+    start, weight = found.removesuffix("weight"), weights.get(found)
+    scale = weights.get(f"{start}scale_weight", weights.get(f"{start}weight_scale"))
+    if weight is None or scale is None:
+        return weight
+    if scale.numel() != 1:
+        raise NotACheckpoint(f"{found} is quantized in blocks. Take the version of the model without: fp16.")
+    return weight.float() * scale.float()
 
 
 def clip_tokenizer() -> Path:

@@ -152,7 +152,10 @@ def lean_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
     defaults = LoraConfig().to_dict() | {"base_model_name_or_path": config.get("base_model_name_or_path")}
     always = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "target_modules", "peft_type")
-    return {name: value for name, value in config.items() if name in always or value != defaults.get(name)}
+    lean = {name: value for name, value in config.items() if name in always or value != defaults.get(name)}
+    if not isinstance(targets := lean.get("target_modules"), str | None):
+        lean["target_modules"] = sorted(targets)  # peft's set has another order in each process
+    return lean
 
 
 def kohya_weights(weights: Mapping[str, torch.Tensor], configs: Configs) -> dict[str, torch.Tensor]:
