@@ -48,13 +48,6 @@ class Setting(Sampling):
 
     first_seed: int
 
-    def __str__(self) -> str:
-        negative = f", negative prompt {self.negative_prompt!r}" if self.negative_prompt else ""
-        return (
-            f"{self.num_inference_steps} steps of {self.sampler}, guidance {self.guidance_scale:g}, "
-            f"{self.width}×{self.height}, seeds from {self.first_seed}{negative}"
-        )
-
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRecord(Sampling):

@@ -9,9 +9,9 @@ from typing import Any
 
 from sdlab.config import BESIDE_TRAINING, number
 from sdlab.experiment import Experiment
+from sdlab.images import BASE
 from sdlab.words import Words
 
-BASE = "base"
 METHOD_NAMES = {"dreambooth": "DreamBooth", "lora": "LoRA"}
 NOT_SHOWN = BESIDE_TRAINING | {"instance_data_dir", "class_data_dir", "method"}
 
