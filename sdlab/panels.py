@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sdlab import notebook, thumbnails
 from sdlab.experiment import Experiment
@@ -19,6 +19,9 @@ from sdlab.models import checkpoint_names, resolve
 from sdlab.prompts import PromptSet
 from sdlab.tables import Cell, Heading, Table, table
 from sdlab.templates import render
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SCALES = (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5)
 _MAX_BYTES = 4_000_000  # of one widget's pictures; they go from the kernel to the page in one message
@@ -220,9 +223,10 @@ def _find(experiment: str | Experiment, root: str | Path) -> Experiment:
 def _pictures(shown: Table) -> dict[Any, dict[str, Any]]:
     """For each cell's name its picture `small` and in `full` size, as large as a widget may carry them."""
     cells = [cell for row in shown.cells for cell in row]
+    images = {cell.name: thumbnails.readable(cell.images) for cell in cells}
     full: dict[Any, list[str]] = {}
     for side, quality in ((768, 85), (512, 75), (384, 65), (256, 55)):
-        full = {cell.name: [_uri(path, side, quality) for path in cell.images] for cell in cells}
+        full = {name: [_uri(image, side, quality) for image in some] for name, some in images.items()}
         if sum(len(uri) for uris in full.values() for uri in uris) < _MAX_BYTES:
             break
     pictures = {}
@@ -233,6 +237,5 @@ def _pictures(shown: Table) -> dict[Any, dict[str, Any]]:
     return pictures
 
 
-def _uri(path: Path, side: int, quality: int) -> str:
-    image = thumbnails.opened(path)
+def _uri(image: Image.Image, side: int, quality: int) -> str:
     return thumbnails.data_uri(thumbnails.fitted(image, min(side, max(image.size))), quality)

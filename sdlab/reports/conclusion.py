@@ -10,8 +10,7 @@ from typing import Any
 from sdlab.config import number
 from sdlab.experiment import Experiment
 from sdlab.scores import apart, measure_name
-from sdlab.tables.captions import BASE, METHOD_NAMES
-from sdlab.tables.figures import RECORDED, measurement_text
+from sdlab.tables.figures import BASE, METHOD_NAMES, RECORDED, measurement_text
 from sdlab.templates import render
 from sdlab.verdict import verdict_of
 from sdlab.words import Words
@@ -31,21 +30,14 @@ def conclusion(
     images: int = 0,
     words: Words | None = None,
 ) -> list[str]:
-    """Write a draft that says what was measured, and at its end what these images can't tell.
+    """Writes paragraphs that say what was measured, and at their end what these images can't tell.
 
     Args:
-        experiments: all of the report.
-        rates: the sweep of the learning rate, by rate.
-        ranks: the sweep of the rank, by rank.
-        measurements: experiment to name and value of each measurement; the first is likeness.
+        measurements: experiment to name and value of each; the first is likeness.
         pair: "dreambooth" and "lora" to the experiments that are compared.
         controlled: folder of controlled images to its experiment and what controlled it.
         drift: experiment to what became of the class, and the base model's.
         images: how many images of each experiment were measured.
-        words: the language, English where none is given.
-
-    Returns:
-        Paragraphs. Where nothing was measured they say so and ask the student to look.
     """
     words, mine = words or Words(), {one.name: one for one in experiments}
     named = [name for one in (BASE, *mine) for name in measurements.get(one, {})]
@@ -154,7 +146,7 @@ def _costs(experiments: Sequence[Experiment], words: Words) -> dict[str, str]:
     spans = {}
     for name, column in {"weights": "trained weights", "times": "time", "sizes": "size"}.items():
         key, write = RECORDED[column]
-        if not (values := [one.record[key] for one in experiments if key in one.record]):
+        if not (values := [v for one in experiments if isinstance(v := one.record.get(key), int | float)]):
             return {}
         low, high = write(min(values), words), write(max(values), words)
         spans[name] = low if low == high else words("span", low=low, high=high)

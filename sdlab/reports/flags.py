@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sdlab.config import number
 from sdlab.experiment import Experiment
-from sdlab.tables.captions import NOT_SHOWN, plain_place
+from sdlab.tables.figures import NOT_SHOWN, plain_place
 
 PRIOR = {"class_prompt", "prior_loss_weight", "num_class_images"}
 # The homework's command has these, whatever their value.

@@ -13,8 +13,8 @@ from sdlab.experiment import Experiment
 from sdlab.images import ImageRecord, Setting, by_setting, images_from_elsewhere, load_images
 from sdlab.prompts import PromptSet
 from sdlab.sampling import image_files
-from sdlab.tables.captions import BASE, Heading, captions, hyperparameters_of
-from sdlab.tables.contents import Cell, Table
+from sdlab.tables.contents import Cell, Heading, Table
+from sdlab.tables.figures import BASE, METHOD_NAMES, differing, hyperparameters_of, written
 from sdlab.words import Words
 
 Side = Literal["experiments", "prompts"]
@@ -71,6 +71,27 @@ def table(
         note = words("setting_shown", setting=setting_text(chosen, words), count=left_out)
         made = replace(made, notes=(note,))
     return made.transposed() if rows == "prompts" or columns == "experiments" else made
+
+
+def captions(names: Sequence[str], root: str | Path = "experiments", language: str = "en") -> list[Heading]:
+    """Headings of experiments: method, learning rate, rank, and every hyperparameter that differs.
+
+    One that isn't on this disk has no details.
+    """
+    words = Words(language)
+    known = {name: hyperparameters_of(name, root) for name in names if name != BASE}
+    headings = []
+    for name in names:
+        if name == BASE:
+            headings.append(Heading(words("base"), (words("not_trained"),)))
+            continue
+        mine = known[name]
+        peers = [values for values in known.values() if values.get("method") == mine.get("method")]
+        shown = {"learning_rate", "rank", *differing(peers)}
+        details = [written(key, value, language) for key, value in mine.items() if key in shown]
+        method = METHOD_NAMES.get(mine.get("method", ""))
+        headings.append(Heading(name, (method, *details) if method else tuple(details)))
+    return headings
 
 
 def lay_out(
@@ -147,24 +168,9 @@ def control_table(
     images_per_cell: int = 1,
     language: str = "en",
 ) -> Table:
-    """Put controlled images side by side, each row's control image and control map before them.
+    """Puts what `generate(…, control=…)` made side by side, each row's control image and map before it.
 
-    Args:
-        images: what `generate(…, control=…)` returned, of one call or of several together.
-        rows: what stands in the rows: the kinds of control, their scales, experiments or prompts.
-        columns: what stands in the columns.
-        root: folder of the experiments, for the hyperparameters under the names.
-        images_per_cell: 1, 2 or 4.
-        language: "en" or "ru".
-
-    Returns:
-        The table. A cell shows the first images that belong there, or what to run to get some.
-
-    Raises:
-        ValueError: an image without control, rows and columns are the same, or a bad number per cell.
-
-    Source:
-        Homework B has kinds in rows and prompts in columns, homework A experiments in columns.
+    Homework B has kinds of control in rows and prompts in columns, homework A experiments in columns.
     """
     if not images or not all(image.control for image in images):
         raise ValueError(
@@ -173,8 +179,10 @@ def control_table(
         )
     _check(images_per_cell, rows, columns, get_args(By))
     if columns == "control":  # control image and control map stand before what they control
-        options: dict[str, Any] = {"images_per_cell": images_per_cell, "language": language}
-        return control_table(images, rows="control", columns=rows, root=root, **options).transposed()
+        turned = control_table(
+            images, columns=rows, root=root, images_per_cell=images_per_cell, language=language
+        )
+        return turned.transposed()
     names, words = list(grouped(images, "experiment")), Words(language)
     experiments = dict(zip(names, captions(names, root, language), strict=True))
     across, cells, headings = grouped(images, columns), [], []
@@ -184,17 +192,9 @@ def control_table(
         made = [_controlled_cell(*one, mine[0], words) for one in zip(shown, across.values(), strict=True)]
         cells.append((*_sources(mine[0], words), *made))
         headings.append(_heading(mine, rows, experiments, words))
-    return Table(
-        rows=tuple(headings),
-        columns=(
-            Heading(words("control_image")),
-            Heading(words("control_map")),
-            *(_heading(column, columns, experiments, words) for column in across.values()),
-        ),
-        cells=tuple(cells),
-        images_per_cell=images_per_cell,
-        language=language,
-    )
+    sources = Heading(words("control_image")), Heading(words("control_map"))
+    above = [_heading(column, columns, experiments, words) for column in across.values()]
+    return Table(tuple(headings), (*sources, *above), tuple(cells), images_per_cell, language)
 
 
 def grouped(images: Iterable[ImageRecord], by: By) -> dict[Any, list[ImageRecord]]:
