@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from sdlab.config import number
@@ -47,6 +48,8 @@ def conclusion(
     for folder, (name, control) in (controlled or {}).items():
         if name != BASE and {name, folder} <= set(likeness.values):
             through.setdefault(name, {})[folder] = control
+    lora = (pair or {}).get("lora", "")
+    below = Path(mine[lora].hyperparameters.pretrained_model_name_or_path).name if lora in mine else ""
     methods = [method for method in METHOD_NAMES if method != "lora" or not (rates or ranks)]
     took = {one.name: costs for one in experiments if (costs := _costs([one], words))}
     draft = render(
@@ -63,7 +66,8 @@ def conclusion(
         rank_sizes=_costs(ranks, words).get("sizes"),
         took=took,
         dreambooth=(pair or {}).get("dreambooth"),
-        lora=(pair or {}).get("lora"),
+        lora=lora,
+        lora_base=below if below in mine else "",
         controlled=through,
         images=images,
         undecided=[],

@@ -312,8 +312,8 @@ def find_experiments(
             chosen.append(Experiment.load(one, root))
     if not chosen:
         raise ValueError(
-            f"there are no experiments in {root}. Train one with `sdlab train dreambooth`, or say with --root "
-            "where yours are."
+            f"there are no experiments in {root}. Train one with `sdlab train dreambooth`, or say with "
+            "--root where yours are."
         )
     if len({one.root.resolve() for one in chosen}) > 1 or len({one.name for one in chosen}) < len(chosen):
         raise ValueError(

@@ -49,11 +49,10 @@ class Figures(pd.DataFrame):
 
     def markdown(self) -> str:
         """The figures as a Markdown table."""
-        written = self.written()
+        written, name = self.written(), code if self.index.name == "experiment" else markdown_text
         rows = [[*map(markdown_text, written.columns)], ["---"] * written.shape[1]]
         for first, *others in written.itertuples(index=False, name=None):
-            name = markdown_text(first) if " " in first else code(first)
-            rows.append([name, *map(markdown_text, others)])
+            rows.append([name(first), *map(markdown_text, others)])
         return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
