@@ -89,9 +89,10 @@ def wipe(first: str | Path | ImageRecord, second: str | Path | ImageRecord) -> E
         cells.append(Cell(side, alt, (file,), whole=True))
     shown = Table((Heading(""),), tuple(headings), (tuple(cells),), images_per_cell=1)
 
-    slider = {"value": 50, "min": 0, "max": 100, "readout": False}
-    css = ".{key} {{ --at: {value}% }}"
-    return _sliding(shown, "wipe.html", "wipe", 400, css, "IntSlider", slider)
+    def slider(widgets: Any) -> Any:
+        return widgets.IntSlider(50, 0, 100, readout=False, description="wipe")
+
+    return _sliding(shown, slider, 400, ".{key} {{ --at: {value}% }}", "wipe.html")
 
 
 def table_filter(
@@ -168,40 +169,33 @@ def _slider(
         generate(name, prompts, base=base, **options)
     shown = table(labels, prompts, images_per_cell=1, root=root, results=results)
 
-    choices = [(text, row) for row, text in enumerate(labels.values())]
-    slider = {"options": choices, "value": len(choices) - 1}
+    def slider(widgets: Any) -> Any:
+        rows = [(text, row) for row, text in enumerate(labels.values())]
+        return widgets.SelectionSlider(options=rows, value=len(rows) - 1, description=what)
+
     css = ".{key} .frame:nth-of-type({nth}) {{ display: flex }}"
-    return _sliding(
-        shown, "frames.html", what, 480, css, "SelectionSlider", slider, labels=[*labels.values()]
-    )
+    return _sliding(shown, slider, 480, css, "frames.html", what=what, labels=[*labels.values()])
 
 
 def _sliding(
-    shown: Table,
-    template: str,
-    what: str,
-    width: int,
-    css: str,
-    kind: str,
-    slider: dict[str, Any],
-    **values: Any,
+    shown: Table, slider: Callable[[Any], Any], width: int, css: str, template: str, **values: Any
 ) -> Explorer:
     """A slider over a page of pictures, `width` CSS pixels wide; its value goes into the CSS."""
 
     def build() -> Any:
         import ipywidgets
 
-        key, layout = f"sdlab-{secrets.token_hex(4)}", ipywidgets.Layout(width="100%", max_width=f"{width}px")
-        control = getattr(ipywidgets, kind)(**slider, description=what, layout=layout)
-        values.update(key=key, table=shown, pictures=_pictures(shown), what=what, width=width)
-        page, style = ipywidgets.HTML(render(template, **values)), ipywidgets.HTML()
+        key, control = f"sdlab-{secrets.token_hex(4)}", slider(ipywidgets)
+        control.layout = ipywidgets.Layout(width="100%", max_width=f"{width}px")
+        page = render(template, key=key, table=shown, pictures=_pictures(shown), width=width, **values)
+        style = ipywidgets.HTML()
 
         def follow(change: Any = None) -> None:
             style.value = f"<style>{css.format(key=key, value=control.value, nth=control.value + 1)}</style>"
 
         control.observe(follow, "value")
         follow()
-        return ipywidgets.VBox([control, page, style])
+        return ipywidgets.VBox([control, ipywidgets.HTML(page), style])
 
     return Explorer(lambda: shown, build)
 

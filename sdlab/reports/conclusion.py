@@ -48,7 +48,13 @@ def conclusion(
     for folder, (name, control) in (controlled or {}).items():
         if name != BASE and {name, folder} <= set(likeness.values):
             through.setdefault(name, {})[folder] = control
-    lora = (pair or {}).get("lora", "")
+    pair = pair or {}
+    groups = {
+        method: [one for one in experiments if one.hyperparameters.method == method]
+        for method in METHOD_NAMES
+    }
+    most_alike = [likeness.ranked(one.name for one in group)[:1] for group in groups.values()]
+    dreambooth, lora = pair.get("dreambooth", ""), pair.get("lora", "")
     below = Path(mine[lora].hyperparameters.pretrained_model_name_or_path).name if lora in mine else ""
     methods = [method for method in METHOD_NAMES if method != "lora" or not (rates or ranks)]
     took = {one.name: costs for one in experiments if (costs := _costs([one], words))}
@@ -60,13 +66,14 @@ def conclusion(
         measured=bool(named),
         likeness=likeness,
         fidelity=Measure.of("CLIP-T" if "CLIP-T" in named else second, measurements, words),
-        methods=[_method(method, experiments, drift or {}, words) for method in methods],
+        methods=[_method(method, groups[method], drift or {}, words) for method in methods],
         rates=_values(rates, "learning_rate", likeness),
         ranks=_values(ranks, "rank", likeness),
         rank_sizes=_costs(ranks, words).get("sizes"),
         took=took,
-        dreambooth=(pair or {}).get("dreambooth"),
+        dreambooth=dreambooth,
         lora=lora,
+        by_rule="why" in pair and [[dreambooth], [lora]] != most_alike,
         lora_base=below if below in mine else "",
         controlled=through,
         images=images,
@@ -129,10 +136,9 @@ def _values(experiments: Iterable[Experiment], name: str, likeness: Measure) -> 
 
 
 def _method(
-    method: str, experiments: Iterable[Experiment], drift: Mapping[str, Any], words: Words
+    method: str, mine: Sequence[Experiment], drift: Mapping[str, Any], words: Words
 ) -> dict[str, Any]:
     """A method's experiments, which of them memorised the photos or changed the class, and what they took."""
-    mine = [one for one in experiments if one.hyperparameters.method == method]
     names = [one.name for one in mine]
     kept = [name for name in names if name in drift and BASE in drift]
     return {

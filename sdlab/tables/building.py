@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import chain, cycle, islice
 from operator import attrgetter
 from pathlib import Path
@@ -19,6 +19,10 @@ from sdlab.words import Words
 
 Side = Literal["experiments", "prompts"]
 PROGRAMS = ("A1111", "ComfyUI")  # those that say how they made an image
+_AGAIN = (  # how `generate` is told to make images as others were made
+    " --seed {first_seed} --sampler {sampler} --num_inference_steps {num_inference_steps}"
+    " --guidance_scale {guidance_scale:g} --width {width} --height {height}"
+)
 By = Literal["control", "scale", "experiment", "prompt"]
 
 
@@ -233,14 +237,7 @@ def _check(images_per_cell: int, rows: str | None, columns: str | None, sides: S
 
 def setting_text(setting: Setting, words: Words) -> str:
     """`seeds from 0, dpm++, 20 steps, guidance_scale 7.5, 128×128`."""
-    return words(
-        "setting",
-        seed=setting.first_seed,
-        sampler=setting.sampler,
-        steps=setting.num_inference_steps,
-        guidance=f"{setting.guidance_scale:g}",
-        size=f"{setting.width}×{setting.height}",
-    )
+    return words("setting", **asdict(setting))
 
 
 def _cell(
@@ -262,11 +259,7 @@ def _cell(
             key = "other_images"
         elif len(images) < len(of_text) and setting is not None:
             key = "other_setting"
-            command += (
-                f" --seed {setting.first_seed} --sampler {setting.sampler} --num_inference_steps "
-                f"{setting.num_inference_steps} --guidance_scale {setting.guidance_scale:g} "
-                f"--width {setting.width} --height {setting.height}"
-            )
+            command += _AGAIN.format(**asdict(setting))
         hint = words(key, having=len(images), wanted=wanted, command=command)
     alt, files = f"{name}, {prompt[0]}: {prompt[1]}", tuple(one.path for one in images)
     return Cell((name, prompt[0]), alt, files, hint)
