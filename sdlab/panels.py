@@ -121,31 +121,37 @@ def table_filter(
     def build() -> Any:
         import ipywidgets
 
-        key = f"sdlab-{secrets.token_hex(4)}"  # so that another explorer's elements keep theirs
-        style = ipywidgets.HTML(_hidden(key, rows, columns))
+        key, style = f"sdlab-{secrets.token_hex(4)}", ipywidgets.HTML()  # another explorer has another key
 
-        def boxes(title: str, ticked: dict[str, bool]) -> Any:
-            layout = ipywidgets.Layout(width="auto", margin="2px 8px")
-            made = [
-                ipywidgets.Checkbox(on, description=name, indent=False, layout=layout)
-                for name, on in ticked.items()
-            ]
+        def follow() -> None:
+            style.value = _hidden(key, rows, columns)
 
-            def tick(change: dict[str, Any]) -> None:
-                ticked[change["owner"].description] = change["new"]
-                style.value = _hidden(key, rows, columns)
-
-            for box in made:
-                box.observe(tick, "value")
-            row = ipywidgets.Layout(flex_flow="row wrap")
-            return ipywidgets.Box([ipywidgets.HTML(f"<b>{title}</b>"), *made], layout=row)
-
+        follow()
         width = 160 if images_per_cell == 1 else 264  # CSS pixels: each image has more than 128
         page = render("filter.html", key=key, table=shown, pictures=_pictures(shown), width=width)
-        drawn = ipywidgets.HTML(page)
-        return ipywidgets.VBox([boxes("experiments", rows), boxes("prompts", columns), drawn, style])
+        ticks = _boxes("experiments", rows, follow), _boxes("prompts", columns, follow)
+        return ipywidgets.VBox([*ticks, ipywidgets.HTML(page), style])
 
     return Explorer(current, build)
+
+
+def _boxes(title: str, ticked: dict[str, bool], follow: Callable[[], None]) -> Any:
+    """A row of boxes; what is ticked goes into `ticked`, then `follow` is called."""
+    import ipywidgets
+
+    layout = ipywidgets.Layout(width="auto", margin="2px 8px")
+    boxes = [
+        ipywidgets.Checkbox(on, description=name, indent=False, layout=layout) for name, on in ticked.items()
+    ]
+
+    def tick(change: dict[str, Any]) -> None:
+        ticked[change["owner"].description] = change["new"]
+        follow()
+
+    for box in boxes:
+        box.observe(tick, "value")
+    row = ipywidgets.Layout(flex_flow="row wrap")
+    return ipywidgets.Box([ipywidgets.HTML(f"<b>{title}</b>"), *boxes], layout=row)
 
 
 def _slider(

@@ -226,8 +226,37 @@ class Material:
 
     @cached_property
     def best(self) -> Mapping[str, str]:
-        """Method to the experiment that stands for it in the comparison, and "why"."""
-        return self.pair or _best({method: self.of(method) for method in METHOD_NAMES}, self)
+        """Method to the experiment that stands for it in the comparison, and "why".
+
+        The best by `recommend`, else by the first measurement, or the only ones there are.
+        """
+        if self.pair:
+            return self.pair
+        scores, words = self.scores, self.words
+        groups = {method: [one.name for one in self.of(method)] for method in METHOD_NAMES}
+        chosen = {method: self._recommended(names) for method, names in groups.items()}
+        if all(chosen.values()):
+            why = words("compared_rule")
+            if strays := [one for one in chosen.values() if not as_faithful(scores.of("CLIP-T"), one)]:
+                why += " " + words("compared_strays", names=", ".join(strays))
+            return {**chosen, "why": why}
+        if first := next((name for values in self.measurements.values() for name in values), None):
+            measure = Measure.of(first, self.measurements, words)
+            ranked = {method: measure.ranked(names) for method, names in groups.items()}
+            if all(ranked.values()):
+                best = {method: names[0] for method, names in ranked.items()}
+                return {**best, "why": words("compared_best", name=words.name(first))}
+        alone = all(len(names) == 1 for names in groups.values())
+        return {method: names[0] for method, names in groups.items()} if alone else {}
+
+    def _recommended(self, names: Sequence[str]) -> str:
+        """The best by the rule of the scores; none where they weren't taken."""
+        scores = self.scores
+        scored = [name for name in names if name in scores.of(scores.likeness)]
+        if not scored or not scores.of("CLIP-T"):
+            return ""
+        shown = {name: scores[name] for name in [BASE, *scored] if name in scores.tallies}
+        return recommend(Scores(shown)).name
 
     @property
     def compared(self) -> list[str]:
@@ -322,35 +351,6 @@ def find_experiments(
             "folder and images, or make a report of each folder with --root, --results and --out."
         )
     return chosen, elsewhere
-
-
-def _best(groups: Mapping[str, Sequence[Experiment]], material: Material) -> dict[str, str]:
-    """The best of each method by `recommend`, else by the first measurement, or the only ones there are."""
-    scores, measurements, words = material.scores, material.measurements, material.words
-    chosen = {method: _recommended(group, scores) for method, group in groups.items()}
-    if all(chosen.values()):
-        why = words("compared_rule")
-        if strays := [one for one in chosen.values() if not as_faithful(scores.of("CLIP-T"), one)]:
-            why += " " + words("compared_strays", names=", ".join(strays))
-        return {**chosen, "why": why}
-    if first := next((name for values in measurements.values() for name in values), None):
-        measure = Measure.of(first, measurements, words)
-        ranked = {method: measure.ranked(one.name for one in group) for method, group in groups.items()}
-        if all(ranked.values()):
-            best = {method: names[0] for method, names in ranked.items()}
-            return {**best, "why": words("compared_best", name=words.name(first))}
-    if all(len(group) == 1 for group in groups.values()):
-        return {method: group[0].name for method, group in groups.items()}
-    return {}
-
-
-def _recommended(experiments: Sequence[Experiment], scores: Scores) -> str:
-    """The best by the rule of the scores; none where they weren't taken."""
-    likeness = scores.of(scores.likeness)
-    names = [one.name for one in experiments if one.name in likeness]
-    if not names or not scores.of("CLIP-T"):
-        return ""
-    return recommend(Scores({name: scores[name] for name in [BASE, *names] if name in scores.tallies})).name
 
 
 def _listed(scales: Iterable[float]) -> str:
