@@ -48,8 +48,9 @@ class Profile:
 
 def _profile_of(name: str, tables: dict[str, Any]) -> Profile:
     """A profile as profiles.toml has it; one such as `sd15-8gb` begins with the values of `sd15`."""
-    values = tables[name.split("-")[0]] | tables[name]
-    return Profile(name=name, **{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    values: dict[str, Any] = tables[name.split("-")[0]] | tables[name]
+    values |= {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
+    return Profile(name=name, **values)
 
 
 _TABLES = tomllib.loads(Path(__file__).with_name("profiles.toml").read_text(encoding="utf-8"))
