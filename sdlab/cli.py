@@ -563,7 +563,8 @@ def parse(words: list[str]) -> Callable[[], None] | None:
     values = _read(asked, name, words, defaults)
     profile_name = values.pop("profile")
     del values["subject"]  # it is in the prompts
-    print(_said(values["hyperparameters"], defaults, profile_name, values["root"]), end="", file=sys.stderr)
+    given = {word.split("=")[0].lstrip("-").replace("-", "_").removeprefix("no_") for word in words}
+    print(_unsaid(values["hyperparameters"], given, profile_name, values["root"]), end="", file=sys.stderr)
     return partial(asked, **values)
 
 
@@ -587,28 +588,27 @@ def _defaults(
     root: Path = Path("experiments"),
     profile: str = "auto",
     subject: str | None = None,
+    instance_prompt: str | None = None,
 ) -> DreamBooth | LoRA:
     """A method's hyperparameters, as far as nothing else is given."""
     from sdlab.profiles import hyperparameters
 
-    return hyperparameters(
-        method, os.path.expanduser(pretrained_model_name_or_path), subject=subject, profile=profile, root=root
-    )
+    base = os.path.expanduser(pretrained_model_name_or_path)
+    prompt = {"instance_prompt": instance_prompt} if instance_prompt else {}
+    return hyperparameters(method, base, subject=subject, profile=profile, root=root, **prompt)
 
 
-def _said(chosen: DreamBooth | LoRA, defaults: DreamBooth | LoRA, profile_name: str, root: Path) -> str:
-    """A line that says which hyperparameters are the profile's, and aren't diffusers'."""
+def _unsaid(chosen: DreamBooth | LoRA, given: set[str], profile_name: str, root: Path) -> str:
+    """A line that says which hyperparameters were not given, and are otherwise in diffusers."""
     from sdlab.profiles import profile
 
-    base, theirs, ours = chosen.pretrained_model_name_or_path, vars(type(defaults)()), vars(defaults)
-    differing = [
-        f"{name}={number(value)}"
-        for name, value in vars(chosen).items()
-        if value == ours[name] != theirs[name] and name != "pretrained_model_name_or_path"
-    ]
+    base, theirs = chosen.pretrained_model_name_or_path, vars(type(chosen)())
+    given |= {"pretrained_model_name_or_path"}
+    given |= set() if chosen.with_prior_preservation else {"class_prompt", "num_class_images"}
+    own = [f"{k}={number(v)}" for k, v in vars(chosen).items() if k not in given and v != theirs[k]]
     reason = profile(base, name=profile_name, root=root).reason
     why = f" ({reason})" if reason else ""
-    return f"set by the profile of {base}{why}: {', '.join(differing)}\n" if differing else ""
+    return f"not given, so set for {base}{why}: {', '.join(own)}\n" if own else ""
 
 
 def _read(

@@ -137,6 +137,8 @@ def hyperparameters(
         "train_text_encoder": getattr(chosen, f"{method}_text_encoder"),
     }
     values |= {"rank": chosen.lora_ranks[0]} if method == "lora" else {"with_prior_preservation": True}
+    if "instance_prompt" in overrides:
+        values["class_prompt"] = _class_prompt(str(overrides["instance_prompt"]))
     return from_dict({"method": method, **values, **overrides})
 
 
@@ -154,6 +156,14 @@ def _prompts(base: str | Path, subject: str | Subject | None, root: str | Path) 
             f"Name it {'sks ' + who.class_noun!r}."
         )
     return {"instance_prompt": who.instance_prompt, "class_prompt": who.class_prompt}
+
+
+def _class_prompt(instance_prompt: str) -> str:
+    """The instance prompt without its rare word; of a prompt without one, what its class is called."""
+    who = Subject.of(instance_prompt)
+    if not who.rare_word or who.kind == "style":
+        return who.class_prompt
+    return instance_prompt.replace(f"{who.rare_word} ", "", 1)
 
 
 def subject_of(experiments: Iterable[str | Experiment], root: str | Path = "experiments") -> Subject:

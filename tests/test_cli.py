@@ -157,6 +157,16 @@ def test_the_profile_sets_what_is_not_given_and_says_so(capsys: pytest.CaptureFi
     assert "resolution=128" in said and "max_train_steps" not in said
 
 
+def test_the_class_is_that_of_the_instance_prompt_and_only_what_is_not_given_is_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["train", "dreambooth", "--instance_prompt=a photo of ohwx man", "--resolution", "128"]
+    assert taken(words)["hyperparameters"].class_prompt == "a photo of man"
+    said = capsys.readouterr().err
+    assert "class_prompt=a photo of man" in said and "resolution" not in said
+    assert "instance_prompt" not in said.replace("class_prompt", "")
+
+
 def test_where_an_experiment_goes_does_not_change_where_its_base_is(workplace: Path) -> None:
     base = Experiment("mine")
     base.begin(DreamBooth(), {})
