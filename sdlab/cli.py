@@ -266,7 +266,7 @@ def generate(
     Args:
         experiments: Names; base is the base model itself. Without any: base and all that are finished.
     """
-    names = experiments or _finished(options["root"])
+    names = _names(experiments, options["root"])
     images = run(names, _prompts(prompts, subject, names, options["root"]), **options)
     said = f"{len(images)} images of {', '.join(names)} in {options['results']}"
     return Answer(said, [{"path": str(one.path), **one.as_dict()} for one in images])
@@ -301,7 +301,7 @@ def control(
     from sdlab.control import Control, NothingFound
     from sdlab.tables import control_table
 
-    names = experiments or _finished(options["root"])
+    names = _names(experiments, options["root"])
     chosen = _prompts(prompts, subject, names, options["root"])
     settings = {field.name: options.pop(field.name) for field in fields(Control) if field.name in options}
     options |= {"images_per_prompt": images_per_prompt, "sampler": sampler}
@@ -341,9 +341,11 @@ def table(
     """
     from sdlab.tables import prompts_of
 
-    names = experiments or _finished(options["root"])
-    chosen = _prompts(prompts, subject, names, options["root"])
-    chosen = chosen if prompts else prompts_of(names, results=options["results"])
+    names = _names(experiments, options["root"])
+    if prompts:
+        chosen = _prompts(prompts, subject, names, options["root"])
+    else:
+        chosen = prompts_of(names, results=options["results"])
     made = run(names, chosen, reference=reference, **options)
     return f"{made.save(out, title=title)}: {made.size}"
 
@@ -362,7 +364,7 @@ def score(run: Run, experiments: Names = (), plot: Path | None = None, **options
 
     results = Path(options["results"])
     names = [n for n in _finished(options["root"]) if (results / n / "images.json").is_file()]
-    scores = run(experiments or names, **options)
+    scores = run([*dict.fromkeys(experiments)] or names, **options)
     choice = recommend(scores) if scores.eligible else None
     parts = [str(scores), f"\n{choice}\nrule: {choice.rule}" if choice else ""]
     if plot is not None:
@@ -389,11 +391,11 @@ def report(
         best_dreambooth: The DreamBooth that is compared with the best LoRA.
         best_lora: The LoRA that is compared with the best DreamBooth.
     """
-    names = experiments or _finished(options["root"])
+    names = _names(experiments, options["root"])
     chosen = _prompts(prompts, subject, names, options["root"]) if prompts else None
     named = {"dreambooth": best_dreambooth, "lora": best_lora}
     best = {method: name for method, name in named.items() if name}
-    path = run(experiments or None, chosen, best=best or None, **options)
+    path = run([*dict.fromkeys(experiments)] or None, chosen, best=best or None, **options)
     return f"the report: {path}, {path.with_name('report.pdf')} and {path.with_name('README.md')}"
 
 
@@ -470,6 +472,11 @@ def _finished(root: str | Path) -> list[str]:
     from sdlab.experiment import find
 
     return ["base", *(one.name for one in find(root) if one.status == "finished")]
+
+
+def _names(experiments: Sequence[str], root: str | Path) -> list[str]:
+    """The experiments that are named, each once; without any: `base` and all that are finished."""
+    return list(dict.fromkeys(experiments)) or _finished(root)
 
 
 def _prompts(prompts: str | None, subject: str | None, names: Sequence[str], root: str | Path) -> PromptSet:

@@ -37,6 +37,8 @@ RESERVED = {
     "photos": "the subject's photos, in scores",
     "mini": "the base model mini",
     "sd15": "the base model Stable Diffusion 1.5",
+    "sd15-16gb": "a profile",
+    "sd15-8gb": "a profile",
 }
 _TRAINED_FROM = ("base_fingerprint", "instance_images", "captions", "base")
 
@@ -62,7 +64,7 @@ class Experiment:
 
     def __post_init__(self) -> None:
         check_file_name(self.name, "experiment")
-        means = "a model with a LoRA on it" if "+" in self.name else RESERVED.get(self.name)
+        means = "a model with a LoRA on it" if "+" in self.name else RESERVED.get(self.name.lower())
         if means:
             raise ValueError(
                 f"The name {self.name!r} is reserved: it means {means}. "

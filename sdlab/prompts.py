@@ -27,7 +27,7 @@ def check_file_name(name: str, what: str) -> str:
     free = next(one for one in (name, words, f"my_{words}", "prompt1") if _is_file_name(one))
     if free != name:
         raise ValueError(
-            f"The name of a {what} becomes a file name: it starts with a letter or digit and goes on with "
+            f"The {what}'s name becomes a file name: it starts with a letter or digit and goes on with "
             f"letters, digits and _ . + - (at most 100), got {name!r}. Try {free!r}."
         )
     return name

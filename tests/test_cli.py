@@ -246,3 +246,43 @@ def test_json_stands_alone_on_stdout(
     assert len(made) == 5 and all(Path(one["path"]).is_file() for one in made)
     main(["environment", "--json"])
     assert "mini: the whole course" in json.loads(capsys.readouterr().out)["can_run"]
+
+
+def test_a_new_users_wrong_commands_never_need_a_folder_deleted(
+    instance_images: Path, workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = workplace / "bad"
+    bad.mkdir()
+    (bad / "torn.png").write_bytes((sorted(instance_images.glob("*.png"))[0]).read_bytes()[:200])
+    right = {"instance_data_dir": instance_images, "resolution": 64, "train_batch_size": 1}
+    right |= {"max_train_steps": 2, "num_held_out_images": 0, "rank": 8}
+    for wrong, code in (
+        ({"instance_data_dir": "nowhere"}, 1),
+        ({"instance_data_dir": bad}, 1),
+        ({"pretrained_model_name_or_path": "mini2"}, 2),
+        ({"rank": 0}, 2),
+        ({"num_held_out_images": 99}, 1),
+        ({"mixed_precision": "fp16"}, 1),
+        ({"learning_rate": 1e30}, 1),  # diverges in its second step
+        ({"rnk": 8}, 2),
+    ):
+        flags = " ".join(f"--{name} {value}" for name, value in {**right, **wrong}.items())
+        said = fails(f"train lora mine {flags}", code, capsys)
+        assert "begun with something else" not in said and "delete" not in said
+    main(["train", "lora", "mine", *(f"--{name}={value}" for name, value in right.items())])
+    assert Experiment("mine").status == "finished"
+    assert Experiment("mine").hyperparameters.as_dict()["rank"] == 8
+
+
+def test_a_table_of_two_subjects_needs_no_word_on_whom_the_prompts_mean(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, subject in {"of_a_man": "ohwx man", "of_a_dog": "sks dog"}.items():
+        experiment = Experiment(name)
+        experiment.begin(LoRA(instance_prompt=f"a photo of {subject}"), {})
+        experiment.update(status="finished", base="mini")
+        (workplace / "results" / name).mkdir(parents=True)
+        Image.new("RGB", (128, 128)).save(workplace / f"results/{name}/street_img1.png")
+    main(["table", "of_a_man", "of_a_dog", "of_a_man", "--out", "t.html"])
+    assert "2 rows × 1 columns" in capsys.readouterr().out
+    assert "different subjects" in fails("generate of_a_man of_a_dog", 1, capsys)

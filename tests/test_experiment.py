@@ -111,7 +111,9 @@ def test_a_name_that_would_collide_is_refused(name: str) -> None:
         Experiment(name)
 
 
-@pytest.mark.parametrize("name", ["base", "report", "photos", "mini", "sd15", "lora+lora"])
+@pytest.mark.parametrize(
+    "name", ["base", "Base", "report", "photos", "mini", "sd15", "sd15-8gb", "lora+lora"]
+)
 def test_a_name_that_means_something_else_is_refused_and_the_other_is_allowed(name: str) -> None:
     with pytest.raises(ValueError, match=r"is reserved: it means .*Try 'my_") as refused:
         Experiment(name)

@@ -165,3 +165,14 @@ def test_a_photo_deleted_on_one_machine_isnt_revived_by_another(
     monkeypatch.chdir(tmp_path / "second")
     sdlab.sync(tmp_path / "drive")
     assert (tmp_path / "drive" / photo).read_bytes() == b"the person agrees again"
+
+
+@pytest.mark.parametrize("place", [".", "experiments", "results/copy", "data/raw_images"])
+def test_a_place_among_the_work_itself_is_refused(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    experiment("lora_done", Path("experiments"), "finished", LoRA())
+    with pytest.raises(ValueError, match=r"is where the work itself is\. Name a folder elsewhere"):
+        sdlab.sync(place)
+    assert [path.name for path in Path().iterdir()] == ["experiments"]

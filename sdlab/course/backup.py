@@ -34,7 +34,7 @@ def sync(
         results: Folder of the images.
 
     Raises:
-        ValueError: The place is on Google Drive, and this isn't Colab.
+        ValueError: The place is on Google Drive, and this isn't Colab; or it is where the work itself is.
         DiskFull: A disk has no room; every file on it is whole.
 
     Taught in: notebooks/00
@@ -43,7 +43,16 @@ def sync(
         return
     place = Path(place).expanduser()
     _mount(place)
-    pairs = _pairs(place, Path(root), Path(results))
+    folders = {folder: Path(folder) for folder in DATA} | {
+        "results": Path(results),
+        "experiments": Path(root),
+    }
+    whole = [here.resolve() for here in folders.values()]
+    if any(place.resolve().is_relative_to(here) for here in whole) or (place / "results").resolve() in whole:
+        raise ValueError(
+            f"{place} is where the work itself is. Name a folder elsewhere, such as ~/sdlab_copy."
+        )
+    pairs = _pairs(place, folders)
     finished = {one.name for one in find(root) if one.status == "finished"}
     new = [key for key, (here, there) in pairs.items() if _is_new(here, there, finished)]
     had = _read(COMMON).get(str(place.resolve()), [])
@@ -74,9 +83,8 @@ def _mount(place: Path) -> None:
         drive.mount(str(DRIVE))
 
 
-def _pairs(place: Path, root: Path, results: Path) -> dict[str, tuple[Path, Path]]:
+def _pairs(place: Path, folders: dict[str, Path]) -> dict[str, tuple[Path, Path]]:
     """Key to where it is or would be on this machine and in the place; an experiment counts as its record."""
-    folders = {folder: Path(folder) for folder in DATA} | {"results": results, "experiments": root}
     return {
         f"{folder}/{part.as_posix()}".removesuffix(f"/{RECORD}"): (here / part, place / folder / part)
         for folder, here in folders.items()
