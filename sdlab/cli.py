@@ -484,6 +484,8 @@ def _prompts(prompts: str | None, subject: str | None, names: Sequence[str], roo
     from sdlab.profiles import subject_of
     from sdlab.prompts import prompt_set
 
+    if prompts and not (given := prompt_set(prompts)).names_a_subject:
+        return given
     trained = _finished(root) if [*names] == ["base"] else names
     return prompt_set(prompts, subject or subject_of(trained, root))
 
@@ -501,6 +503,31 @@ def _readable(annotation: Any, target: Callable[..., Any]) -> Any | None:
     return Union[*readable, *none] if readable else None
 
 
+class Console(io.TextIOWrapper):
+    """A process's stdout or stderr; that its reader is gone (`| head`) is no reason to end the work."""
+
+    def write(self, text: str) -> int:
+        return int(self._or_nowhere(super().write, text))
+
+    def flush(self) -> None:
+        self._or_nowhere(super().flush)
+
+    def _or_nowhere(self, do: Callable[..., Any], *values: Any) -> Any:
+        try:
+            return do(*values)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            return do(*values)
+
+
+def console(stream: Any) -> Any:
+    """A stream on which a sign that it lacks ends nothing, nor a reader that is gone."""
+    if not isinstance(stream, io.TextIOWrapper):
+        return stream
+    stream.reconfigure(errors="replace")
+    return Console(stream.buffer, stream.encoding, "replace", line_buffering=True)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line, whose words are those of the process unless they are given.
 
@@ -511,20 +538,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # what transformers and bitsandbytes say on import is about parts that aren't used here
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    for stream in (sys.stdout, sys.stderr):  # a sign that a console lacks must not end the work
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    if arguments is None:
+        arguments, sys.stdout, sys.stderr = sys.argv[1:], console(sys.stdout), console(sys.stderr)
     understood = False
     try:
-        run = parse(list(sys.argv[1:] if arguments is None else arguments))
+        run = parse(list(arguments))
         understood = True
         if run is not None:
             run()
     except KeyboardInterrupt as stop:
         _fail(str(stop) or "interrupted; the same command goes on from there", 130)
-    except BrokenPipeError:  # `| head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        raise SystemExit(0) from None
     except (ValueError, OSError, RuntimeError, ImportError) as error:
         if os.environ.get("SDLAB_DEBUG"):
             raise

@@ -88,6 +88,13 @@ class PromptSet:
         }
         return replace(self, prompts=filled, subject=new.phrase)
 
+    @property
+    def names_a_subject(self) -> bool:
+        """Whether `fill` changes anything."""
+        return bool(self.subject) or any(
+            re.search(r"\{(subject|portrait)\}", one) for one in self.prompts.values()
+        )
+
     def first(self, count: int) -> PromptSet:
         """Takes the first `count` prompts, or all where there are fewer."""
         return replace(self, prompts=dict(islice(self.prompts.items(), count)))
@@ -159,22 +166,22 @@ PROMPT_SETS = {name: PromptSet(**values) for name, values in homework_file()["pr
 HOMEWORK_A, HOMEWORK_B = PROMPT_SETS["homework_a"], PROMPT_SETS["homework_b"]
 
 
-def prompt_set(name_or_path: str | Path | None, subject: str | Subject) -> PromptSet:
+def prompt_set(name_or_path: str | Path | None, subject: str | Subject | None = None) -> PromptSet:
     """A prompt set by its name or file, filled with the subject.
 
     Args:
         name_or_path: A key of `PROMPT_SETS` or a JSON file; None takes what suits the subject: homework A's
             prompts, or the DreamBooth paper's for animals and things.
+        subject: Whom the prompts are about; None leaves them as they are.
 
     Raises:
         ValueError: There is no such set or file.
     """
-    subject = Subject.parse(subject)
+    who = Subject.parse(subject) if subject else None
     by_kind = {"animal": "paper_live", "thing": "paper_objects"}
-    name = str(name_or_path or by_kind.get(subject.kind, "homework_a"))
-    if name in PROMPT_SETS:
-        return PROMPT_SETS[name].fill(subject)
+    name = str(name_or_path or by_kind.get(who.kind if who else "", "homework_a"))
     path = Path(name).expanduser()
-    if not path.is_file():
+    if name not in PROMPT_SETS and not path.is_file():
         raise ValueError(f"prompts must be {', '.join(PROMPT_SETS)} or a JSON file, got {name!r}.")
-    return PromptSet.load(path).fill(subject)
+    found = PROMPT_SETS[name] if name in PROMPT_SETS else PromptSet.load(path)
+    return found.fill(who) if who else found

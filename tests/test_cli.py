@@ -286,3 +286,25 @@ def test_a_table_of_two_subjects_needs_no_word_on_whom_the_prompts_mean(
     main(["table", "of_a_man", "of_a_dog", "of_a_man", "--out", "t.html"])
     assert "2 rows × 1 columns" in capsys.readouterr().out
     assert "different subjects" in fails("generate of_a_man of_a_dog", 1, capsys)
+
+
+def test_prompts_that_name_no_subject_need_none_and_are_read_first(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, subject in {"of_a_man": "ohwx man", "of_a_dog": "sks dog"}.items():
+        Experiment(name).begin(LoRA(instance_prompt=f"a photo of {subject}"), {})
+        Experiment(name).update(status="finished", base="mini")
+    Path("p.json").write_text('{"a": ""}')
+    assert "The prompt 'a' is empty" in fails("generate base --prompts p.json", 1, capsys)
+    Path("p.json").write_text('{"moon": "a photo of a woman on the moon"}')
+    main(["generate", "base", "--prompts=p.json", "--images_per_prompt=1", "--num_inference_steps=1"])
+    assert "1 images of base" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell")
+def test_a_reader_that_is_gone_ends_no_training(instance_images: Path, workplace: Path) -> None:
+    flags = f"--instance_data_dir {instance_images} --resolution 64 --train_batch_size 1 --max_train_steps 2"
+    command = f"{sys.executable} -m sdlab.cli train lora piped {flags} --num_held_out_images 0"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run(["bash", "-c", f"set -o pipefail; {command} 2>&1 | head -1"], env=environment, check=True)
+    assert Experiment("piped").status == "finished"
