@@ -84,9 +84,8 @@ class Command:
             found |= {name: first[name] for name in ("profile", "subject")}
         if signature.return_annotation is Answer:
             found["json"] = Parameter("json", Parameter.KEYWORD_ONLY, default=False, annotation=bool)
-        for target in map(
-            resolve_name, self.targets if own and own[-1].kind is Parameter.VAR_KEYWORD else ()
-        ):
+        targets = self.targets if own and own[-1].kind is Parameter.VAR_KEYWORD else ()
+        for target in map(resolve_name, targets):
             for name, option in inspect.signature(target).parameters.items():
                 if name != "progress" and (kind := _readable(option.annotation, target)):
                     found.setdefault(name, option.replace(annotation=kind))

@@ -138,7 +138,7 @@ def hyperparameters(
     }
     values |= {"rank": chosen.lora_ranks[0]} if method == "lora" else {"with_prior_preservation": True}
     if "instance_prompt" in overrides:
-        values["class_prompt"] = _class_prompt(str(overrides["instance_prompt"]))
+        values["class_prompt"] = _class_prompt(str(overrides["instance_prompt"]), values["class_prompt"])
     return from_dict({"method": method, **values, **overrides})
 
 
@@ -158,8 +158,10 @@ def _prompts(base: str | Path, subject: str | Subject | None, root: str | Path) 
     return {"instance_prompt": who.instance_prompt, "class_prompt": who.class_prompt}
 
 
-def _class_prompt(instance_prompt: str) -> str:
-    """The instance prompt without its rare word; of a prompt without one, what its class is called."""
+def _class_prompt(instance_prompt: str, usual: str) -> str:
+    """The usual class prompt where its class is the same, else the instance prompt without its rare word."""
+    if Subject.of(instance_prompt, usual).class_noun == Subject.of(usual, usual).class_noun:
+        return usual
     who = Subject.of(instance_prompt)
     if not who.rare_word or who.kind == "style":
         return who.class_prompt

@@ -100,6 +100,8 @@ def test_defaults_follow_the_hardware_and_say_why(
         ("a photo of ohwx man", "a photo of man"),
         ("a photo of sks dog in a bucket", "a photo of dog in a bucket"),
         ("a picture in sks style", "a picture"),
+        ("a photo of sks woman, close-up", "a photo of woman face"),
+        (f"a photo of {'very ' * 80}sks woman face", "a photo of woman face"),
     ],
 )
 def test_the_class_prompt_follows_the_instance_prompt(instance: str, of_class: str) -> None:
