@@ -152,9 +152,10 @@ class Experiment:
     @property
     def has_steps(self) -> bool:
         """Whether something was trained that another start must not replace."""
-        if self.record.get("status") == "finished" or any(self.checkpoints_folder.glob("step_*")):
+        status = self.record.get("status")
+        if status == "finished" or any(self.checkpoints_folder.glob("step_*")):
             return True
-        return any(row["step"] > 0 for row in self.log())
+        return status != "failed" and any(row["step"] > 0 for row in self.log())  # its weights are lost
 
     def update(self, **values: Any) -> None:
         """Sets some entries of experiment.json; they are ready for JSON."""
@@ -163,8 +164,9 @@ class Experiment:
     def begin(self, hyperparameters: DreamBooth | LoRA, fingerprints: dict[str, str | None]) -> None:
         """Writes down what will be trained from what, or checks that it is what was begun before.
 
-        What was begun and took no step protects nothing and begins anew. More steps than before are taken.
-        Fingerprints are of the base and the images, as they are now; None where there is nothing to compare.
+        What took no step, or failed before its first checkpoint, protects nothing and begins anew. More steps
+        than before are taken. Fingerprints are of the base and the images, as they are now; None where there
+        is nothing to compare.
 
         Raises:
             ValueError: The experiment did steps with something else; the message says what differs.
