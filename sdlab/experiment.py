@@ -118,8 +118,9 @@ class Experiment:
     @property
     def hyperparameters(self) -> DreamBooth | LoRA:
         """The hyperparameters it was begun with."""
+        record = self.record
         try:
-            return from_dict(self.record["hyperparameters"])
+            return from_dict(record["hyperparameters"])
         except (KeyError, TypeError, ValueError) as error:
             file = self.path / "experiment.json"
             raise ValueError(f"{file} holds no usable hyperparameters: {error}") from error
