@@ -20,7 +20,7 @@ from sdlab.machine import findings, this_machine
 from sdlab.models import resolve
 from sdlab.profiles import profile, subject_of
 from sdlab.prompts import PromptSet, homework_file
-from sdlab.reports.places import read_kept
+from sdlab.reports.document import read_places
 from sdlab.sampling import image_files
 from sdlab.subject import Subject
 
@@ -171,7 +171,7 @@ def _report(readme: Path) -> Step:
     if not readme.is_file():
         return Step("report", "none", ["run `sdlab report`, and write your conclusion into README.md"])
     try:
-        written = read_kept(readme).texts.get("conclusion")
+        written = read_places(readme)[0].get("conclusion")
     except ValueError as error:
         return Step("report", str(readme), [str(error)])
     draft = f"the conclusion is sdlab's draft: write yours between its marks in {readme}"
