@@ -116,7 +116,7 @@ def lay_out(
         shown = [tuple(islice(endless, images_per_cell)) for _ in prompts.prompts]
         cells.append(tuple(Cell(("photos", str(n)), alt, some) for n, some in enumerate(shown, 1)))
     for name, heading in zip(names, captions(names, root, words.language), strict=True):
-        records = load_images(name, results=results)
+        records = load_images(name, results=results, root=root)
         if len(records) < len(image_files(results / name)):
             records += images_from_elsewhere(name, results=results)
         programs = dict.fromkeys(one.elsewhere for one in records if one.elsewhere)
