@@ -245,10 +245,15 @@ def by_setting(records: Iterable[ImageRecord]) -> dict[Setting, list[ImageRecord
 
 def _listed(folder: Path) -> dict[str, dict[str, Any]]:
     """File name to record, as images.json has it; it describes images that lost their own record."""
+    file = folder / "images.json"
     try:
-        rows = json.loads((folder / "images.json").read_text(encoding="utf-8"))["images"]
+        rows = json.loads(file.read_text(encoding="utf-8"))["images"]
         return {str(row["file"]): row for row in rows}
-    except (OSError, ValueError, KeyError, TypeError):
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = f"it can't be read ({error or type(error).__name__})"
+        warnings.warn(f"{file} is ignored: {reason}. Only what its images carry is known.", stacklevel=3)
         return {}
 
 

@@ -199,6 +199,12 @@ def _write_slow_tokenizer(folder: Path, vocabulary: dict[str, int], merges: list
         write_bytes(settings, json.dumps(values, indent=2).encode())
 
 
+def pipeline_bytes(pipeline: StableDiffusionPipeline) -> int:
+    """What the weights take on the disk."""
+    parts = (pipeline.unet, pipeline.text_encoder, pipeline.vae)
+    return sum(weight.nbytes for part in parts for weight in part.parameters())
+
+
 def save_pipeline(pipeline: StableDiffusionPipeline, out: Path, card: str = "") -> None:
     """Saves a pipeline in the diffusers layout so that other programs and older versions read the same.
 
@@ -207,10 +213,8 @@ def save_pipeline(pipeline: StableDiffusionPipeline, out: Path, card: str = "") 
     """
     from safetensors.torch import load_file, save_file
 
-    parts = (pipeline.unet, pipeline.text_encoder, pipeline.vae)
-    needed = sum(weight.nbytes for part in parts for weight in part.parameters())
     pipeline.scheduler.register_to_config(clip_sample=False)
-    with write_folder(out, needed=needed) as folder:
+    with write_folder(out, needed=pipeline_bytes(pipeline)) as folder:
         with quiet():
             pipeline.save_pretrained(folder)
         file = folder / "text_encoder" / "model.safetensors"
