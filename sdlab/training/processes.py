@@ -36,9 +36,9 @@ def told(value: T) -> T:
     """Gives the first process's value in all of them."""
     values = [value]
     if COUNT > 1:
-        import torch.distributed as dist
+        from accelerate.utils import broadcast_object_list
 
-        dist.broadcast_object_list(values)
+        broadcast_object_list(values)
     return values[0]
 
 
@@ -58,8 +58,7 @@ def any_of_us(asked: bool, device: torch.device) -> bool:
     if COUNT == 1:
         return asked
     import torch
-    import torch.distributed as dist
 
-    flag = torch.tensor(int(asked), device=device)
-    dist.all_reduce(flag, op=dist.ReduceOp.MAX)
-    return bool(flag)
+    share = torch.tensor(float(asked), device=device)
+    average([share])
+    return bool(share)
