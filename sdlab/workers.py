@@ -1,6 +1,6 @@
-"""Experiments trained in other processes: one for each GPU of this machine, or jobs of a SLURM cluster.
+"""Work in other processes: one for each GPU of this machine, or jobs of a SLURM cluster.
 
-The experiments' records are the truth: an executor is only asked whether a job still lives.
+What lies on disk is the truth: an executor is only asked whether a job still lives.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class Executor(Protocol):
         """Starts a call without arguments; gives a job with `done()`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Task:
     """What a job does: trains experiments in one pass, and comes back after a time-out or a preemption."""
 
@@ -45,6 +45,18 @@ class Task:
     def experiments(self) -> list[Experiment]:
         """In the order of the plan."""
         return [Experiment(name, self.root) for name in self.planned]
+
+    @property
+    def number_file(self) -> Path:
+        """Where the number of its job stands, under which another process finds it again."""
+        return self.root / JOBS / next(iter(self.planned))
+
+    @property
+    def class_images(self) -> tuple[Any, ...] | None:
+        """Which class images it needs, if any."""
+        chosen = next(iter(self.planned.values()))
+        names = ("pretrained_model_name_or_path", "class_prompt", "class_data_dir", "resolution")
+        return tuple(getattr(chosen, name) for name in names) if chosen.with_prior_preservation else None
 
     def __call__(self) -> None:
         from sdlab.training import train_together
@@ -74,12 +86,18 @@ def come_back() -> None:
         signal.pause()  # SLURM ends it; to return would be to say that the work is done
 
 
-def slurm(root: Path, *, minutes: int = 60, gpus: int = 1, partition: str | None = None) -> Any:
-    """Makes an executor whose jobs are a SLURM array; `root` must be seen by all nodes.
+def executor_for(
+    on: Place, root: Path, *, minutes: int = 60, gpus: int = 1, partition: str | None = None
+) -> Executor | None:
+    """Makes what runs tasks there, None for here; SLURM's jobs are an array, whose nodes must see `root`.
 
     Raises:
-        ValueError: submitit or SLURM's commands are missing.
+        ValueError: There is no GPU, or submitit or SLURM's commands are missing.
     """
+    if on == "here":
+        return None
+    if on == "gpus":
+        return Processes(_devices(), root / JOBS)
     try:
         import submitit
 
@@ -100,12 +118,8 @@ def slurm(root: Path, *, minutes: int = 60, gpus: int = 1, partition: str | None
     return executor
 
 
-def devices() -> list[str]:
-    """Names this machine's GPUs, as CUDA_VISIBLE_DEVICES does.
-
-    Raises:
-        ValueError: There is none.
-    """
+def _devices() -> list[str]:
+    """Names this machine's GPUs, as CUDA_VISIBLE_DEVICES does."""
     if shown := os.environ.get("CUDA_VISIBLE_DEVICES"):
         return shown.split(",")
     import torch
@@ -130,7 +144,6 @@ class Processes:
         self.count = len(devices)
         self._threads = ThreadPoolExecutor(self.count)
         self._folder = folder
-        self._cores = str(max(1, (os.cpu_count() or 1) // self.count))
         self._running: list[subprocess.Popen[bytes]] = []
         self._stopped = False
 
@@ -150,11 +163,17 @@ class Processes:
         if self._stopped:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        own = {"CUDA_VISIBLE_DEVICES": device, "OMP_NUM_THREADS": self._cores, "TQDM_DISABLE": "1"}
+        cores = str(max(1, (os.cpu_count() or 1) // self.count))
+        own = {"CUDA_VISIBLE_DEVICES": device, "OMP_NUM_THREADS": cores, "TQDM_DISABLE": "1"}
         command = [sys.executable, "-c", "import pickle, sys; pickle.load(sys.stdin.buffer)()"]
-        with open(self._folder / f"{next(iter(task.planned))}.log", "ab") as log:
+        with open(self._folder / f"{task.number_file.name}.log", "ab") as log:
             process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, env=os.environ | own, stdout=log, stderr=subprocess.STDOUT
+                command,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=os.environ | own,
+                process_group=0,  # a terminal's Ctrl-C would reach it beside `stop`, and twice means at once
             )
             self._running.append(process)
             process.communicate(pickle.dumps(task))
@@ -180,97 +199,79 @@ def train_on(executor: Executor, tasks: Sequence[Task], progress: bool) -> None:
         KeyboardInterrupt: It was interrupted. Jobs of a cluster go on, and the same call finds them again.
     """
     waiting = [task for task in tasks if any(one.status != "finished" for one in task.experiments)]
-    jobs: list[tuple[Task, Any]] = []
+    jobs: dict[Task, Any] = {}
+    living: set[Task] = set()
     told: dict[Experiment, str] = {}
     try:
-        while True:
-            living = _living([job for _, job in jobs])
+        while waiting or living:
             ready = _ready(waiting, jobs, living)
             with getattr(executor, "batch", nullcontext)() if ready else nullcontext():
-                started = [(task, _job_of(task) or executor.submit(task)) for task in ready]
-            for task, job in started:
-                _write_number(task, job)
-            jobs += started
-            living += [job for _, job in started]
-            waiting = [task for task in waiting if task not in ready]
-            _tell(jobs, living, told, progress)
-            if not waiting and not living:
-                return
+                started = {task: _job_of(task) or executor.submit(task) for task in ready}
+            for task, job in started.items():
+                if number := _number(job):
+                    task.number_file.parent.mkdir(parents=True, exist_ok=True)
+                    task.number_file.write_text(number)
+            jobs |= started
+            living = _living(jobs)
+            waiting = [task for task in waiting if task not in jobs]
+            for task, job in jobs.items():
+                _tell(task, job, task in living, told, progress)
             time.sleep(_POLL)
     except KeyboardInterrupt:
         if isinstance(executor, Processes):
             executor.stop()
         else:
-            numbers = " ".join(str(_number(job) or "") for _, job in jobs)
+            numbers = " ".join(_number(job) or "" for job in jobs.values())
             print(f"The jobs go on; the same command finds them again. To stop them: scancel {numbers}")
         raise
 
 
-def _ready(waiting: list[Task], jobs: list[tuple[Task, Any]], living: list[Any]) -> list[Task]:
+def _ready(waiting: Sequence[Task], begun: Collection[Task], living: Collection[Task]) -> list[Task]:
     """Those that needn't wait for class images, or else would hold a GPU meanwhile: the first makes them."""
-    made = {_classes(task) for task, _ in jobs if task.experiments[0].record.get("class_images")}
-    making = {_classes(task) for task, job in jobs if job in living} - made
+    made = {task.class_images for task in begun if task.experiments[0].record.get("class_images")}
+    making = {task.class_images for task in living} - made
     ready = []
     for task in waiting:
-        if (classes := _classes(task)) is None or classes not in making:
+        if task.class_images is None or task.class_images not in making:
             ready.append(task)
-            making |= {classes} - made
+            making |= {task.class_images} - made
     return ready
 
 
-def _classes(task: Task) -> tuple[Any, ...] | None:
-    chosen = next(iter(task.planned.values()))
-    if not chosen.with_prior_preservation:
-        return None
-    of = ("pretrained_model_name_or_path", "class_prompt", "class_data_dir", "resolution")
-    return tuple(getattr(chosen, name) for name in of)
-
-
 def _number(job: Any) -> str | None:
-    """A cluster's number of the job, under which another process finds it again."""
+    """A cluster's number of a job; that of one found again is all that is known of it."""
     return job if isinstance(job, str) else getattr(job, "job_id", None)
 
 
 def _job_of(task: Task) -> str | None:
     """The number of the job that has the task already."""
-    file = task.root / JOBS / task.experiments[0].name
-    number = file.read_text() if file.is_file() else ""
-    return number if number and _living([number]) else None
+    number = task.number_file.read_text() if task.number_file.is_file() else ""
+    return number if number and _living({task: number}) else None
 
 
-def _write_number(task: Task, job: Any) -> None:
-    if number := _number(job):
-        (task.root / JOBS).mkdir(parents=True, exist_ok=True)
-        for experiment in task.experiments:
-            (task.root / JOBS / experiment.name).write_text(number)
-
-
-def _living(jobs: Sequence[Any]) -> list[Any]:
-    """The jobs that wait or run; all of a cluster's while it doesn't answer."""
+def _living(jobs: Mapping[Task, Any]) -> set[Task]:
+    """The tasks whose jobs wait or run; all of a cluster's while it doesn't answer."""
     listed: set[str] | None = set()
-    if any(_number(job) for job in jobs):
+    if any(_number(job) for job in jobs.values()):
         command = ["squeue", "--me", "--noheader", "--array", "--format", "%F_%K %i"]
         shown = subprocess.run(command, capture_output=True, text=True)
         listed = set(shown.stdout.split()) if shown.returncode == 0 else None
-    return [
-        job
-        for job in jobs
+    return {
+        task
+        for task, job in jobs.items()
         if (listed is None or number in listed if (number := _number(job)) else not job.done())
-    ]
+    }
 
 
-def _tell(
-    jobs: list[tuple[Task, Any]], living: list[Any], told: dict[Experiment, str], progress: bool
-) -> None:
+def _tell(task: Task, job: Any, living: bool, told: dict[Experiment, str], progress: bool) -> None:
     """Prints a line for each experiment whose state has changed."""
-    for task, job in jobs:
-        for one in task.experiments:
-            state = one.status
-            if state in ("new", "stopped"):
-                state = "waits" if job in living else "ended without finishing"
-            elif state == "failed":
-                state = f"failed: {one.record['message']}"
-            if told.get(one) != state and progress:
-                number = _number(job)
-                print(f"  {one.name}: {state}{f' (job {number})' if number else ''}", flush=True)
-            told[one] = state
+    for one in task.experiments:
+        state = one.status
+        if state in ("new", "stopped"):
+            state = "waits" if living else "ended without finishing"
+        elif state == "failed":
+            state = f"failed: {one.record['message']}"
+        if told.get(one) != state and progress:
+            number = _number(job)
+            print(f"  {one.name}: {state}{f' (job {number})' if number else ''}", flush=True)
+        told[one] = state
