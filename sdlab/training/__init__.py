@@ -262,12 +262,9 @@ def _train(
             for experiment in now if processes.FIRST else ():
                 experiment.update(held_out=[file.name for file in held_out])
             trainings = [start(model, experiment, begun[experiment], choice) for experiment in now]
-            diverged = run(trainings, notify, notify is _notify, checkpoint_name=checkpoint_name)
-            for experiment in now if processes.FIRST else ():
-                if error := diverged.get(experiment.name):
-                    experiment.update(status="failed", message=f"{type(error).__name__}: {error}")
-            errors |= diverged
-            if any(not one.finished and one.experiment.name not in diverged for one in trainings):
+            run(trainings, notify, notify is _notify, checkpoint_name=checkpoint_name)
+            errors |= {one.experiment.name: one.error for one in trainings if one.error}
+            if any(not one.finished and not one.error for one in trainings):
                 break
     return errors
 

@@ -73,11 +73,17 @@ def _parts(training: Training) -> dict[str, Any]:
 def find(folder: Path, name: str = LATEST) -> Path | None:
     """Finds the checkpoint to go on from: `latest`, `step_000100`, diffusers' `checkpoint-100`, or `100`.
 
+    The latest is the newest whole one; it warns of torn ones.
+
     Raises:
         ValueError: There is no such checkpoint, or it is torn.
     """
     if name == LATEST:
-        return latest(folder)
+        for place in reversed(_steps(folder)):
+            if _whole(place):
+                return place
+            warnings.warn(f"{place} is torn or changed; using the checkpoint before it.", stacklevel=2)
+        return None
     known = {int(place.name.removeprefix("step_")): place for place in _steps(folder)}
     digits = re.search(r"(\d+)/?$", name)
     place = known.get(int(digits[1])) if digits else None
@@ -89,15 +95,6 @@ def find(folder: Path, name: str = LATEST) -> Path | None:
     if not _whole(place):
         raise ValueError(f"{place} is torn or changed, so training can't go on from it. Take 'latest'.")
     return place
-
-
-def latest(folder: Path) -> Path | None:
-    """Finds the newest whole checkpoint; warns of torn ones."""
-    for place in reversed(_steps(folder)):
-        if _whole(place):
-            return place
-        warnings.warn(f"{place} is torn or changed; using the checkpoint before it.", stacklevel=2)
-    return None
 
 
 def drop_optimizer_states(folder: Path) -> None:

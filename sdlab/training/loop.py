@@ -30,15 +30,13 @@ def run(
     progress: bool,
     *,
     checkpoint_name: str = checkpoint.LATEST,
-) -> dict[str, Diverged]:
+) -> None:
     """Trains from the newest checkpoints (or from the start) to the end, and exports.
 
     Args:
-        trainings: At step 0, of one model; their experiments are locked and begun.
+        trainings: At step 0, of one model; their experiments are locked and begun. Those that diverge have
+            an `error` afterwards; the others go on without them.
         checkpoint_name: Where to go on, see `checkpoint.find`.
-
-    Returns:
-        The trainings that diverged, by name; the others went on without them.
     """
     reset_peak_memory()
     needs = check(trainings)
@@ -48,11 +46,9 @@ def run(
             training.experiment.update(environment=describe_machine(training), in_one_pass=len(trainings))
         if checkpoint.resume(training, checkpoint_name):
             notify(f"{training.experiment.name}: going on after step {training.done}{_longer(training)}")
-    diverged = train_steps(trainings, needs, progress)
-    for training in trainings:
-        if training.experiment.name not in diverged and processes.FIRST:
-            _end(training, before, notify)
-    return diverged
+    train_steps(trainings, needs, progress)
+    for training in trainings if processes.FIRST else ():
+        _end(training, before, notify)
 
 
 def _longer(training: Training) -> str:
@@ -69,33 +65,33 @@ def _longer(training: Training) -> str:
 
 
 def _end(training: Training, before: torch.Tensor, notify: Notify) -> None:
-    """Exports and describes a finished training; says how one that was stopped goes on."""
+    """Exports and describes a finished training; writes down how another one ended."""
     experiment, total = training.experiment, training.hyperparameters.max_train_steps
-    if training.done < total:
-        message = f"stopped after step {training.done}; train again to go on"
+    if training.error:
+        message = f"{type(training.error).__name__}: {training.error}"
+        experiment.update(status="failed", message=message)
+    elif not training.finished:
+        message = f"stopped after step {training.done} of {total}; train it again to go on"
         experiment.update(status="stopped", steps=training.done, message=message)
-        notify(f"{experiment.name}: stopped after step {training.done} of {total}; train it again to go on")
-        return
-    training.export()
-    found = diagnose(training, before)
-    notify(f"{experiment.name}: {found['diagnosis']}")
-    experiment.update(**describe_result(training), **found)
-    write_bytes(experiment.card_file, model_card(experiment).encode())
-    experiment.update(status="finished")
-    checkpoint.drop_optimizer_states(experiment.checkpoints_folder)
+        notify(f"{experiment.name}: {message}")
+    else:
+        training.export()
+        found = diagnose(training, before)
+        notify(f"{experiment.name}: {found['diagnosis']}")
+        experiment.update(**describe_result(training), **found)
+        write_bytes(experiment.card_file, model_card(experiment).encode())
+        experiment.update(status="finished")
+        checkpoint.drop_optimizer_states(experiment.checkpoints_folder)
 
 
-def train_steps(trainings: Sequence[Training], needs: Needs, progress: bool) -> dict[str, Diverged]:
-    """Takes the steps that are left, until all are done or a stop; gives those that diverged, by name."""
-    diverged: dict[str, Diverged] = {}
+def train_steps(trainings: Sequence[Training], needs: Needs, progress: bool) -> None:
+    """Takes the steps that are left, until all are done, or have diverged, or a stop."""
     logs = {training: Log(training) for training in trainings}
     device = trainings[0].model.device
     timed: list[float] = []  # when the first steps ended
     with stop_requests() as stop, Watch(trainings, stop, progress) as shown:
         _look({one: log for one, log in logs.items() if one.done == 0}, shown, stopping=False)
-        while running := [
-            one for one in trainings if one.experiment.name not in diverged and not one.finished
-        ]:
+        while running := [one for one in trainings if not one.finished and not one.error]:
             for training, measured in zip(running, train_step(running), strict=True):
                 logs[training].add(measured)
             shown.step()
@@ -105,26 +101,24 @@ def train_steps(trainings: Sequence[Training], needs: Needs, progress: bool) -> 
                     left = max(one.hyperparameters.max_train_steps - one.done for one in running)
                     shown.say(Trial(needs, timed[1] - timed[0], peak_memory_gb(), left).text())
             stopping = processes.any_of_us(stop.is_set(), device)
-            diverged |= _look({one: logs[one] for one in running}, shown, stopping=stopping)
+            _look({one: logs[one] for one in running}, shown, stopping=stopping)
             if stopping:
                 break
     for log in logs.values():
         log.close()
-    return diverged
 
 
-def _look(logs: dict[Training, Log], shown: Watch, *, stopping: bool) -> dict[str, Diverged]:
-    """Logs, validates and saves the trainings whose turn it is; gives those that diverged, by name."""
-    diverged: dict[str, Diverged] = {}
+def _look(logs: dict[Training, Log], shown: Watch, *, stopping: bool) -> None:
+    """Logs, validates and saves the trainings whose turn it is; finds those that diverged."""
     rows: dict[Training, dict[str, float]] = {}
     for training, log in logs.items():
         if training.done % _LOG_EVERY == 0 or _validates(training) or _saves(training) or stopping:
             try:
                 rows[training] = log.means()
             except Diverged as error:
-                diverged[training.experiment.name] = error
+                training.error = error
     if not processes.FIRST:
-        return diverged
+        return
     validated = [training for training in rows if _validates(training)]
     for training, measured in zip(validated, validate(validated), strict=True):
         rows[training] |= measured
@@ -133,7 +127,6 @@ def _look(logs: dict[Training, Log], shown: Watch, *, stopping: bool) -> dict[st
             shown.row(training, logs[training].write(row, len(logs)))
         if training.done and (_saves(training) or stopping):
             checkpoint.save(training)
-    return diverged
 
 
 def _validates(training: Training) -> bool:
@@ -155,8 +148,12 @@ def train_step(trainings: Sequence[Training]) -> list[torch.Tensor]:
     accumulation = first.hyperparameters.gradient_accumulation_steps
     if first.done == first.hyperparameters.text_encoder_steps:
         first.freeze_text_encoder()
+    dropout = getattr(first.hyperparameters, "lora_dropout", 0)  # it draws from torch's global generator
     measured: list[list[torch.Tensor]] = [[] for _ in trainings]
-    with _dropout(first):
+    with torch.random.fork_rng(enabled=dropout > 0):
+        if dropout:
+            random = generator(first.hyperparameters.seed, first.done, "dropout")
+            torch.manual_seed(random.initial_seed())
         for part in range(accumulation):
             losses = batch_losses(trainings, part)
             scaled = [one.scaler.scale(loss) for one, (loss, _) in zip(trainings, losses, strict=True)]
@@ -209,18 +206,6 @@ def _take(training: Training) -> torch.Tensor:
         training.ema.step(weights)
     training.done += 1
     return norm
-
-
-@contextmanager
-def _dropout(training: Training) -> Iterator[None]:
-    """Gives dropout, which draws from torch's global generator, the random numbers of this step."""
-    chosen = training.hyperparameters
-    if not getattr(chosen, "lora_dropout", 0):
-        yield
-        return
-    with torch.random.fork_rng():
-        torch.manual_seed(generator(chosen.seed, training.done, "dropout").initial_seed())
-        yield
 
 
 @contextmanager

@@ -151,7 +151,7 @@ def describe_result(training: Training) -> dict[str, Any]:
     seconds = log[-1]["seconds"]
     files = [experiment.lora_file, *experiment.model_folder.rglob("*")]
     losses = [row["loss"] for row in log if "loss" in row][-10:]
-    validation = [row["validation_loss"] for row in log if "validation_loss" in row] or [None]
+    held_out = [row["validation_loss"] for row in log if "validation_loss" in row]
     return {
         "steps": training.done,
         "seconds": seconds,
@@ -161,6 +161,5 @@ def describe_result(training: Training) -> dict[str, Any]:
         "trainable_share": trained / (trained + frozen),
         "size_mb": round(sum(file.stat().st_size for file in files if file.is_file()) / 1e6, 3),
         "final_loss": sum(losses) / len(losses),
-        "first_validation_loss": validation[0],
-        "final_validation_loss": validation[-1],
+        "final_validation_loss": held_out[-1] if held_out else None,
     }

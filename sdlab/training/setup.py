@@ -80,6 +80,7 @@ class Training:
         scaler: Of the loss, for fp16.
         ema: The weights' running mean, if it is asked for.
         done: Steps.
+        error: What ended it before its last step.
     """
 
     experiment: Experiment
@@ -92,6 +93,7 @@ class Training:
     scaler: torch.amp.GradScaler
     ema: EMAModel | None
     done: int = 0
+    error: Exception | None = None
 
     @property
     def finished(self) -> bool:
