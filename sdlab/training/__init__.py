@@ -81,6 +81,7 @@ def train_together(
         What each that couldn't be trained, or diverged, was ended by, by its name; the others are trained.
     """
     processes.join()
+    said = set() if said is None else said
     notify = _notify if progress and processes.FIRST else _silent
     common, root = next(iter(planned.values())), Path(root)
     base = resolve(common.pretrained_model_name_or_path, root)
@@ -100,9 +101,9 @@ def train_together(
         errors, begun = processes.told((errors, begun))
         if begun:
             with _ended(begun):
-                errors |= _train(
-                    begun, base, images, notify, checkpoint_name, set() if said is None else said
-                )
+                errors |= _train(begun, base, images, notify, checkpoint_name, said)
+        for name in planned if processes.FIRST else ():
+            _free_disk(Experiment(name, root))
         processes.told(None)  # what the first one writes last is there for all
     return errors
 
@@ -170,14 +171,10 @@ def _begin(
     }
     locks.enter_context(experiment.lock())
     experiment.begin(chosen, fingerprints)
-    if experiment.status != "finished":
-        experiment.update(status="running", base=base.root_name, message="")
-        return True
-    if len(list(experiment.checkpoints_folder.glob("*/optimizer.pt"))) > 1:  # killed before it dropped them
-        from sdlab.training.checkpoint import drop_optimizer_states
-
-        drop_optimizer_states(experiment.checkpoints_folder)
-    return False
+    if experiment.status == "finished":
+        return False
+    experiment.update(status="running", base=base.root_name, message="")
+    return True
 
 
 def _check(chosen: DreamBooth | LoRA, images: list[Path]) -> None:
@@ -220,6 +217,13 @@ def _ended(begun: Iterable[Experiment]) -> Iterator[None]:
         raise
 
 
+def _free_disk(experiment: Experiment) -> None:
+    """Drops two thirds of a finished one's checkpoints: more steps go on from the newest alone."""
+    if experiment.record.get("status") == "finished":
+        for place in sorted(experiment.checkpoints_folder.glob("step_*"))[:-1]:
+            (place / "optimizer.pt").unlink(missing_ok=True)
+
+
 def _train(
     begun: dict[Experiment, DreamBooth | LoRA],
     base: BaseModel,
@@ -228,9 +232,9 @@ def _train(
     checkpoint_name: str,
     said: set[str],
 ) -> dict[str, Exception]:
-    """Trains as many at once as fit into memory; gives those that diverged."""
+    """Trains as many at once as fit into memory, half of them where it ran out; gives those that diverged."""
     from sdlab.training.loop import run
-    from sdlab.training.memory import at_once, with_advice
+    from sdlab.training.memory import NotEnoughMemory, at_once, with_advice
     from sdlab.training.record import check_trackers
     from sdlab.training.setup import load_model, start
     from sdlab.training.validation import split
@@ -250,22 +254,40 @@ def _train(
     if common.with_prior_preservation:
         files = _class_files(begun, base, progress=notify is _notify) if processes.FIRST else []
         sources.append(processes.told(files))
-    waiting = list(begun)
+
     errors: dict[str, Exception] = {}
-    with with_advice(common):
+    waiting, number = list(begun), len(begun)
+
+    def train_some() -> bool:
+        """Trains the first of those that wait, as many as fit; in a frame that doesn't outlive their memory.
+
+        Returns:
+            Whether to go on; False after a stop.
+        """
+        nonlocal number
         model = load_model(base, common, sources, choice, held_out)
-        number = processes.told(at_once(model, list(begun.values())))
-        while waiting:
-            now, waiting = waiting[:number], waiting[number:]
-            if len(begun) > 1:
-                notify(f"{head}: {len(now)} in one pass: {', '.join(one.name for one in now)}")
-            for experiment in now if processes.FIRST else ():
-                experiment.update(held_out=[file.name for file in held_out])
-            trainings = [start(model, experiment, begun[experiment], choice) for experiment in now]
-            run(trainings, notify, notify is _notify, checkpoint_name=checkpoint_name)
-            errors |= {one.experiment.name: one.error for one in trainings if one.error}
-            if any(not one.finished and not one.error for one in trainings):
-                break
+        number = processes.told(min(number, at_once(model, [begun[one] for one in waiting])))
+        some = waiting[:number]
+        if len(begun) > 1:
+            notify(f"{head}: {len(some)} in one pass: {', '.join(one.name for one in some)}")
+        for experiment in some if processes.FIRST else ():
+            experiment.update(held_out=[file.name for file in held_out])
+        trainings = [start(model, experiment, begun[experiment], choice) for experiment in some]
+        run(trainings, notify, notify is _notify, checkpoint_name=checkpoint_name)
+        del waiting[:number]
+        errors.update({one.experiment.name: one.error for one in trainings if one.error})
+        return all(one.finished or one.error for one in trainings)
+
+    while waiting:
+        try:
+            with with_advice(common):
+                if not train_some():
+                    break
+        except NotEnoughMemory:
+            if number == 1 or processes.COUNT > 1:
+                raise
+            number = number // 2
+            notify(f"{head}: memory ran out, so at most {number} go on in one pass")
     return errors
 
 

@@ -79,10 +79,10 @@ def find(folder: Path, name: str = LATEST) -> Path | None:
         ValueError: There is no such checkpoint, or it is torn.
     """
     if name == LATEST:
-        for place in reversed(_steps(folder)):
-            if _whole(place):
-                return place
-            warnings.warn(f"{place} is torn or changed; using the checkpoint before it.", stacklevel=2)
+        for newest in reversed(_steps(folder)):
+            if _whole(newest):
+                return newest
+            warnings.warn(f"{newest} is torn or changed; using the checkpoint before it.", stacklevel=2)
         return None
     known = {int(place.name.removeprefix("step_")): place for place in _steps(folder)}
     digits = re.search(r"(\d+)/?$", name)
@@ -95,12 +95,6 @@ def find(folder: Path, name: str = LATEST) -> Path | None:
     if not _whole(place):
         raise ValueError(f"{place} is torn or changed, so training can't go on from it. Take 'latest'.")
     return place
-
-
-def drop_optimizer_states(folder: Path) -> None:
-    """Frees two thirds of the disk once training is finished: more steps go on from the newest alone."""
-    for place in _steps(folder)[:-1]:
-        (place / OPTIMIZER).unlink(missing_ok=True)
 
 
 def _steps(folder: Path) -> list[Path]:

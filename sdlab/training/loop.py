@@ -81,7 +81,6 @@ def _end(training: Training, before: torch.Tensor, notify: Notify) -> None:
         experiment.update(**describe_result(training), **found)
         write_bytes(experiment.card_file, model_card(experiment).encode())
         experiment.update(status="finished")
-        checkpoint.drop_optimizer_states(experiment.checkpoints_folder)
 
 
 def train_steps(trainings: Sequence[Training], needs: Needs, progress: bool) -> None:
