@@ -268,7 +268,7 @@ def preflight(run: Run, hyperparameters: DreamBooth | LoRA, **options: Any) -> A
     return Answer(trial.text(), asdict(trial))
 
 
-@command("generate", "sdlab.images:generate")
+@command("generate", "sdlab.images:generate", "sdlab.workers:spread")
 def generate(run: Run, **options: Any) -> Answer:
     """Images of experiments for a prompt set; those that are there are kept.
 
@@ -276,6 +276,7 @@ def generate(run: Run, **options: Any) -> Answer:
         experiments: Names; base is the base model itself. Without any: base and all that are finished.
     """
     names, chosen = _names_and_prompts(options)
+    names = _spread(partial(run, prompts=chosen), names, options)
     images = run(names, chosen, **options)
     said = f"{len(images)} images of {', '.join(names)} in {options['results']}"
     return Answer(said, [{"path": str(one.path), **one.as_dict()} for one in images])
@@ -350,7 +351,7 @@ def table(
     return f"{made.save(out, title=title)}: {made.size}"
 
 
-@command("score", "sdlab.scores:score")
+@command("score", "sdlab.scores:score", "sdlab.workers:spread")
 def score(run: Run, plot: Path | None = None, **options: Any) -> Answer:
     """Likeness, prompt fidelity, diversity, drift and copies; which is best.
 
@@ -364,7 +365,8 @@ def score(run: Run, plot: Path | None = None, **options: Any) -> Answer:
 
     results = Path(options["results"])
     names = [n for n in finished(options["root"]) if (results / n / "images.json").is_file()]
-    scores = run(options.pop("experiments") or names, **options)
+    names = _spread(run, options.pop("experiments") or names, options)
+    scores = run(names, **options)
     choice = recommend(scores) if scores.eligible else None
     parts = [str(scores), f"\n{choice}\nrule: {choice.rule}" if choice else ""]
     if plot is not None:
@@ -476,6 +478,14 @@ def _names_and_prompts(options: dict[str, Any]) -> tuple[list[str], PromptSet]:
     trained = finished(options["root"]) if names == ["base"] else names
     subject = options.pop("subject") or subject_of(trained, options["root"])
     return names, prompt_set(options.pop("prompts"), subject)
+
+
+def _spread(call: Callable[..., Any], names: Sequence[str], options: dict[str, Any]) -> list[str]:
+    """Has a call made elsewhere, where the options that it takes out say so; gives this share's names."""
+    from sdlab.workers import spread
+
+    places = {name: options.pop(name) for name in ("on", "part", "partition", "gpus", "minutes")}
+    return spread(partial(call, **options), names, root=options["root"], **places)
 
 
 def _readable(annotation: Any, target: Callable[..., Any]) -> Any | None:

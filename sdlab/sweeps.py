@@ -13,7 +13,7 @@ from sdlab.experiment import Experiment
 from sdlab.files import DiskFull
 from sdlab.prompts import check_file_name
 from sdlab.training import train_together
-from sdlab.workers import Executor, Place, Processes, Task, executor_for, share, train_on
+from sdlab.workers import Executor, Place, Processes, Task, executor_for, run_on, share
 
 SHORT = {
     "learning_rate": "lr",
@@ -103,7 +103,7 @@ def train_planned(
             executor.count if isinstance(executor, Processes) else 1
         )  # each device takes a share of a group
         shares = [share(group, f"{part}/{parts}") for group in groups for part in range(1, parts + 1)]
-        train_on(executor, [Task(some, root) for some in shares if some], progress)
+        run_on(executor, [Task(some, root) for some in shares if some], progress)
         errors = {one.name: str(one.record.get("message")) for one in experiments if one.status != "finished"}
     if planned and len(errors) == len(planned):
         listed = [f"{name}: {reason}" for name, reason in errors.items()]

@@ -10,15 +10,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from sdlab.cli import main
 from sdlab.experiment import DreamBooth, Experiment, LoRA
+from sdlab.images import generate
+from sdlab.prompts import PromptSet
 from sdlab.sweeps import plan, sweep, train_planned
-from sdlab.workers import JOBS, Processes, Task, share, train_on
+from sdlab.workers import JOBS, Processes, Task, run_on, share, spread
 
 Short = Callable[..., DreamBooth | LoRA]
 ROOT = Path(__file__).parent.parent
@@ -197,5 +201,31 @@ def wait_for(what: Callable[[], object], seconds: float = 600) -> None:
 def test_class_images_are_made_once_before_the_others_hold_a_device(short: Short, workplace: Path) -> None:
     planned = plan(short("dreambooth", max_train_steps=1), prior_loss_weight=[1.0, 1.2])
     executor = Counting()
-    train_on(executor, [Task({name: one}, Path("experiments")) for name, one in planned.items()], False)
+    run_on(executor, [Task({name: one}, Path("experiments")) for name, one in planned.items()], False)
     assert len(executor.calls) == 2 and len(list(Path("data/class_images").iterdir())) == 1
+
+
+@pytest.mark.slow
+def test_images_are_made_by_processes_too(
+    workplace: Path, environment: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", ",")  # two devices without a GPU: two processes on the CPU
+    command = ["generate", "base", "--images_per_prompt", "1", "--num_inference_steps", "2"]
+    command += ["--width", "64", "--height", "64", "--prompts", "homework_a", "--on", "gpus"]
+    main(command)
+    assert "base: finished" in capsys.readouterr().out
+    made = sorted(Path("results/base").glob("*.png"))
+    before = [file.stat().st_mtime_ns for file in made]
+    main(command)
+    assert len(made) == 5 and [file.stat().st_mtime_ns for file in made] == before
+    main([*command, "--part", "2/2"])
+    assert "0 images" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_call_that_fails_elsewhere_is_named_with_its_reason(
+    workplace: Path, environment: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", ",")
+    with pytest.raises(ValueError, match=r"nobody: failed: ValueError: .*nobody"):
+        spread(partial(generate, prompts=PromptSet({"street": "a street"})), ["nobody"], on="gpus")
