@@ -165,6 +165,7 @@ def executor_for(
         ) from error
     executor.update_parameters(
         timeout_min=minutes,
+        slurm_signal_delay_s=min(90, 15 * minutes),  # the warning before the time is up
         gpus_per_node=gpus,
         stderr_to_stdout=True,
         slurm_partition=partition,

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from sdlab.experiment import DreamBooth, Experiment, LoRA
 from sdlab.images import generate
 from sdlab.prompts import PromptSet
 from sdlab.sweeps import plan, sweep, train_planned
+from sdlab.training import train
 from sdlab.workers import JOBS, Processes, Task, run_on, share, spread
 
 Short = Callable[..., DreamBooth | LoRA]
@@ -137,8 +139,50 @@ import json, sys
 from sdlab.config import from_dict
 from sdlab.sweeps import sweep
 chosen = from_dict(json.loads(sys.argv[1]))
-sweep(chosen, on="slurm", partition="gpu", gpus=1, minutes=10, rank=[1, 2, 3, 4])
+sweep(chosen, on="slurm", partition="gpu", gpus=1, minutes=int(sys.argv[2]), rank=json.loads(sys.argv[3]))
 """
+
+
+def sweep_there(chosen: DreamBooth | LoRA, ranks: list[int], *, minutes: int) -> list[str]:
+    """The command of a sweep on the cluster."""
+    return [sys.executable, "-c", SWEEP, json.dumps(chosen.as_dict()), str(minutes), json.dumps(ranks)]
+
+
+def assert_no_step_is_lost(stopped: Experiment) -> None:
+    """What it saved when it was stopped is what so many steps give here."""
+    steps = stopped.record["steps"]
+    chosen = replace(stopped.hyperparameters, max_train_steps=steps)
+    here = train(stopped.name, chosen, root="here", progress=False)
+    place = f"step_{steps:06d}/weights.safetensors"
+    first, second = (load_file(one.checkpoints_folder / place) for one in (stopped, here))
+    assert all(torch.equal(weight, second[name]) for name, weight in first.items())
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.parametrize("cause", ["time limit", "preemption"])
+def test_a_job_that_the_cluster_stops_saves_its_last_step_and_goes_on(
+    cause: str, cluster: dict[str, str], short: Short, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in cluster.items():
+        monkeypatch.setenv(name, value)
+    far = {"max_train_steps": 100_000, "checkpointing_steps": 100_000, "num_held_out_images": 0}
+    chosen = short("lora", lr_scheduler="constant", **far)
+    one = Experiment(next(iter(plan(chosen, rank=[2]))))
+    waiting = subprocess.Popen(sweep_there(chosen, [2], minutes=2 if cause == "time limit" else 10))
+    number = number_of(one)
+    wait_for(lambda: step(one) >= 10)
+    if cause == "preemption":
+        subprocess.run(["sbatch", "-p", "urgent", "-N", "2", "--wrap", "sleep 5"], check=True)
+    wait_for(lambda: one.status == "stopped" and one.record.get("steps"))
+    kept = one.record["steps"]
+    assert kept >= 10
+    assert_no_step_is_lost(one)
+    wait_for(lambda: start_now(number, cluster))
+    wait_for(lambda: step(one) > kept)
+    subprocess.run(["scancel", number.split("_")[0]], check=True)
+    wait_for(lambda: one.status == "stopped")
+    waiting.wait(60)
 
 
 @pytest.mark.slow
@@ -150,7 +194,7 @@ def test_a_slurm_array_ends_as_the_local_sweep_does(
         monkeypatch.setenv(name, value)
     chosen = short("lora", max_train_steps=100, checkpointing_steps=50, num_held_out_images=0)
     names = list(plan(chosen, rank=[1, 2, 3, 4]))
-    command = [sys.executable, "-c", SWEEP, json.dumps(chosen.as_dict())]
+    command = sweep_there(chosen, [1, 2, 3, 4], minutes=10)
     waiting = subprocess.Popen(command, env=cluster)
     requeued, warned = (Experiment(name) for name in names[:2])
     job = {one: number_of(one) for one in (requeued, warned)}
