@@ -102,7 +102,7 @@ def train_together(
         if begun:
             with _ended(begun):
                 errors |= _train(begun, base, images, notify, checkpoint_name, said)
-        for name in planned if processes.FIRST else ():
+        for name in planned.keys() - errors.keys() if processes.FIRST else ():
             _free_disk(Experiment(name, root))
         processes.told(None)  # what the first one writes last is there for all
     return errors
