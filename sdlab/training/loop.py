@@ -12,6 +12,7 @@ import torch
 
 from sdlab.cards import model_card
 from sdlab.files import write_bytes
+from sdlab.models import resolve
 from sdlab.training import checkpoint, processes
 from sdlab.training.data import draw_batch, generator, share
 from sdlab.training.loss import dreambooth_loss, noise_losses
@@ -81,6 +82,7 @@ def _end(training: Training, before: torch.Tensor, notify: Notify) -> None:
         experiment.update(**describe_result(training), **found)
         write_bytes(experiment.card_file, model_card(experiment).encode())
         experiment.update(status="finished")
+        experiment.update(fingerprint=resolve(experiment).fingerprint)  # by which its images know it
 
 
 def train_steps(trainings: Sequence[Training], needs: Needs, progress: bool) -> None:
