@@ -198,23 +198,21 @@ def _check(chosen: DreamBooth | LoRA, images: list[Path]) -> None:
 @contextmanager
 def _ended(begun: Iterable[Experiment]) -> Iterator[None]:
     """Writes down how experiments ended that an interrupt or an error kept from finishing."""
-
-    def unfinished() -> list[Experiment]:
-        return [one for one in begun if processes.FIRST and one.record["status"] == "running"]
-
     try:
         yield
-    except (KeyboardInterrupt, SystemExit) as error:
-        for experiment in unfinished():
+    except BaseException as error:
+        interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
+        for experiment in begun if processes.FIRST else ():
+            if experiment.record["status"] != "running":
+                continue
             places = sorted(experiment.checkpoints_folder.glob("step_*"))
             kept = f"after {places[-1].name}" if places else "from the start, for nothing is saved yet"
-            experiment.update(status="stopped", message=f"interrupted; train again to go on {kept}")
-        if isinstance(error, SystemExit):
+            message = f"interrupted; train again to go on {kept}"
+            if not interrupted:
+                message = f"{type(error).__name__}: {error}"
+            experiment.update(status="stopped" if interrupted else "failed", message=message)
+        if not isinstance(error, KeyboardInterrupt):
             raise
-    except BaseException as error:
-        for experiment in unfinished():
-            experiment.update(status="failed", message=f"{type(error).__name__}: {error}")
-        raise
 
 
 def _free_disk(experiment: Experiment) -> None:
