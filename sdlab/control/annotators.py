@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdlab import machine, mini
-from sdlab.maps import canny_map, depth_map, openpose_from_coco, pose_map
+from sdlab.control.maps import canny_map, depth_map, openpose_from_coco, pose_map
 from sdlab.models import quiet
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-    from sdlab.control.settings import Control
+    from sdlab.control.making import Control
 
 AUX = "controlnet_aux"
 AUX_WEIGHTS = "lllyasviel/Annotators"
