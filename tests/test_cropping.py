@@ -125,6 +125,19 @@ def test_a_person_far_away_is_found(side: int, weights: Path, tmp_path: Path) ->
     assert overlap(Face(*record["face"]), moved) > 0.3
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_person_in_a_panorama_is_found(turned: bool, weights: Path, tmp_path: Path) -> None:
+    photo = Image.new("RGB", (8000, 1200), (70, 90, 110))
+    photo.paste(astronaut().resize((256, 256)), (6500, 600))
+    (photo.rotate(90, expand=True) if turned else photo).save(tmp_path / "wide.jpg")
+    record, _ = made(tmp_path / "wide.jpg", "whole", Detector("yunet", "", weights))
+    assert record["faces"] == 1 and record["crop"][2] - record["crop"][0] == 1200
+    if not turned:
+        wanted = ASTRONAUT.scaled(0.5)
+        moved = Face(wanted.left + 6500, wanted.top + 600, wanted.width, wanted.height)
+        assert overlap(Face(*record["face"]), moved) > 0.5
+
+
 @pytest.mark.parametrize("framing", [name for name in FRAMINGS if name != "mixed"])
 @pytest.mark.parametrize("size", [(900, 600), (600, 900), (600, 600), (1600, 200)])
 def test_crops_are_squares_inside_the_picture_that_hold_the_head(framing: str, size: tuple[int, int]) -> None:

@@ -27,6 +27,7 @@ WEIGHTS_FOLDER = Path("cache_dir/models")
 PATIENCE = 5  # seconds to wait for each of the two places
 
 SIDE, FAR_SIDE = 640, 1280  # pixels of the longer side: faces down to a thirtieth, to a sixtieth of it
+PANORAMA = 2  # where the longer side is more than twice the shorter, sides are of the double shorter one
 CLOSE_SIDE, FACE_SIDE = 320, 160  # for a face that fills the picture
 LOOKS = (  # sides and turns, until a face is certain
     *((side, 0) for side in (SIDE, CLOSE_SIDE, FACE_SIDE, FAR_SIDE)),
@@ -175,7 +176,8 @@ def find_faces(image: Image.Image, weights: Path) -> list[Face]:
     Source: Wu et al. 2023, "YuNet: A Tiny Millisecond-level Face Detector".
     """
     found: list[Face] = []
-    for side, turn in LOOKS:
+    looks = [(side, turn) for side, turn in LOOKS if side < FAR_SIDE or max(image.size) >= SIDE]
+    for side, turn in looks:  # a small photo enlarged shows faces in gravel
         found = max(found, _detected(image, side, weights, turn), key=_certainty)
         if _certainty(found) >= CERTAIN:
             break
@@ -183,6 +185,11 @@ def find_faces(image: Image.Image, weights: Path) -> list[Face]:
     if found and found[0].score < UPRIGHT:
         found[0] = _turned_until_upright(image, found[0], weights)
     return found
+
+
+def side_to_look_at(size: tuple[int, int], side: int) -> int:
+    """Pixels of the longer side at which a picture is looked at; a panorama isn't shrunk to a thread."""
+    return round(side * min(4, max(1, max(size) / (PANORAMA * min(size)))))
 
 
 def _certainty(faces: list[Face]) -> float:
@@ -200,6 +207,7 @@ def _turned_until_upright(image: Image.Image, face: Face, weights: Path) -> Face
 
 def _detected(image: Image.Image, side: int, weights: Path, turn: int) -> list[Face]:
     """The faces of a picture looked at with a longer side of `side` pixels, turned left by degrees."""
+    side = side_to_look_at(image.size, side)
     small = ImageOps.contain(image, (side, side), Image.Resampling.BILINEAR)
     turned = small.rotate(turn, Image.Resampling.BILINEAR, expand=True)
     cos, sin = math.cos(math.radians(turn)), math.sin(math.radians(turn))

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from sdlab.photos.crop import Crop, crop_around_face, crop_without_face, cut
 from sdlab.photos.decode import Decoded, UnusablePhoto, decode, to_srgb
 from sdlab.photos.doctor import BLUR_SIDE, ENLARGED, Record, measure
-from sdlab.photos.faces import FAR_SIDE, Detector, Face
+from sdlab.photos.faces import FAR_SIDE, Detector, Face, side_to_look_at
 from sdlab.photos.sources import Source
 from sdlab.thumbnails import webp
 
@@ -43,7 +43,7 @@ def make(source: Source, settings: Settings, by_hand: Crop | None = None) -> tup
     """Makes of a photo its record, the instance image as PNG and the small whole photo as WebP."""
     resolution, detector = settings.resolution, settings.detector
     photo = decode(source.path, wanted=max(resolution, FAR_SIDE // 2), background=settings.background)
-    small = _at_most(photo.image, max(FAR_SIDE, resolution))
+    small = _at_most(photo.image, max(side_to_look_at(photo.size, FAR_SIDE), resolution))
     faces = [face.scaled(max(photo.size) / max(small.size)) for face in detector.find(small)]
     crop = by_hand or _crop(source, photo, faces, settings)
     left, top, right, _ = crop.box

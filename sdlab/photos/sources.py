@@ -28,7 +28,7 @@ MAX_MEMBER_BYTES, MAX_TOTAL_BYTES = 300_000_000, 4_000_000_000
 MAX_RATIO = 200  # photos hardly shrink in a zip; deflate's own limit is 1032
 _DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, EOFError, ValueError)
 # How pictures begin that came without a suffix, as phones and chats send them; "." is any byte.
-_PICTURE = re.compile(rb"\xff\xd8\xff|\x89PNG|GIF8|II\*\0|MM\0\*|.{8}WEBP|.{4}ftyp(heic|mif1)", re.DOTALL)
+_PICTURE = re.compile(rb"\xff\xd8\xff|\x89PNG|GIF8|II\*\0|MM\0\*|.{8}WEBP|.{4}ftyp(heic|mif1|avif)", re.DOTALL)
 
 
 @dataclass(frozen=True)
