@@ -6,6 +6,8 @@ import json
 import logging
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -169,6 +171,19 @@ class BaseModel:
         variant = "fp16" if files and ".fp16." in files[0].name else None
         options = WITHOUT | {"requires_safety_checker": False, "dtype": dtype, "variant": variant}
         return StableDiffusionPipeline.from_pretrained(self.folder(), **options)
+
+
+@contextmanager
+def downloads(what: str, way_out: str) -> Iterator[None]:
+    """Loads quietly what isn't a base model; where that fails, says what is missing and the way out."""
+    try:
+        with quiet():
+            yield
+    except OSError as error:
+        reason = str(error.__cause__ or error).splitlines()[0][:120]
+        raise OSError(
+            f"{what} isn't on this machine and can't be downloaded ({reason}). {way_out}"
+        ) from error
 
 
 Base = str | Path | Experiment | BaseModel

@@ -220,13 +220,15 @@ class _Work:
         same = before.get("key") is None and before.get("sha256") == sha256 and "measured" in before
         if same and self.content["resolution"] == self.settings.resolution:
             return before | {"source": source}
-        try:
-            if path.suffix.lower() not in TRAINED:
-                raise UnusablePhoto("training reads .png, .jpg and .webp only; put it among the raw photos")
-            return own_record(path, sha256, source, self.settings)
-        except UnusablePhoto as reason:
-            self.found.refuse(path.name, reason)
-            return None
+        if path.suffix.lower() not in TRAINED:
+            reason = "training reads .png, .jpg and .webp only; put it among the raw photos"
+        else:
+            try:
+                return own_record(path, sha256, source, self.settings)
+            except UnusablePhoto as error:
+                reason = f"the image made by hand can't be used: {error}"
+        self.found.refuse(path.name, reason)
+        return None
 
 
 def _dataset(work: _Work, records: list[Record], subject_kind: str, drop: Sequence[str]) -> Dataset:
