@@ -17,7 +17,7 @@ from sdlab.photos.sources import Source
 from sdlab.thumbnails import webp
 
 # Part of every image's key: raise it when the way an image is made changes.
-RECIPE = "head crop lanczos 4"
+RECIPE = "head crop lanczos 5"
 BEFORE_SIDE = 320  # of the small whole photo that the contact sheet shows
 PNG_LEVEL = 3  # half the time of Pillow's own choice, a twentieth more bytes
 SHARP = 1.5  # a JPEG decoded at a fraction of its size must leave the crop this many times the resolution
