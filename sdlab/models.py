@@ -174,16 +174,16 @@ class BaseModel:
 
 
 @contextmanager
-def downloads(what: str, way_out: str) -> Iterator[None]:
-    """Loads quietly what isn't a base model; where that fails, says what is missing and the way out."""
+def downloads(source: str, what: str, way_out: str) -> Iterator[None]:
+    """Loads a model beside the base quietly from the hub or a folder; says where it can't, and the way out."""
     try:
         with quiet():
             yield
     except OSError as error:
         reason = str(error.__cause__ or error).splitlines()[0][:120]
-        raise OSError(
-            f"{what} isn't on this machine and can't be downloaded ({reason}). {way_out}"
-        ) from error
+        here = Path(source).is_dir()
+        why = "holds no such model" if here else "isn't on this machine and can't be downloaded"
+        raise OSError(f"{what} {why} ({reason}). {way_out}") from error
 
 
 Base = str | Path | Experiment | BaseModel

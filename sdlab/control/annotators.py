@@ -105,7 +105,7 @@ def _loaded(model: str, loader: str) -> tuple[Any, Any]:
     """A model of transformers (a hub id or a folder) and its processor, loaded once."""
     import transformers
 
-    with downloads(f"The annotator {model!r}", WAY_OUT):
+    with downloads(model, f"The annotator {model!r}", WAY_OUT):
         processor = transformers.AutoImageProcessor.from_pretrained(model)
         network = getattr(transformers, loader).from_pretrained(model, dtype="float32")
     return processor, network.to(machine.device()).eval()
@@ -138,5 +138,5 @@ def _aux_detector(kind: str) -> Any:
     detector = getattr(aux, AUX_DETECTORS[kind])
     if kind == "canny":
         return detector()
-    with downloads(f"The annotator {AUX_WEIGHTS!r}", WAY_OUT):
+    with downloads(AUX_WEIGHTS, f"The annotator {AUX_WEIGHTS!r}", WAY_OUT):
         return detector.from_pretrained(AUX_WEIGHTS).to(machine.device())

@@ -29,7 +29,7 @@ def load_controlnet(source: str, dtype: torch.dtype, device: torch.device) -> Co
             "Name such a folder or a hub id, or leave model out."
         )
     way_out = "Check the name and the network, or take base 'mini', which needs neither."
-    with downloads(f"The ControlNet {source!r}", way_out):
+    with downloads(source, f"The ControlNet {source!r}", way_out):
         return ControlNetModel.from_pretrained(source, dtype=dtype).to(device)
 
 

@@ -153,7 +153,7 @@ def _loaded(embedder: Embedder) -> tuple[Any, Any, Any]:
 
     source = embedder.source
     what = f"The model {source} that measures {embedder.name}"
-    with downloads(what, "Download it where there is a network, or give embedders=[...]."):
+    with downloads(source, what, "Download it where there is a network, or give embedders=[...]."):
         clip = AutoConfig.from_pretrained(source).model_type == "clip"
         processor = AutoImageProcessor.from_pretrained(source)
         options = {} if clip else {"add_pooling_layer": False}
