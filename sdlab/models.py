@@ -175,7 +175,7 @@ class BaseModel:
 
 @contextmanager
 def downloads(source: str, what: str, way_out: str) -> Iterator[None]:
-    """Loads a model beside the base quietly from the hub or a folder; says where it can't, and the way out."""
+    """Loads a model of the hub or a folder quietly; where it can't, says why, and the way out."""
     try:
         with quiet():
             yield
