@@ -53,7 +53,7 @@ def test_400_hostile_and_odd_files_become_rgb_or_a_named_refusal(tmp_path: Path)
     assert seen["peak"] < 1000  # MB
 
 
-@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "heic"])
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "heic", "avif"])
 def test_every_exif_orientation_gives_the_same_picture(ending: str, tmp_path: Path) -> None:
     from skimage.data import astronaut
 
