@@ -27,9 +27,11 @@ from sdlab.training import lora
 # Bytes of an optimizer's states per trained weight; 8-bit states have a scale for each block of 256.
 _STATES = {"adamw": 8, "adamw8bit": 2 + 8 / 256, "prodigy": 16, "adafactor": 0.1}
 # The hyperparameters that decide how much memory a step takes, but for the optimizer.
-_COUNTED = ("resolution", "train_batch_size", "gradient_accumulation_steps", "gradient_checkpointing")
-_COUNTED += ("with_prior_preservation", "mixed_precision", "train_text_encoder", "rank", "lora_targets")
-_COUNTED += ("use_dora", "lora_dropout")
+_COUNTED = (
+    *("resolution", "train_batch_size", "gradient_accumulation_steps", "gradient_checkpointing"),
+    *("with_prior_preservation", "mixed_precision", "train_text_encoder"),
+    *("rank", "lora_targets", "use_dora", "lora_dropout"),
+)
 _HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -57,7 +59,9 @@ def configurations(pipeline: StableDiffusionPipeline | None = None) -> dict[str,
     if pipeline is None:
         return {name: json.loads((CONFIGS / name / "config.json").read_text()) for name in names}
     return {
-        name: config.to_dict() if hasattr(config := getattr(pipeline, name).config, "to_dict") else dict(config)
+        name: config.to_dict()
+        if hasattr(config := getattr(pipeline, name).config, "to_dict")
+        else dict(config)
         for name in names
     }
 
@@ -70,7 +74,9 @@ def reckon(configs: Mapping[str, Mapping[str, Any]], chosen: Hyperparameters) ->
         chosen: Batch, resolution, precision … Of a GPU's mixed precision its own rules are taken.
     """
     values = {name: getattr(chosen, name) for name in _COUNTED if hasattr(chosen, name)}
-    counted = _count(json.dumps(configs, sort_keys=True, default=str), type(chosen)(class_prompt="-", **values))
+    counted = _count(
+        json.dumps(configs, sort_keys=True, default=str), type(chosen)(class_prompt="-", **values)
+    )
     weights, trained, activations, step, encoder, decoder = counted
     states = int(trained * (_STATES[chosen.optimizer_name] + (4 if chosen.use_ema else 0)))
     return Memory(
