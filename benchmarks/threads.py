@@ -77,7 +77,9 @@ def main() -> None:
             other.terminate()
             other.wait()
     fastest = min(statistics.median(times) for times in alone.values())
-    print(f"| threads wait | alone, s | of the fastest | beside another, s | of alone | bar |\n{'| --- ' * 6}|")
+    print(
+        f"| threads wait | alone, s | of the fastest | beside another, s | of alone | bar |\n{'| --- ' * 6}|"
+    )
     for name in SETTINGS:
         one, two = statistics.median(alone[name]), statistics.median(beside[name])
         held = "held" if two / one <= BAR else "missed"

@@ -70,6 +70,17 @@ def device() -> torch.device:
     return torch.device(choose_device()[0])
 
 
+def memory_free() -> int:
+    """The bytes that new tensors may take: of the GPU's memory, else of the machine's."""
+    import psutil
+    import torch
+
+    if not torch.cuda.is_available():
+        return int(psutil.virtual_memory().available)
+    held = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()  # by torch, for what comes next
+    return int(torch.cuda.mem_get_info()[0]) + held
+
+
 def free_memory() -> None:
     """Gives back memory that nothing uses any more, on the GPU too."""
     import gc
@@ -174,7 +185,7 @@ def facts() -> dict[str, Any]:
 
 
 def check() -> str:
-    """Everything that `check_env.py` says, first the five lines of the homework; ImportError without torch."""
+    """What `check_env.py` says, the homework's five lines first; ImportError without torch."""
     import torch
     from accelerate import Accelerator
 
