@@ -20,7 +20,6 @@ from sdlab.experiment import Experiment
 from sdlab.files import acquire_lock, file_sha256, write_json
 from sdlab.formats.pictures import parameters, tiles
 from sdlab.models import Base, BaseModel, resolve
-from sdlab.profiles import profile
 from sdlab.prompts import PromptSet
 from sdlab.sampling import (
     IMAGE_FORMATS,
@@ -28,6 +27,7 @@ from sdlab.sampling import (
     choose_sampling,
     digest_of,
     image_files,
+    images_at_once,
     read_record,
     ready_pipeline,
     sample_all,
@@ -413,7 +413,7 @@ def _sample_missing(
         pipeline,
         [(record.prompt, record.seed) for record in missing],
         job.sampling,
-        batch_size=batch_size or profile(job.model).images_per_batch,
+        batch_size=batch_size or images_at_once(job.model, job.sampling),
         description=f"images of {missing[0].path.parent.name}" if progress else None,
         **(control_options(job.maps) if job.maps else {}),
     )
