@@ -218,7 +218,7 @@ def test_a_warning_is_one_line_that_names_the_folder(workplace: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     said = subprocess.run(command, env=environment, capture_output=True, text=True).stderr.splitlines()
     assert [line for line in said if "is skipped" in line] == said[:1], said
-    assert said[0].startswith("sdlab: experiments/mine - Copy is skipped: The experiment's name")
+    assert said[0].startswith("warning: experiments/mine - Copy is skipped: The experiment's name")
 
 
 def test_prepare_and_table_do_their_work(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
