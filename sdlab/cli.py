@@ -23,6 +23,7 @@ from itertools import product
 from json import dumps
 from pathlib import Path
 from pkgutil import resolve_name
+from shlex import quote
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
@@ -220,10 +221,12 @@ def train(
         if (base / "experiment.json").is_file():  # where it is, whatever folder the new one goes to
             hyperparameters = replace(hyperparameters, pretrained_model_name_or_path=base.as_posix())
         name, root = output_dir.name, output_dir.parent
-    made = run(name or experiment_name(hyperparameters), hyperparameters, root=root, **options)
+    name = experiment_name(hyperparameters) if name is None else name
+    made = run(name, hyperparameters, root=root, **options)
     if made.status == "stopped":
         raise KeyboardInterrupt(f"{made.name} was interrupted; the same command goes on from there")
-    return f"{made.status}: {made.path}. Images of it: sdlab generate base {made.name}"
+    there = "" if root == Path("experiments") else f" --root {quote(str(root))}"
+    return f"{made.status}: {made.path}. Images of it: sdlab generate base {made.name}{there}"
 
 
 @command("sweep", "sdlab.sweeps:sweep")
@@ -621,7 +624,8 @@ def _command_of(words: list[str]) -> tuple[str, list[str]]:
         return one, words[1:]
     if below := [f"`sdlab {name}`" for name in COMMANDS if name.startswith(one + " ")]:
         raise ValueError(f"`sdlab {two}` is not a command. Write {' or '.join(below)}.")
-    near = get_close_matches(two, COMMANDS, 1, 0.4) or get_close_matches(one, COMMANDS, 1, 0.4)
+    known = [*COMMANDS, "help"]
+    near = get_close_matches(two, known, 1, 0.5) or get_close_matches(one, known, 1, 0.5)
     hint = f"Did you mean `sdlab {near[0]}`? " if near else ""
     raise ValueError(f"unknown command {one!r}. {hint}`sdlab --help` lists all.")
 

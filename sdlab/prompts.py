@@ -24,7 +24,7 @@ _KEYS = ("prompts", "negative_prompt", "subject")
 def check_file_name(name: str, what: str) -> str:
     """Returns a name that can be a file's name on every system; raises ValueError with one that can, else."""
     words = re.sub(r"[^\w.+-]+", "_", name).strip("_.+-")[:100].rstrip("_.+-")
-    free = next(one for one in (name, words, f"my_{words}", "prompt1") if _is_file_name(one))
+    free = next(one for one in (name, words, f"my_{words[:90].rstrip('.') or what}") if _is_file_name(one))
     if free != name:
         raise ValueError(
             f"The {what}'s name becomes a file name: it starts with a letter or digit and goes on with "

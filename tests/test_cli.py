@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -57,6 +58,7 @@ def test_help_of_each_command_describes_every_option(name: str, capsys: pytest.C
     ("words", "message"),
     [
         ("prepaer", "unknown command 'prepaer'. Did you mean `sdlab prepare`?"),
+        ("hepl", "Did you mean `sdlab help`?"),
         ("train", "Write `sdlab train dreambooth` or `sdlab train lora`"),
         ("train loar", "Write `sdlab train dreambooth` or `sdlab train lora`"),
         ("train lora --rnk 4", "no option --rnk. Did you mean --rank?"),
@@ -82,6 +84,7 @@ def test_what_is_not_understood_is_named(
         ("prepare --resolution 100", "divisible by 8"),
         ("train lora --instance_data_dir nowhere", "no images in instance_data_dir='nowhere'"),
         ("train lora x --output_dir y", "both name the experiment"),
+        ("train lora --output_dir .", "name becomes a file name"),
         ("sweep lora", "a sweep needs values"),
         ("report", "there are no experiments"),
         ("generate --prompts nowhere.json", "homework_a, homework_b or a JSON file"),
@@ -206,6 +209,16 @@ def test_a_console_that_lacks_a_sign_ends_nothing(workplace: Path) -> None:
     assert done.returncode == 0, done.stderr
     table = [sys.executable, "-m", "sdlab.cli", "--help"]
     assert "×".encode("cp1252") in subprocess.run(table, env=environment, capture_output=True).stdout
+
+
+def test_a_warning_is_one_line_that_names_the_folder(workplace: Path) -> None:
+    course.finished("mine", LoRA(), 1.0)
+    shutil.copytree("experiments/mine", "experiments/mine - Copy")
+    command = [sys.executable, "-m", "sdlab.cli", "check"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    said = subprocess.run(command, env=environment, capture_output=True, text=True).stderr.splitlines()
+    assert [line for line in said if "is skipped" in line] == said[:1], said
+    assert said[0].startswith("warning: experiments/mine - Copy is skipped: The experiment's name")
 
 
 def test_prepare_and_table_do_their_work(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
