@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -193,6 +194,11 @@ def _check(chosen: DreamBooth | LoRA, images: list[Path]) -> None:
             f"train_batch_size is that of all processes together, so it must be a multiple of "
             f"{processes.COUNT}, got {chosen.train_batch_size}. Set it to {processes.COUNT}."
         )
+    for name in (chosen.report_to or "").split(","):
+        if name and find_spec(name) is None:
+            raise ValueError(
+                f"report_to {name!r} needs its package. Run `pip install {name}`, or leave it out."
+            )
 
 
 @contextmanager
@@ -233,9 +239,7 @@ def _train(
     """Trains as many at once as fit into memory, half of them where it ran out; gives those that diverged."""
     from sdlab.training.loop import run
     from sdlab.training.memory import NotEnoughMemory, at_once, with_advice
-    from sdlab.training.record import check_trackers
     from sdlab.training.setup import load_model, start
-    from sdlab.training.validation import split
 
     first, common = next(iter(begun.items()))
     head = first.name if len(begun) == 1 else f"{len(begun)} LoRAs"
@@ -245,14 +249,7 @@ def _train(
             said.add(text)
             notify(f"{head}: {text}")
 
-    for chosen in begun.values():
-        check_trackers(chosen.report_to)
-    trained_on, held_out = split(images, common)
-    sources = [trained_on]
-    if common.with_prior_preservation:
-        files = _class_files(begun, base, progress=notify is _notify) if processes.FIRST else []
-        sources.append(processes.told(files))
-
+    sources, held_out = _files(begun, base, images, progress=notify is _notify)
     errors: dict[str, Exception] = {}
     waiting, number = list(begun), len(begun)
 
@@ -289,19 +286,28 @@ def _train(
     return errors
 
 
-def _class_files(begun: dict[Experiment, DreamBooth | LoRA], base: BaseModel, progress: bool) -> list[Path]:
-    """The class images, sampled as far as missing; the same ones as when the experiments were begun."""
+def _files(
+    begun: dict[Experiment, DreamBooth | LoRA], base: BaseModel, images: list[Path], *, progress: bool
+) -> tuple[list[list[Path]], list[Path]]:
+    """The images to train on by source, class images sampled as far as missing; and those held out."""
+    from sdlab.training.validation import split
+
     common = next(iter(begun.values()))
-    folder = class_images(
-        base,
-        common.class_prompt or "",
-        common.num_class_images,
-        folder=common.class_data_dir,
-        resolution=common.resolution,
-        progress=progress,
-    )
-    files = image_files(folder)[: common.num_class_images]
-    for experiment, chosen in begun.items():
-        experiment.begin(chosen, {"class_images": fingerprint(files)})
-        experiment.update(class_images=fingerprint(files))
-    return files
+    trained_on, held_out = split(images, common)
+    if not common.with_prior_preservation:
+        return [trained_on], held_out
+    files: list[Path] = []
+    if processes.FIRST:
+        folder = class_images(
+            base,
+            common.class_prompt or "",
+            common.num_class_images,
+            folder=common.class_data_dir,
+            resolution=common.resolution,
+            progress=progress,
+        )
+        files = image_files(folder)[: common.num_class_images]
+        for experiment, chosen in begun.items():  # the same ones as when it was begun
+            experiment.begin(chosen, {"class_images": fingerprint(files)})
+            experiment.update(class_images=fingerprint(files))
+    return [trained_on, processes.told(files)], held_out

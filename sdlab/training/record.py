@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import time
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -86,15 +85,6 @@ class Log:
         """Has the trackers write what is left."""
         for tracker in self._trackers:
             tracker.finish()
-
-
-def check_trackers(report_to: str | None) -> None:
-    """Raises ValueError where a tracker's package is missing."""
-    for name in report_to.split(",") if report_to else []:
-        if find_spec(name) is None:
-            raise ValueError(
-                f"report_to {name!r} needs its package. Run `pip install {name}`, or leave it out."
-            )
 
 
 def _trackers(training: Training) -> list[Any]:
