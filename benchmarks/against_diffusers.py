@@ -46,8 +46,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "LoRA rank 4": {"method": "lora", "rank": 4},
     "LoRA rank 32, text encoder": {"method": "lora", "rank": 32, "train_text_encoder": True},
 }
+# What the ratio of a step is to be, on the CPU with mini; the median of neighbours in time.
+BARS = dict(zip(SETTINGS, (1.5, 1.3, 2.0, 1.8), strict=True))
 HEADER = ["setting", "program", "steps/s", "ratio", "processor s per step", "ratio", "peak memory, GB"]
-HEADER += ["validation loss", "whole run, s"]
+HEADER += ["validation loss", "whole run, s", "bar"]
 
 
 def parse() -> argparse.Namespace:
@@ -114,7 +116,16 @@ def rows(name: str, measured: dict[str, tuple[list[Run], float]]) -> Iterator[li
             f"{statistics.median(one.peak_gb for one in done):.2f}",
             f"{loss:.4f}",
             f"{statistics.median(one.whole_seconds for one in done):.1f}",
+            verdict(name, [other.step_processor / one.step_processor for one, other in pairs])
+            if program == "sdlab"
+            else "",
         ]
+
+
+def verdict(name: str, ratios: list[float]) -> str:
+    """Whether the ratio of the processor's time holds the setting's bar; others have none."""
+    bar = BARS.get(name)
+    return "" if bar is None else f"{bar} {'held' if statistics.median(ratios) >= bar else 'missed'}"
 
 
 def spread(values: list[float]) -> str:

@@ -2,9 +2,10 @@
 
     python benchmarks/images.py [--experiments 9] [--prompts 5] [--images 4] [--batch 20]
 
-The experiments are LoRAs of one step on `mini`, sampled with the profile's settings. Both ways run in turn in
-one process, each from nothing: models are loaded anew. Prints for both the seconds, and those of the processor,
-which other programs disturb less; their ratios; and the largest difference of two images, in grey levels of 255.
+The experiments are LoRAs of one step on `mini`, sampled with the profile's settings. Both ways run in turn
+in one process, each from nothing: models are loaded anew. Prints for both the seconds, and those of the
+processor, which other programs disturb less; their ratios; and the largest difference of two images, in grey
+levels of 255.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import tomllib
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass, fields, replace
@@ -47,6 +48,7 @@ SHARED = """Args:
     subject: Who or what the photos show, such as "sks dog"; None takes the one of the experiments.
     base: The base model: mini, sd15, a folder, a file, or an experiment.
     profile: Where defaults come from: mini, sd15, sd15-16gb, sd15-8gb; auto takes what fits the machine.
+    sampler: dpm++, unipc, euler, ddim, or own, which is the base model's.
     json: Print JSON; what happens meanwhile goes to stderr.
 """
 Names = Positional[tuple[str, ...]]
@@ -203,7 +205,8 @@ def train(
     """One experiment; one that was killed goes on, a finished one is kept.
 
     Args:
-        name: The experiment's name; None takes one made from the method, rank and learning rate.
+        name: The experiment's name, which may also stand first, without --name; None takes one made from the
+            method, rank and learning rate.
         output_dir: diffusers' way to say it: the experiment's folder.
     """
     from sdlab.sweeps import experiment_name
@@ -256,7 +259,7 @@ def preflight(run: Run, hyperparameters: DreamBooth | LoRA, **options: Any) -> A
     return Answer(trial.text(), asdict(trial))
 
 
-@command("generate", "sdlab.images:generate")
+@command("generate", "sdlab.images:generate", "sdlab.workers:spread")
 def generate(
     run: Run, experiments: Names = (), prompts: str | None = None, subject: str | None = None, **options: Any
 ) -> Answer:
@@ -266,7 +269,9 @@ def generate(
         experiments: Names; base is the base model itself. Without any: base and all that are finished.
     """
     names = _names(experiments, options["root"])
-    images = run(names, _prompts(prompts, subject, names, options["root"]), **options)
+    chosen = _prompts(prompts, subject, names, options["root"])
+    names = _spread(partial(run, prompts=chosen), names, options)
+    images = run(names, chosen, **options)
     said = f"{len(images)} images of {', '.join(names)} in {options['results']}"
     return Answer(said, [{"path": str(one.path), **one.as_dict()} for one in images])
 
@@ -349,7 +354,7 @@ def table(
     return f"{made.save(out, title=title)}: {made.size}"
 
 
-@command("score", "sdlab.scores:score")
+@command("score", "sdlab.scores:score", "sdlab.workers:spread")
 def score(run: Run, experiments: Names = (), plot: Path | None = None, **options: Any) -> Answer:
     """Likeness, prompt fidelity, diversity, drift and copies; which is best.
 
@@ -363,7 +368,8 @@ def score(run: Run, experiments: Names = (), plot: Path | None = None, **options
 
     results = Path(options["results"])
     names = [n for n in _finished(options["root"]) if (results / n / "images.json").is_file()]
-    scores = run([*dict.fromkeys(experiments)] or names, **options)
+    names = _spread(run, [*dict.fromkeys(experiments)] or names, options)
+    scores = run(names, **options)
     choice = recommend(scores) if scores.eligible else None
     parts = [str(scores), f"\n{choice}\nrule: {choice.rule}" if choice else ""]
     if plot is not None:
@@ -489,6 +495,14 @@ def _prompts(prompts: str | None, subject: str | None, names: Sequence[str], roo
     return prompt_set(prompts, subject or subject_of(trained, root))
 
 
+def _spread(call: Callable[..., Any], names: Sequence[str], options: dict[str, Any]) -> list[str]:
+    """Has a call made elsewhere, where the options that it takes out say so; gives this share's names."""
+    from sdlab.workers import spread
+
+    places = {name: options.pop(name) for name in ("on", "part", "partition", "gpus", "minutes")}
+    return spread(partial(call, **options), names, root=options["root"], **places)
+
+
 def _readable(annotation: Any, target: Callable[..., Any]) -> Any | None:
     """What a command line can give of an option's type, None where that is nothing."""
     try:
@@ -539,6 +553,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     if arguments is None:
         arguments, sys.stdout, sys.stderr = sys.argv[1:], console(sys.stdout), console(sys.stderr)
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"  # without our line of code
     understood = False
     try:
         run = parse(list(arguments))

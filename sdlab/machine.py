@@ -9,6 +9,7 @@ import platform
 import re
 import shutil
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 PACKAGES = "torch diffusers transformers peft accelerate bitsandbytes safetensors numpy"
-# GPU memory and disk in GB. float32 DreamBooth: diffusers, examples/dreambooth/README.md; the others are
-# reckoned from SD 1.5's 982 million weights, not measured on a GPU.
+# GPU memory and disk in GB; docs/speed.md reckons the memory.
 NEEDS = {
     "mini: the whole course": (0, 1),
     "sd15-8gb: images, ControlNet": (6, 10),
@@ -49,12 +49,18 @@ def this_machine() -> Machine:
     """Looks at the computer that this runs on; nothing is allocated on its GPU."""
     import psutil
 
-    device, memory = choose_device(), psutil.virtual_memory()
-    # A container or a cluster job often may use fewer cores than the machine has.
+    (device, reason), memory = choose_device(), psutil.virtual_memory()
+    # a container or a cluster job often may use fewer cores than the machine has
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    disk = shutil.disk_usage(".").free
-    dtype, processor = choose_dtype(device[0]), _processor(device[0])
-    return Machine(*device, *dtype, *processor, memory.total, memory.available, disk, cores)
+    return Machine(
+        *(device, reason),
+        *choose_dtype(device),
+        *_processor(device),
+        memory=memory.total,
+        memory_free=memory.available,
+        disk_free=shutil.disk_usage(".").free,
+        cores=cores,
+    )
 
 
 def device() -> torch.device:
@@ -62,6 +68,17 @@ def device() -> torch.device:
     import torch
 
     return torch.device(choose_device()[0])
+
+
+def memory_free() -> int:
+    """The bytes that new tensors may take: of the GPU's memory, else of the machine's."""
+    import psutil
+    import torch
+
+    if not torch.cuda.is_available():
+        return int(psutil.virtual_memory().available)
+    held = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()  # by torch, for what comes next
+    return int(torch.cuda.mem_get_info()[0]) + held
 
 
 def free_memory() -> None:
@@ -92,39 +109,33 @@ def choose_device() -> tuple[str, str]:
 
 
 def choose_dtype(device: str) -> tuple[str, str]:
-    """The torch dtype that a device is good at, and why.
-
-    `torch.cuda.is_bf16_supported()` alone says yes on a T4, which only emulates bfloat16 and is slow at it.
-    """
+    """The torch dtype that a device is good at, and why."""
     import torch
 
     if device != "cuda":
         return "float32", f"half precision on {device} is slower or less exact than float32"
-    if torch.cuda.is_bf16_supported(including_emulation=False):
+    if torch.cuda.is_bf16_supported(including_emulation=False):  # a T4 emulates it, which is slow
         return "bfloat16", f"{torch.cuda.get_device_name()} computes in bfloat16 natively"
     return "float16", f"{torch.cuda.get_device_name()} only emulates bfloat16"
 
 
 def versions() -> dict[str, str | None]:
     """The versions of the packages that decide a result, None where one isn't installed; imports nothing."""
-
-    def version(package: str) -> str | None:
-        try:
-            return importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            return None
-
-    return {package: version(package) for package in PACKAGES.split()}
+    found: dict[str, str | None] = dict.fromkeys(PACKAGES.split())
+    for package in found:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
 
 
 def can_run(machine: Machine) -> dict[str, tuple[bool, str]]:
     """What of the course fits a machine, by profile and work, and what it needs."""
-
-    def fits(gpu: int, disk: int) -> bool:  # a "16 GB" card shows a little less than 16 GB
-        return machine.gpu_memory >= 0.9 * gpu * _GB and machine.disk_free >= disk * _GB
-
+    gpu_gb = machine.gpu_memory / _GB / 0.9  # a "16 GB" card shows a little less than 16 GB
     return {
-        work: (fits(gpu, disk), f"{f'{gpu} GB GPU' if gpu else 'any processor'}, {disk} GB of disk")
+        work: (
+            gpu_gb >= gpu and machine.disk_free >= disk * _GB,
+            f"{f'{gpu} GB GPU' if gpu else 'any processor'}, {disk} GB of disk",
+        )
         for work, (gpu, disk) in NEEDS.items()
     }
 
@@ -174,16 +185,7 @@ def facts() -> dict[str, Any]:
 
 
 def check() -> str:
-    """Everything that `check_env.py` says: first the five lines that the homework asks for.
-
-    Returns:
-        The text.
-
-    Raises:
-        ImportError: torch or accelerate is missing.
-
-    Taught in: notebooks/00
-    """
+    """What `check_env.py` says, the homework's five lines first; ImportError without torch."""
     import torch
     from accelerate import Accelerator
 

@@ -6,6 +6,8 @@ import logging
 import re
 import shutil
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -71,7 +73,9 @@ class BaseModel:
         elif self.kind == "file":
             parts = [fingerprint([self.source])]
         else:
-            parts = [fingerprint(_files(self.folder()), relative_to=self.folder())]
+            folder = self.folder()  # the parts of a pipeline lie one level deep
+            files = [file for file in folder.glob("[!.]*/*") if file.suffix in _WEIGHTS_AND_SETTINGS]
+            parts = [fingerprint([*folder.glob("*.json"), *files], relative_to=folder)]
         parts += [fingerprint([self.checkpoint])] if self.checkpoint else []
         return "+".join(parts) + (f"@{self.scale:g}" if self.scale != 1 else "")
 
@@ -186,6 +190,19 @@ class BaseModel:
         return StableDiffusionPipeline.from_pretrained(self.folder(), **options)
 
 
+@contextmanager
+def downloads(source: str, what: str, way_out: str) -> Iterator[None]:
+    """Loads a model of the hub or a folder quietly; where it can't, says why, and the way out."""
+    try:
+        with quiet():
+            yield
+    except OSError as error:
+        reason = str(error.__cause__ or error).splitlines()[0][:120]
+        here = Path(source).is_dir()
+        why = "holds no such model" if here else "isn't on this machine and can't be downloaded"
+        raise OSError(f"{what} {why} ({reason}). {way_out}") from error
+
+
 Base = str | Path | Experiment | BaseModel
 """What a function takes that needs a base model."""
 
@@ -210,7 +227,7 @@ def resolve(base: Base, root: str | Path = "experiments") -> BaseModel:
         return BaseModel(name, str(mini.path()), "folder", "mini")
     if name == "sd15":
         return BaseModel(name, SD15, "hub", "sd15")
-    for folder in (Path(root) / path, path):
+    for folder in (Path(root).expanduser() / path, path):
         if (folder / "experiment.json").is_file():
             return _of_experiment(Experiment.load(folder))
     if (path / "model_index.json").is_file():
@@ -356,9 +373,3 @@ def fuse(pipeline: StableDiffusionPipeline) -> StableDiffusionPipeline:
         pipeline.fuse_lora()
         pipeline.unload_lora_weights()
     return pipeline
-
-
-def _files(folder: Path) -> list[Path]:
-    """The files of the pipeline's parts, one level deep as diffusers writes them."""
-    files = [*folder.glob("*.json"), *folder.glob("[!.]*/*")]
-    return [file for file in files if file.suffix in _WEIGHTS_AND_SETTINGS]

@@ -87,7 +87,7 @@ def for_machine(machine: Machine) -> Profile:
     memory = machine.gpu_memory / 1e9
     if not memory:  # a machine without a GPU has no need to save the GPU's memory
         return replace(PROFILES["sd15"], reason=f"{machine.device}, because {machine.device_reason}")
-    name = "sd15" if memory > 20 else "sd15-16gb" if memory > 12 else "sd15-8gb"
+    name = "sd15" if memory > 20 else "sd15-16gb" if memory > 14 else "sd15-8gb"
     return replace(
         PROFILES[name],
         mixed_precision=_MIXED_PRECISION[machine.dtype],
@@ -136,7 +136,10 @@ def hyperparameters(
         "max_train_steps": getattr(chosen, f"{method}_steps"),
         "train_text_encoder": getattr(chosen, f"{method}_text_encoder"),
     }
-    values |= {"rank": chosen.lora_ranks[0]} if method == "lora" else {"with_prior_preservation": True}
+    if method == "lora":  # small enough to keep its activations
+        values |= {"rank": chosen.lora_ranks[0], "gradient_checkpointing": False}
+    else:
+        values["with_prior_preservation"] = True
     if "instance_prompt" in overrides:
         values["class_prompt"] = _class_prompt(str(overrides["instance_prompt"]), values["class_prompt"])
     return from_dict({"method": method, **values, **overrides})

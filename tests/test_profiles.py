@@ -9,6 +9,7 @@ from sdlab.experiment import DreamBooth, Experiment, LoRA
 from sdlab.machine import this_machine
 from sdlab.models import resolve
 from sdlab.profiles import PROFILES, for_machine, hyperparameters, profile, subject_of
+from sdlab.sampling import choose_sampling, images_at_once
 
 
 def test_the_base_decides_the_profile() -> None:
@@ -80,6 +81,7 @@ def test_a_subject_without_a_rare_word_is_not_trained() -> None:
         (0, "cpu", "float32", "sd15", "no", False),
         (15.8, "cuda", "float16", "sd15-16gb", "fp16", True),  # a T4
         (8.5, "cuda", "bfloat16", "sd15-8gb", "bf16", True),  # an RTX 3070
+        (12.6, "cuda", "bfloat16", "sd15-8gb", "bf16", True),  # an RTX 3060, which must save for DreamBooth
         (25.7, "cuda", "bfloat16", "sd15", "bf16", False),  # an RTX 4090
         (85.9, "cuda", "bfloat16", "sd15", "bf16", False),  # an A100
         (11.4, "mps", "float32", "sd15-8gb", "no", False),  # a Mac with 16 GB
@@ -108,3 +110,9 @@ def test_the_class_prompt_follows_the_instance_prompt(instance: str, of_class: s
     chosen = hyperparameters("dreambooth", instance_prompt=instance)
     assert chosen.class_prompt == of_class
     assert hyperparameters("lora", instance_prompt=instance, class_prompt="a man").class_prompt == "a man"
+
+
+def test_a_batch_of_images_fits_into_the_free_memory() -> None:
+    usual = choose_sampling("mini")
+    assert images_at_once("mini", usual) == PROFILES["mini"].images_per_batch
+    assert images_at_once("mini", replace(usual, width=80_000, height=80_000)) == 1

@@ -68,7 +68,7 @@ def at_once(model: Model, planned: Sequence[Hyperparameters]) -> int:
         return 1
     largest = _of_largest(model, planned)
     each = largest.step - largest.weights
-    return max(1, min(len(planned), int(_SHARE * _free_memory(model.device) / each)))
+    return max(1, min(len(planned), int(_SHARE * machine.memory_free() / each)))
 
 
 def check(trainings: Sequence[Training]) -> Needs:
@@ -81,7 +81,7 @@ def check(trainings: Sequence[Training]) -> Needs:
     first, folder, count = trainings[0], trainings[0].experiment.path, len(trainings)
     largest = _of_largest(first.model, [one.hyperparameters for one in trainings])
     memory = count * (largest.step - largest.weights) / _GB
-    memory_free = _free_memory(first.model.device) / _GB
+    memory_free = machine.memory_free() / _GB
     disk = count * _disk_bytes(first, largest) / _GB
     existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
     disk_free = shutil.disk_usage(existing).free / _GB
@@ -192,10 +192,3 @@ def _disk_bytes(training: Training, memory: Memory) -> int:
     trained = memory.gradients  # as large as the weights that they are of
     result = trained if isinstance(chosen, LoRA) else pipeline_bytes(training.model.pipeline)
     return int(kept * (trained + memory.states)) + result
-
-
-def _free_memory(device: torch.device) -> int:
-    if device.type != "cuda":
-        return int(psutil.virtual_memory().available)
-    held = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()  # by torch, for what comes next
-    return int(torch.cuda.mem_get_info()[0]) + held

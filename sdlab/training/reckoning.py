@@ -1,4 +1,4 @@
-"""Memory on paper: a step is taken on tensors without contents, and the bytes that live at once are counted."""
+"""Memory on paper: a step on tensors without contents, and how many bytes live at once in it."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def reckon(configs: Mapping[str, Mapping[str, Any]], chosen: Hyperparameters) ->
 
 @cache
 def _count(configs: str, chosen: Hyperparameters) -> tuple[int, int, int, int, int, int]:
-    """Bytes of weights; trained weights; bytes that are kept, of the step, of the autoencoder's two halves."""
+    """Bytes of weights; trained weights; bytes kept, of the step, of encoding, of decoding."""
     read = json.loads(configs)
     with torch.device("meta"):
         parts = SimpleNamespace(
@@ -159,7 +159,7 @@ def _scale(vae: AutoencoderKL) -> int:
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of all tensors that are made while it is on: those that live now, and at their peak."""
+    """Counts the bytes of the tensors that are made while it is on: those that live now, and the most."""
 
     def __init__(self) -> None:
         super().__init__()
