@@ -214,6 +214,21 @@ def test_without_measurements_no_best_is_claimed(course: Path) -> None:
     assert "DreamBooth against LoRA" in headings(markdown)
 
 
+def test_who_is_compared_must_be_there(course: Path) -> None:
+    with pytest.raises(ValueError, match=r"best LoRA must be one of the report's, lora_.*got 'nobody'"):
+        report(prompts=PROMPTS, best={"lora": "nobody"})
+    with pytest.raises(ValueError, match=r"best LoRA must be .*got 'dreambooth'"):
+        report(prompts=PROMPTS, best={"lora": "dreambooth"})
+    with pytest.raises(ValueError, match="images_per_cell must be 1, 2 or 4, got 3"):
+        report(prompts=PROMPTS, images_per_cell=3)
+    with pytest.raises(ValueError, match="at least one experiment that was trained here"):
+        report(["base"], PROMPTS)
+    assert not Path("results/report").exists()
+    best = {"lora": "lora_rank4_lr2e-3"}  # the other is chosen as always
+    said = report(prompts=PROMPTS, measurements=MEASURED, best=best).with_name("README.md")
+    assert "Compared here: dreambooth and lora_rank4_lr2e-3." in said.read_text(encoding="utf-8")
+
+
 def edited(readme: Path, key: str, text: str) -> None:
     """Writes into a place of the report as a student does."""
     content = readme.read_text(encoding="utf-8")

@@ -154,7 +154,7 @@ def _pair(
         "dreambooth": dreambooth,
         "lora": lora,
         "lora_base": below if below in mine else "",
-        "by_rule": "why" in pair and [names[:1] for names in ranked] != [[dreambooth], [lora]],
+        "by_rule": bool(pair.get("why")) and [names[:1] for names in ranked] != [[dreambooth], [lora]],
         "took": {name: costs for name, one in mine.items() if (costs := _costs([one], words))},
     }
 

@@ -226,14 +226,22 @@ class Material:
 
     @cached_property
     def best(self) -> Mapping[str, str]:
-        """Method to the experiment that stands for it in the comparison, and "why".
+        """Method to the experiment that stands for it in the comparison, and "why"."""
+        groups, pair = {m: [one.name for one in self.of(m)] for m in METHOD_NAMES}, self.pair or {}
+        for method, names in groups.items():
+            if method in pair and pair[method] not in names:
+                raise ValueError(
+                    f"the best {METHOD_NAMES[method]} must be one of the report's, "
+                    f"{', '.join(names) or 'which has none'}; got {pair[method]!r}."
+                )
+        if set(groups) <= set(pair):
+            return pair
+        chosen = self._chosen(groups)
+        return {**chosen, "why": "", **pair} if pair else chosen
 
-        The best by `recommend`, else by the first measurement, or the only ones there are.
-        """
-        if self.pair:
-            return self.pair
+    def _chosen(self, groups: Mapping[str, Sequence[str]]) -> dict[str, str]:
+        """The best by `recommend`, else by the first measurement, or the only ones there are, and "why"."""
         scores, words = self.scores, self.words
-        groups = {method: [one.name for one in self.of(method)] for method in METHOD_NAMES}
         chosen = {method: self._recommended(names) for method, names in groups.items()}
         if all(chosen.values()):
             why = words("compared_rule")
@@ -340,9 +348,11 @@ def find_experiments(
         else:
             chosen.append(Experiment.load(one, root))
     if not chosen:
+        lacking = "a report needs at least one experiment that was trained here."
+        if experiments is None:
+            lacking = f"there are no experiments in {root}."
         raise ValueError(
-            f"there are no experiments in {root}. Train one with `sdlab train dreambooth`, or say with "
-            "--root where yours are."
+            f"{lacking} Train one with `sdlab train dreambooth`, or name its folder by --root."
         )
     if len({one.root.resolve() for one in chosen}) > 1 or len({one.name for one in chosen}) < len(chosen):
         raise ValueError(

@@ -66,7 +66,7 @@ def table(
     names = [entry if isinstance(entry, str) else entry.name for entry in experiments]
     if not names:
         raise ValueError("a table needs at least one experiment. Name some, or take sdlab.experiment.find().")
-    _check(images_per_cell, rows, columns, get_args(Side))
+    _check(rows, columns, get_args(Side))
     images = [image for name in names for image in load_images(name, results=results)]
     chosen, left_out = choose_setting(images, prompts, setting)
     folders, words = (Path(results), Path(root)), Words(language)
@@ -148,10 +148,14 @@ def choose_setting(
 
 def prompts_of(experiments: Iterable[str], *, results: str | Path = "results") -> PromptSet:
     """The prompts that images were made from, of the first experiment that has images."""
-    for name in experiments:
+    names = list(experiments)
+    for name in names:
         for setting, images in by_setting(load_images(name, results=results)).items():
             return PromptSet({i.prompt_name: i.prompt for i in images}, setting.negative_prompt)
-    raise ValueError(f"no experiment has images in {results}. Run `sdlab generate` first.")
+    raise ValueError(
+        f"there are no images of {', '.join(names) or 'any experiment'} in {results}. "
+        f"Run `{' '.join(['sdlab generate', *names])}` first."
+    )
 
 
 def photo_table(photos: Sequence[Path], language: str = "en", columns: int = 5) -> Table:
@@ -181,7 +185,7 @@ def control_table(
             "a control table needs images that were made with control. "
             "Use generate(..., control=Control(...)); scale 0 shows what is made without."
         )
-    _check(images_per_cell, rows, columns, get_args(By))
+    _check(rows, columns, get_args(By))
     if columns == "control":  # control image and control map stand before what they control
         turned = control_table(
             images, columns=rows, root=root, images_per_cell=images_per_cell, language=language
@@ -222,14 +226,10 @@ _KEYS: dict[By, Callable[[ImageRecord], Any]] = {
 }
 
 
-def _check(images_per_cell: int, rows: str | None, columns: str | None, sides: Sequence[str]) -> None:
-    for what, value, allowed in (
-        ("images_per_cell", images_per_cell, (1, 2, 4)),
-        ("rows", rows, sides),
-        ("columns", columns, sides),
-    ):
-        if value is not None and value not in allowed:
-            *first, last = map(repr, allowed)
+def _check(rows: str | None, columns: str | None, sides: Sequence[str]) -> None:
+    for what, value in (("rows", rows), ("columns", columns)):
+        if value is not None and value not in sides:
+            *first, last = map(repr, sides)
             raise ValueError(f"{what} must be {', '.join(first)} or {last}, got {value!r}.")
     if rows is not None and rows == columns:
         raise ValueError(f"rows and columns must differ, both are {rows!r}. Leave one of them out.")
@@ -270,7 +270,8 @@ def _photos(reference: str | Path | Sequence[str | Path] | None) -> list[Path]:
     folders = [sorted(path.glob("*.png")) if path.is_dir() else [path] for path in map(Path, paths)]
     photos = list(chain.from_iterable(folders))
     if reference is not None and not (photos and all(path.is_file() for path in photos)):
-        raise ValueError(f"reference must name photos or a folder of PNG images, got {reference!r}.")
+        named = ", ".join(map(str, paths))
+        raise ValueError(f"reference must name photos or a folder of PNG images, got {named!r}.")
     return photos
 
 

@@ -66,6 +66,10 @@ class Table:
     language: str = "en"
     notes: tuple[str, ...] = ()  # what must be said under it, such as which images were left out
 
+    def __post_init__(self) -> None:
+        if self.images_per_cell not in (1, 2, 4):
+            raise ValueError(f"images_per_cell must be 1, 2 or 4, got {self.images_per_cell}.")
+
     def transposed(self) -> Table:
         """The same table with rows and columns exchanged."""
         cells = tuple(zip(*self.cells, strict=True))
