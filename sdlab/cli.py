@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import tomllib
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass, fields, replace
@@ -47,6 +48,7 @@ SHARED = """Args:
     subject: Who or what the photos show, such as "sks dog"; None takes the one of the experiments.
     base: The base model: mini, sd15, a folder, a file, or an experiment.
     profile: Where defaults come from: mini, sd15, sd15-16gb, sd15-8gb; auto takes what fits the machine.
+    sampler: dpm++, unipc, euler, ddim, or own, which is the base model's.
     json: Print JSON; what happens meanwhile goes to stderr.
 """
 Names = Positional[tuple[str, ...]]
@@ -203,7 +205,8 @@ def train(
     """One experiment; one that was killed goes on, a finished one is kept.
 
     Args:
-        name: The experiment's name; None takes one made from the method, rank and learning rate.
+        name: The experiment's name, which may also stand first, without --name; None takes one made from the
+            method, rank and learning rate.
         output_dir: diffusers' way to say it: the experiment's folder.
     """
     from sdlab.sweeps import experiment_name
@@ -539,6 +542,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     if arguments is None:
         arguments, sys.stdout, sys.stderr = sys.argv[1:], console(sys.stdout), console(sys.stderr)
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"  # without our line of code
     understood = False
     try:
         run = parse(list(arguments))

@@ -70,7 +70,7 @@ class Experiment:
                 f"The name {self.name!r} is reserved: it means {means}. "
                 f"Try {'my_' + self.name.replace('+', '_')!r}."
             )
-        object.__setattr__(self, "root", Path(self.root))
+        object.__setattr__(self, "root", Path(self.root).expanduser())
 
     @classmethod
     def load(cls, name_or_path: str | Path, root: str | Path = "experiments") -> Experiment:
@@ -79,7 +79,7 @@ class Experiment:
         Raises:
             ValueError: There is none (the message lists those that are there), or its record can't be read.
         """
-        for path in (Path(name_or_path).expanduser(), Path(root) / name_or_path):
+        for path in (Path(name_or_path).expanduser(), Path(root).expanduser() / name_or_path):
             if (path / "experiment.json").is_file():
                 path = path.resolve() if path.name in ("", ".", "..") else path
                 found = cls(path.name, path.parent)
@@ -113,7 +113,13 @@ class Experiment:
     def status(self) -> str:
         """`new`, `running`, `finished`, `failed` or `stopped` (also when its process died)."""
         status = str(self.record.get("status", "new"))
-        return "stopped" if status == "running" and not self._locked() else status
+        if status == "running":
+            try:
+                with acquire_lock(self.path / ".lock", timeout=0):
+                    return "stopped"
+            except Timeout:
+                pass
+        return status
 
     @property
     def hyperparameters(self) -> DreamBooth | LoRA:
@@ -219,13 +225,6 @@ class Experiment:
             finally:
                 owner.unlink(missing_ok=True)
 
-    def _locked(self) -> bool:
-        try:
-            with acquire_lock(self.path / ".lock", timeout=0):
-                return False
-        except Timeout:
-            return True
-
     def log(self) -> list[dict[str, Any]]:
         """The rows of log.jsonl (`step`, `loss`, `learning_rate` …), without one that a kill tore."""
         try:
@@ -247,7 +246,7 @@ class Experiment:
 def find(root: str | Path = "experiments") -> list[Experiment]:
     """Lists the experiments in a folder by name; one that can't be read is skipped with a warning."""
     found = []
-    for file in sorted(Path(root).glob("*/experiment.json")):
+    for file in sorted(Path(root).expanduser().glob("*/experiment.json")):
         try:
             found.append(Experiment.load(file.parent))
         except (ValueError, OSError) as error:

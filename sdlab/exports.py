@@ -33,6 +33,7 @@ def export_lora(
         out: The .safetensors file to make.
         format: `kohya` for A1111, Forge, ComfyUI and Civitai; `diffusers` for `load_lora_weights`.
         half: Write float16, half the size; else float32, as trained.
+        root: The folder of all experiments.
     """
     source = _finished_lora(experiment, root)
     out = Path(out).expanduser()
@@ -86,6 +87,7 @@ def export_model(
         out: The folder to make, or with `single-file` the .safetensors file.
         format: `single-file` for A1111, Forge and ComfyUI; `diffusers` for `from_pretrained`.
         half: Write float16, half the size; else float32.
+        root: The folder of all experiments.
     """
     model = resolve(base, root)
     model.check()

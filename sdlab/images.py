@@ -14,6 +14,7 @@ from typing import Any
 
 from PIL import Image
 
+from sdlab.config import LARGEST_SEED, Range
 from sdlab.control import Control, ControlMap, control_map, control_options, with_controlnets
 from sdlab.experiment import Experiment
 from sdlab.files import acquire_lock, file_sha256, write_json
@@ -37,7 +38,6 @@ EARLIER = "earlier"
 """Where in an experiment's results the images lie that made room for others."""
 BASE = "base"
 """The name of the base model's own images."""
-_MAX_SEED = 2**63 - 1
 _NAME = re.compile(r"(?P<prompt>.+)_img(?P<number>\d+)")
 _CONTROL_PICTURE = re.compile(r"control_\d+(_image)?")
 
@@ -47,13 +47,6 @@ class Setting(Sampling):
     """What images of one table have in common besides prompt and experiment, so that like is compared."""
 
     first_seed: int
-
-    def __str__(self) -> str:
-        negative = f", negative prompt {self.negative_prompt!r}" if self.negative_prompt else ""
-        return (
-            f"{self.num_inference_steps} steps of {self.sampler}, guidance {self.guidance_scale:g}, "
-            f"{self.width}×{self.height}, seeds from {self.first_seed}{negative}"
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +156,7 @@ def generate(
     steps = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
     choices = {**steps, "sampler": sampler, "resolution": resolution, "width": width, "height": height}
     seeds = range(seed, seed + images_per_prompt)
-    jobs = _plan(models, prompts, seeds, controls, choices, Path(results))
+    jobs = _plan(models, prompts, seeds, controls, choices, Path(results).expanduser())
     return [record for job in jobs for record in _make(job, batch_size, progress)]
 
 
@@ -175,10 +168,11 @@ def load_images(
     They are read from the images themselves. With the folder of all experiments, it is warned of images that
     were made before the experiment was trained anew.
     """
-    records = _read(Path(results) / experiment)
+    records = _read(Path(results).expanduser() / experiment)
+    trained = Path(root).expanduser() / experiment if root else None
     now = None
-    if root and (Path(root) / experiment / "experiment.json").is_file():
-        now = Experiment.load(experiment, root).record.get("fingerprint")
+    if trained and (trained / "experiment.json").is_file():
+        now = Experiment.load(trained).record.get("fingerprint")
     if older := [one for one in records if now and one.model != now]:
         warnings.warn(
             f"{len(older)} images of {experiment} were made before it was trained as it is now. Make them "
@@ -209,7 +203,7 @@ def images_from_elsewhere(name: str, *, results: str | Path = "results") -> list
     They are called `<prompt>_img<n>.png`, or `<prompt>.jpg` with a 2×2 grid, whose four images are written to
     `<results>/<name>/.tiles/`. Those that carry our record are left out.
     """
-    folder = Path(results) / name
+    folder = Path(results).expanduser() / name
     ours = {record.path for record in _read(folder)}
     found: list[ImageRecord] = []
     for file in image_files(folder):
@@ -264,14 +258,10 @@ def _listed(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _check(prompts: PromptSet, images_per_prompt: int, seed: int, batch_size: int | None) -> None:
-    if images_per_prompt < 1:
-        raise ValueError(
-            f"images_per_prompt must be at least 1, got {images_per_prompt}. The homework shows 4."
-        )
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}. Leave it out for the profile's.")
-    if not 0 <= seed <= _MAX_SEED - images_per_prompt:
-        raise ValueError(f"seed must be at least 0 and below 2⁶³, got {seed}. Usual: 0.")
+    Range(1, "The homework shows 4.").check("images_per_prompt", images_per_prompt)
+    Range(0, "Usual: 0.", below=LARGEST_SEED - images_per_prompt).check("seed", seed)
+    if batch_size is not None:
+        Range(1, "Leave it out for the profile's.").check("batch_size", batch_size)
     if unfilled := [name for name, prompt in prompts.prompts.items() if "{subject}" in prompt]:
         raise ValueError(
             f"The prompt {unfilled[0]!r} still holds {{subject}}. Fill it in: prompts.fill('sks woman')."

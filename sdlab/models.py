@@ -71,7 +71,9 @@ class BaseModel:
         elif self.kind == "file":
             parts = [fingerprint([self.source])]
         else:
-            parts = [fingerprint(_files(self.folder()), relative_to=self.folder())]
+            folder = self.folder()  # the parts of a pipeline lie one level deep
+            files = [file for file in folder.glob("[!.]*/*") if file.suffix in _WEIGHTS_AND_SETTINGS]
+            parts = [fingerprint([*folder.glob("*.json"), *files], relative_to=folder)]
         parts += [fingerprint([self.checkpoint])] if self.checkpoint else []
         return "+".join(parts) + (f"@{self.scale:g}" if self.scale != 1 else "")
 
@@ -210,7 +212,7 @@ def resolve(base: Base, root: str | Path = "experiments") -> BaseModel:
         return BaseModel(name, str(mini.path()), "folder", "mini")
     if name == "sd15":
         return BaseModel(name, SD15, "hub", "sd15")
-    for folder in (Path(root) / path, path):
+    for folder in (Path(root).expanduser() / path, path):
         if (folder / "experiment.json").is_file():
             return _of_experiment(Experiment.load(folder))
     if (path / "model_index.json").is_file():
@@ -356,9 +358,3 @@ def fuse(pipeline: StableDiffusionPipeline) -> StableDiffusionPipeline:
         pipeline.fuse_lora()
         pipeline.unload_lora_weights()
     return pipeline
-
-
-def _files(folder: Path) -> list[Path]:
-    """The files of the pipeline's parts, one level deep as diffusers writes them."""
-    files = [*folder.glob("*.json"), *folder.glob("[!.]*/*")]
-    return [file for file in files if file.suffix in _WEIGHTS_AND_SETTINGS]

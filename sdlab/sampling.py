@@ -16,7 +16,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from sdlab import machine
-from sdlab.config import unknown
+from sdlab.config import Range, unknown
 from sdlab.files import acquire_lock, write_bytes, write_json
 from sdlab.models import Base, fuse, quiet, resolve
 from sdlab.profiles import profile
@@ -31,6 +31,13 @@ SAMPLERS = {
     "euler": "EulerDiscreteScheduler",
     "ddim": "DDIMScheduler",
     "own": "",
+}
+_SIDE = Range(8, "Usual: 512 (mini: 128).", multiple=8)
+_RULES = {
+    "num_inference_steps": Range(1, "Usual: 20 to 35."),
+    "guidance_scale": Range(1, "Usual: 7 to 9 (mini: 2)."),
+    "width": _SIDE,
+    "height": _SIDE,
 }
 IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".webp"}
 IMAGE_FORMATS = ["PNG", "JPEG", "WEBP"]
@@ -68,15 +75,8 @@ def choose_sampling(
     found = Sampling(**values, width=width or side, height=height or side)
     if found.sampler not in SAMPLERS:
         raise ValueError(unknown("sampler", found.sampler, SAMPLERS))
-    rules = {
-        "num_inference_steps": (found.num_inference_steps >= 1, "at least 1", "20 to 35"),
-        "guidance_scale": (found.guidance_scale >= 1, "at least 1", "7 to 9"),
-        "width": (found.width >= 8 and found.width % 8 == 0, "a multiple of 8", "512 (mini: 128)"),
-        "height": (found.height >= 8 and found.height % 8 == 0, "a multiple of 8", "512 (mini: 128)"),
-    }
-    for name, (kept, rule, usual) in rules.items():
-        if not kept:
-            raise ValueError(f"{name} must be {rule}, got {getattr(found, name):g}. Usual: {usual}.")
+    for name, rule in _RULES.items():
+        rule.check(name, getattr(found, name))
     return found
 
 
@@ -226,8 +226,7 @@ def class_images(
     Source:
         Ruiz et al. 2022, arXiv:2208.12242, section 3.3. Taught in: notebooks/02.
     """
-    if num < 1:
-        raise ValueError(f"num must be at least 1, got {num}. Usual: 200 to 500 (mini: 64).")
+    Range(1, "Usual: 200 to 500 (mini: 64).").check("num", num)
     model = resolve(base, root)
     chosen = choose_sampling(model, **sampling)
     settings = {"base": model.fingerprint, "class_prompt": class_prompt, **asdict(chosen)}
@@ -235,7 +234,7 @@ def class_images(
         settings["resolution"] = settings.pop("width")
         del settings["height"]
     words = re.sub(r"\W+", "_", class_prompt).strip("_")[:40]
-    own = Path(data) / f"{words}_{digest_of(settings)}"
+    own = Path(data).expanduser() / f"{words}_{digest_of(settings)}"
     place = Path(folder).expanduser() if folder is not None else own
     records = [read_record(file) or {} for file in image_files(place)]
     said = (record.get("class_prompt", class_prompt) for record in records)

@@ -16,6 +16,8 @@ from PIL import Image
 from sdlab import cli
 from sdlab.cli import COMMANDS, main, parse
 from sdlab.experiment import DreamBooth, Experiment, LoRA
+from sdlab.prompts import PromptSet
+from tests import course
 
 ROOT = Path(__file__).parent.parent
 
@@ -278,11 +280,9 @@ def test_a_table_of_two_subjects_needs_no_word_on_whom_the_prompts_mean(
     workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, subject in {"of_a_man": "ohwx man", "of_a_dog": "sks dog"}.items():
-        experiment = Experiment(name)
-        experiment.begin(LoRA(instance_prompt=f"a photo of {subject}"), {})
-        experiment.update(status="finished", base="mini")
-        (workplace / "results" / name).mkdir(parents=True)
-        Image.new("RGB", (128, 128)).save(workplace / f"results/{name}/street_img1.png")
+        course.finished(name, LoRA(instance_prompt=f"a photo of {subject}"), 1.0)
+        course.images(name, PromptSet({"moon": "moon"}), 1)
+        course.recorded(name, PromptSet({"moon": "moon"}), 1)
     main(["table", "of_a_man", "of_a_dog", "of_a_man", "--out", "t.html"])
     assert "2 rows × 1 columns" in capsys.readouterr().out
     assert "different subjects" in fails("generate of_a_man of_a_dog", 1, capsys)
@@ -292,8 +292,7 @@ def test_prompts_that_name_no_subject_need_none_and_are_read_first(
     workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, subject in {"of_a_man": "ohwx man", "of_a_dog": "sks dog"}.items():
-        Experiment(name).begin(LoRA(instance_prompt=f"a photo of {subject}"), {})
-        Experiment(name).update(status="finished", base="mini")
+        course.finished(name, LoRA(instance_prompt=f"a photo of {subject}"), 1.0)
     Path("p.json").write_text('{"a": ""}')
     assert "The prompt 'a' is empty" in fails("generate base --prompts p.json", 1, capsys)
     Path("p.json").write_text('{"moon": "a photo of a woman on the moon"}')

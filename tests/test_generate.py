@@ -27,7 +27,9 @@ from sdlab.sampling import (
     write_image,
 )
 from sdlab.tables import table
+from sdlab.tables.building import setting_text
 from sdlab.training import train
+from sdlab.words import Words
 
 PROMPTS = PromptSet(
     {"street": "portrait of sks woman, on the street", "moon": "a face of sks woman, moon"}, "blurry"
@@ -164,7 +166,7 @@ def test_prompts_keep_their_order_and_settings_are_told_apart(place: Path) -> No
     assert [record.prompt_name for record in found] == ["late", "zebra", "apple"]
     newest, older = by_setting(found)
     assert (newest.width, newest.height, newest.negative_prompt) == (128, 64, "")
-    assert pixels(found[0].path).shape == (64, 128, 3) and "128×64" in str(newest)
+    assert pixels(found[0].path).shape == (64, 128, 3) and "128×64" in setting_text(newest, Words("en"))
     assert older.negative_prompt == "blurry"
 
 

@@ -23,7 +23,7 @@ from sdlab.experiment import DreamBooth, Experiment, LoRA
 from sdlab.models import load_pipeline, resolve
 from sdlab.sampling import image_files
 from sdlab.training import lora, train
-from sdlab.training.loop import Diverged, batch_losses
+from sdlab.training.loop import Diverged, batch_losses, stop_requests
 from sdlab.training.setup import set_up
 
 Short = Callable[..., DreamBooth | LoRA]
@@ -213,6 +213,17 @@ def test_an_interrupt_saves_and_the_next_call_goes_on(kind: str, short: Short, w
     assert 4 < parts.record["steps"] < 30
     assert train("parts", chosen, progress=False).status == "finished"
     assert_same(whole, parts)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no such signal")
+def test_what_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_requests() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.wait(0.1)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_an_end_from_outside_is_no_failure_and_claims_no_checkpoint(

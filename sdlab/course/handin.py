@@ -75,7 +75,7 @@ def completeness(
         The steps, in the assignment's order; `complete` says whether one is done.
     """
     done = [one for one in find(root) if one.status == "finished"]
-    base = base or next((str(one.record.get("base")) for one in done), "mini")
+    base = base or next((str(one.record["base"]) for one in done if one.record.get("base")), "mini")
     try:
         subject = subject_of(done, root)
     except ValueError:  # several

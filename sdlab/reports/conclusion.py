@@ -40,24 +40,15 @@ def conclusion(
         drift: experiment to what became of the class, and the base model's.
         images: how many images of each experiment were measured.
     """
-    words, mine = words or Words(), {one.name: one for one in experiments}
-    named = [name for one in (BASE, *mine) for name in measurements.get(one, {})]
+    words = words or Words()
+    named = [name for one in (BASE, *(e.name for e in experiments)) for name in measurements.get(one, {})]
     first, second, *_ = [*dict.fromkeys(named), "", ""]
     likeness = Measure.of(first, measurements, words)
     through: dict[str, dict[str, str]] = {}
     for folder, (name, control) in (controlled or {}).items():
         if name != BASE and {name, folder} <= set(likeness.values):
             through.setdefault(name, {})[folder] = control
-    pair = pair or {}
-    groups = {
-        method: [one for one in experiments if one.hyperparameters.method == method]
-        for method in METHOD_NAMES
-    }
-    most_alike = [likeness.ranked(one.name for one in group)[:1] for group in groups.values()]
-    dreambooth, lora = pair.get("dreambooth", ""), pair.get("lora", "")
-    below = Path(mine[lora].hyperparameters.pretrained_model_name_or_path).name if lora in mine else ""
     methods = [method for method in METHOD_NAMES if method != "lora" or not (rates or ranks)]
-    took = {one.name: costs for one in experiments if (costs := _costs([one], words))}
     draft = render(
         "conclusion.txt",
         BASE=BASE,
@@ -66,15 +57,11 @@ def conclusion(
         measured=bool(named),
         likeness=likeness,
         fidelity=Measure.of("CLIP-T" if "CLIP-T" in named else second, measurements, words),
-        methods=[_method(method, groups[method], drift or {}, words) for method in methods],
+        methods=[_method(method, experiments, drift or {}, words) for method in methods],
         rates=_values(rates, "learning_rate", likeness),
         ranks=_values(ranks, "rank", likeness),
         rank_sizes=_costs(ranks, words).get("sizes"),
-        took=took,
-        dreambooth=dreambooth,
-        lora=lora,
-        by_rule="why" in pair and [[dreambooth], [lora]] != most_alike,
-        lora_base=below if below in mine else "",
+        **_pair(pair or {}, experiments, likeness, words),
         controlled=through,
         images=images,
         undecided=[],
@@ -135,10 +122,15 @@ def _values(experiments: Iterable[Experiment], name: str, likeness: Measure) -> 
     return {one.name: number(getattr(one.hyperparameters, name)) for one in known}
 
 
+def _of(experiments: Iterable[Experiment], method: str) -> list[Experiment]:
+    return [one for one in experiments if one.hyperparameters.method == method]
+
+
 def _method(
-    method: str, mine: Sequence[Experiment], drift: Mapping[str, Any], words: Words
+    method: str, experiments: Iterable[Experiment], drift: Mapping[str, Any], words: Words
 ) -> dict[str, Any]:
     """A method's experiments, which of them memorised the photos or changed the class, and what they took."""
+    mine = _of(experiments, method)
     names = [one.name for one in mine]
     kept = [name for name in names if name in drift and BASE in drift]
     return {
@@ -148,6 +140,22 @@ def _method(
         "kept": kept,
         "drifted": [name for name in kept if drift[name][1] > drift[BASE][2]],
         "costs": _costs(mine, words),
+    }
+
+
+def _pair(
+    pair: Mapping[str, str], experiments: Iterable[Experiment], likeness: Measure, words: Words
+) -> dict[str, Any]:
+    """The compared DreamBooth and LoRA, what they took, and whether a rule chose less than the most alike."""
+    mine, (dreambooth, lora) = {one.name: one for one in experiments}, (pair.get(m, "") for m in METHOD_NAMES)
+    ranked = [likeness.ranked(one.name for one in _of(mine.values(), method)) for method in METHOD_NAMES]
+    below = Path(mine[lora].hyperparameters.pretrained_model_name_or_path).name if lora in mine else ""
+    return {
+        "dreambooth": dreambooth,
+        "lora": lora,
+        "lora_base": below if below in mine else "",
+        "by_rule": "why" in pair and [names[:1] for names in ranked] != [[dreambooth], [lora]],
+        "took": {name: costs for name, one in mine.items() if (costs := _costs([one], words))},
     }
 
 

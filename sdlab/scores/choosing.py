@@ -13,14 +13,13 @@ from typing import Any, NamedTuple
 from sdlab import thumbnails
 from sdlab.experiment import Experiment
 from sdlab.files import append_line
-from sdlab.images import ImageRecord, load_images
+from sdlab.images import BASE, ImageRecord, load_images
 from sdlab.scores.measures import Interval, apart, share
 from sdlab.scores.scoring import score
 from sdlab.scores.tallies import Scores, Tally
 from sdlab.tables.figures import measurement_text
 from sdlab.words import Words
 
-BASE = "base"
 SIDES = LEFT, RIGHT = "left", "right"
 EQUAL = "equal"
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from sdlab.experiment import Experiment
-from sdlab.images import ImageRecord, Setting, by_setting, images_from_elsewhere, load_images
+from sdlab.images import BASE, ImageRecord, Setting, by_setting, images_from_elsewhere, load_images
 from sdlab.prompts import PromptSet
 from sdlab.sampling import image_files
 from sdlab.tables.contents import Cell, Heading, Table
-from sdlab.tables.figures import BASE, METHOD_NAMES, differing, hyperparameters_of, written
+from sdlab.tables.figures import METHOD_NAMES, differing, hyperparameters_of, written
 from sdlab.words import Words
 
 Side = Literal["experiments", "prompts"]

@@ -11,10 +11,10 @@ import pandas as pd
 
 from sdlab.config import BESIDE_TRAINING, DreamBooth, LoRA, number
 from sdlab.experiment import Experiment
+from sdlab.images import BASE
 from sdlab.templates import code, markdown_text, render
 from sdlab.words import Words
 
-BASE = "base"
 METHOD_NAMES = {"dreambooth": "DreamBooth", "lora": "LoRA"}
 NOT_SHOWN = BESIDE_TRAINING | {"instance_data_dir", "class_data_dir", "method"}
 ENDS = (" low", " high")  # of a measurement's interval, each a column beside its mean

@@ -357,7 +357,8 @@ def _dropout(training: Training) -> Iterator[None]:
 def stop_requests() -> Iterator[threading.Event]:
     """Turns the first signal into a request to save after the step and end; a second one acts as usual.
 
-    SIGHUP is a lost connection, SIGUSR2 a cluster's warning that the time is up.
+    SIGHUP is a lost connection, SIGUSR2 a cluster's warning that the time is up. What `nohup` has the process
+    ignore stays ignored.
     """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -367,7 +368,7 @@ def stop_requests() -> Iterator[threading.Event]:
     before = {
         number: signal.getsignal(number)
         for name in names
-        if (number := getattr(signal, name, None)) is not None
+        if (number := getattr(signal, name, None)) and signal.getsignal(number) != signal.SIG_IGN
     }
 
     def ask(number: int, frame: object) -> None:
