@@ -40,7 +40,7 @@ from recipes.mini.world.captions import described
 from sdlab import HOMEWORK_A, Control, generate, mini
 from sdlab.control import ControlMap, NothingFound, control_map, control_options, with_controlnets
 from sdlab.control.annotators import estimate_depth, estimate_pose
-from sdlab.maps import KINDS, canny_map
+from sdlab.control.maps import KINDS, canny_map
 from sdlab.mini import reader
 from sdlab.sampling import choose_sampling, ready_pipeline, sample
 from sdlab.scores import mini_scores

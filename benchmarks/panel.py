@@ -49,8 +49,8 @@ class Timed:  # the same panel, with a clock at each of its calls
     def __exit__(self, *error):
         timed(self.shown.__exit__)(*error)
 
-show = loop.show
-loop.show = lambda *arguments: Timed(show(*arguments))
+watch = loop.Watch
+loop.Watch = lambda *arguments: Timed(watch(*arguments))
 """
 TRAIN = """
 chosen = sdlab.hyperparameters("lora", "mini", instance_data_dir="photos", max_train_steps={steps},

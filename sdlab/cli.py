@@ -259,7 +259,7 @@ def preflight(run: Run, hyperparameters: DreamBooth | LoRA, **options: Any) -> A
     return Answer(trial.text(), asdict(trial))
 
 
-@command("generate", "sdlab.images:generate")
+@command("generate", "sdlab.images:generate", "sdlab.workers:spread")
 def generate(
     run: Run, experiments: Names = (), prompts: str | None = None, subject: str | None = None, **options: Any
 ) -> Answer:
@@ -269,7 +269,9 @@ def generate(
         experiments: Names; base is the base model itself. Without any: base and all that are finished.
     """
     names = _names(experiments, options["root"])
-    images = run(names, _prompts(prompts, subject, names, options["root"]), **options)
+    chosen = _prompts(prompts, subject, names, options["root"])
+    names = _spread(partial(run, prompts=chosen), names, options)
+    images = run(names, chosen, **options)
     said = f"{len(images)} images of {', '.join(names)} in {options['results']}"
     return Answer(said, [{"path": str(one.path), **one.as_dict()} for one in images])
 
@@ -352,7 +354,7 @@ def table(
     return f"{made.save(out, title=title)}: {made.size}"
 
 
-@command("score", "sdlab.scores:score")
+@command("score", "sdlab.scores:score", "sdlab.workers:spread")
 def score(run: Run, experiments: Names = (), plot: Path | None = None, **options: Any) -> Answer:
     """Likeness, prompt fidelity, diversity, drift and copies; which is best.
 
@@ -366,7 +368,8 @@ def score(run: Run, experiments: Names = (), plot: Path | None = None, **options
 
     results = Path(options["results"])
     names = [n for n in _finished(options["root"]) if (results / n / "images.json").is_file()]
-    scores = run([*dict.fromkeys(experiments)] or names, **options)
+    names = _spread(run, [*dict.fromkeys(experiments)] or names, options)
+    scores = run(names, **options)
     choice = recommend(scores) if scores.eligible else None
     parts = [str(scores), f"\n{choice}\nrule: {choice.rule}" if choice else ""]
     if plot is not None:
@@ -490,6 +493,14 @@ def _prompts(prompts: str | None, subject: str | None, names: Sequence[str], roo
         return given
     trained = _finished(root) if [*names] == ["base"] else names
     return prompt_set(prompts, subject or subject_of(trained, root))
+
+
+def _spread(call: Callable[..., Any], names: Sequence[str], options: dict[str, Any]) -> list[str]:
+    """Has a call made elsewhere, where the options that it takes out say so; gives this share's names."""
+    from sdlab.workers import spread
+
+    places = {name: options.pop(name) for name in ("on", "part", "partition", "gpus", "minutes")}
+    return spread(partial(call, **options), names, root=options["root"], **places)
 
 
 def _readable(annotation: Any, target: Callable[..., Any]) -> Any | None:

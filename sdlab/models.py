@@ -6,6 +6,8 @@ import logging
 import re
 import shutil
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -186,6 +188,19 @@ class BaseModel:
         variant = "fp16" if any(some and ".fp16." in some[0].name for some in files) else None
         options = WITHOUT | {"requires_safety_checker": False, "dtype": dtype, "variant": variant}
         return StableDiffusionPipeline.from_pretrained(self.folder(), **options)
+
+
+@contextmanager
+def downloads(source: str, what: str, way_out: str) -> Iterator[None]:
+    """Loads a model of the hub or a folder quietly; where it can't, says why, and the way out."""
+    try:
+        with quiet():
+            yield
+    except OSError as error:
+        reason = str(error.__cause__ or error).splitlines()[0][:120]
+        here = Path(source).is_dir()
+        why = "holds no such model" if here else "isn't on this machine and can't be downloaded"
+        raise OSError(f"{what} {why} ({reason}). {way_out}") from error
 
 
 Base = str | Path | Experiment | BaseModel

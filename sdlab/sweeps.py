@@ -13,7 +13,7 @@ from sdlab.experiment import Experiment
 from sdlab.files import DiskFull
 from sdlab.prompts import check_file_name
 from sdlab.training import train_together
-from sdlab.workers import JOBS, Executor, Place, Processes, Task, devices, share, slurm, train_on
+from sdlab.workers import Executor, Place, Processes, Task, executor_for, run_on, share
 
 SHORT = {
     "learning_rate": "lr",
@@ -75,11 +75,8 @@ def sweep(
     planned = plan(hyperparameters, prefix=prefix, **grid)
     if part is not None:
         planned = share(planned, part)
-    folder = Path(root)
-    if on == "gpus" and executor is None:
-        executor = Processes(devices(), folder / JOBS)
-    if on == "slurm" and executor is None:
-        executor = slurm(folder, minutes=minutes, gpus=gpus, partition=partition)
+    if executor is None:
+        executor = executor_for(on, Path(root), minutes=minutes, gpus=gpus, partition=partition)
     return train_planned(planned, root=root, one_pass=one_pass, executor=executor, progress=progress)
 
 
@@ -92,27 +89,36 @@ def train_planned(
     progress: bool = True,
 ) -> list[Experiment]:
     """Trains named experiments as `sweep` does, such as those of several grids together."""
+    root = Path(root)
+    groups = [{name: chosen} for name, chosen in planned.items()]
+    if one_pass and (executor is None or isinstance(executor, Processes)):
+        from sdlab.training.lora import in_one_pass
+
+        groups = in_one_pass(planned)
+    experiments = [Experiment(name, root) for name in planned]
     if executor is None:
-        errors = _train_here(planned, root, one_pass, progress)
+        errors = _train_here(groups, root, progress)
     else:
-        train_on(executor, _tasks(planned, Path(root), executor, one_pass), progress)
-        experiments = [Experiment(name, Path(root)) for name in planned]
+        parts = (
+            executor.count if isinstance(executor, Processes) else 1
+        )  # each device takes a share of a group
+        shares = [share(group, f"{part}/{parts}") for group in groups for part in range(1, parts + 1)]
+        run_on(executor, [Task(some, root) for some in shares if some], progress)
         errors = {one.name: str(one.record.get("message")) for one in experiments if one.status != "finished"}
     if planned and len(errors) == len(planned):
         listed = [f"{name}: {reason}" for name, reason in errors.items()]
         raise ValueError("every experiment of the sweep failed:\n  " + "\n  ".join(listed))
-    experiments = [Experiment(name, Path(root)) for name in planned]
     # what is there under the name of one that couldn't begin is something else
     return [one for one in experiments if one.name not in errors or one.status == "failed"]
 
 
 def _train_here(
-    planned: Mapping[str, DreamBooth | LoRA], root: str | Path, one_pass: bool, progress: bool
+    groups: Sequence[Mapping[str, DreamBooth | LoRA]], root: Path, progress: bool
 ) -> dict[str, str]:
     """Trains one group after the other; gives what went wrong, by name."""
     errors: dict[str, str] = {}
     said: set[str] = set()
-    for group in _groups(planned, one_pass):
+    for group in groups:
         if progress:
             print(f"  {', '.join(group)}", flush=True)
         try:
@@ -125,31 +131,9 @@ def _train_here(
             print(f"{name} failed: {reason}", flush=True)
             errors[name] = str(reason)
         for name in group:
-            if name not in found and Experiment(name, Path(root)).status == "stopped":
+            if name not in found and Experiment(name, root).status == "stopped":
                 raise KeyboardInterrupt(f"{name} was interrupted. The same command goes on from there.")
     return errors
-
-
-def _groups(planned: Mapping[str, DreamBooth | LoRA], one_pass: bool) -> list[dict[str, DreamBooth | LoRA]]:
-    if not one_pass:
-        return [{name: chosen} for name, chosen in planned.items()]
-    from sdlab.training.lora import in_one_pass
-
-    return in_one_pass(planned)
-
-
-def _tasks(
-    planned: Mapping[str, DreamBooth | LoRA], root: Path, executor: Executor, one_pass: bool
-) -> list[Task]:
-    """A task for each experiment, or on this machine's devices a share of each group for each device."""
-    if not isinstance(executor, Processes):
-        return [Task({name: chosen}, root) for name, chosen in planned.items()]
-    return [
-        Task(some, root)
-        for group in _groups(planned, one_pass)
-        for number in range(1, executor.count + 1)
-        if (some := share(group, f"{number}/{executor.count}"))
-    ]
 
 
 def plan(

@@ -1,6 +1,6 @@
-"""Experiments trained in other processes: one for each GPU of this machine, or jobs of a SLURM cluster.
+"""Work in other processes: one for each GPU of this machine, or jobs of a SLURM cluster.
 
-The experiments' records are the truth: an executor is only asked whether a job still lives.
+What lies on disk is the truth: an executor is only asked whether a job still lives.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -21,10 +21,13 @@ from queue import SimpleQueue
 from typing import Any, Literal, Protocol
 
 from sdlab.experiment import DreamBooth, Experiment, LoRA
+from sdlab.files import write_bytes
 
 JOBS = ".jobs"  # in the experiments' root: what the jobs print, and which job has which experiment
 Place = Literal["here", "gpus", "slurm"]
 _POLL = 1.0  # seconds
+FINISHED, _WAITS = "finished", "waits"
+_WORDS = {"new": _WAITS, "stopped": _WAITS}
 
 
 class Executor(Protocol):
@@ -34,7 +37,7 @@ class Executor(Protocol):
         """Starts a call without arguments; gives a job with `done()`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Task:
     """What a job does: trains experiments in one pass, and comes back after a time-out or a preemption."""
 
@@ -46,6 +49,32 @@ class Task:
         """In the order of the plan."""
         return [Experiment(name, self.root) for name in self.planned]
 
+    @property
+    def file(self) -> Path:
+        """Where the number of its job stands, under which another process finds it again."""
+        return self.root / JOBS / next(iter(self.planned))
+
+    @property
+    def class_images(self) -> tuple[Any, ...] | None:
+        """Which class images it needs, if any: the first task makes them for all."""
+        chosen = next(iter(self.planned.values()))
+        names = ("pretrained_model_name_or_path", "class_prompt", "class_data_dir", "resolution")
+        return tuple(getattr(chosen, name) for name in names) if chosen.with_prior_preservation else None
+
+    @property
+    def has_class_images(self) -> bool:
+        """Whether it is past making them."""
+        return bool(self.experiments[0].record.get("class_images"))
+
+    @property
+    def states(self) -> dict[str, str]:
+        """How far each experiment is, in words."""
+        found = {one: one.status for one in self.experiments}
+        return {
+            one.name: f"failed: {one.record['message']}" if state == "failed" else _WORDS.get(state, state)
+            for one, state in found.items()
+        }
+
     def __call__(self) -> None:
         from sdlab.training import train_together
 
@@ -56,6 +85,45 @@ class Task:
 
     def checkpoint(self) -> Any:
         """submitit asks for it when a signal comes outside of the loop, which saves by itself."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """What a job of another stage does for one experiment: a call that makes files, none of them twice."""
+
+    call: Callable[[list[str]], object]
+    name: str
+    file: Path  # as a task's; what became of the call stands beside it
+    class_images = None
+    has_class_images = False
+
+    @property
+    def states(self) -> dict[str, str]:
+        """How far it is, in words."""
+        return {self.name: self._state.read_text() if self._state.is_file() else _WAITS}
+
+    @property
+    def _state(self) -> Path:
+        return self.file.with_suffix(f"{self.file.suffix}.state")
+
+    def forget(self) -> None:
+        """Forgets what became of it before."""
+        self._state.unlink(missing_ok=True)
+
+    def __call__(self) -> None:
+        try:
+            self.call([self.name])
+            state = FINISHED
+        except Exception as error:
+            state = f"failed: {type(error).__name__}: {error}"
+            print(f"{self.name} {state}", flush=True)
+        write_bytes(self._state, state.encode())
+
+    def checkpoint(self) -> Any:
+        """See `Task.checkpoint`."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
@@ -74,12 +142,18 @@ def come_back() -> None:
         signal.pause()  # SLURM ends it; to return would be to say that the work is done
 
 
-def slurm(root: Path, *, minutes: int = 60, gpus: int = 1, partition: str | None = None) -> Any:
-    """Makes an executor whose jobs are a SLURM array; `root` must be seen by all nodes.
+def executor_for(
+    on: Place, root: Path, *, minutes: int = 60, gpus: int = 1, partition: str | None = None
+) -> Executor | None:
+    """Makes what runs tasks there, None for here; SLURM's jobs are an array, whose nodes must see `root`.
 
     Raises:
-        ValueError: submitit or SLURM's commands are missing.
+        ValueError: There is no GPU, or submitit or SLURM's commands are missing.
     """
+    if on == "here":
+        return None
+    if on == "gpus":
+        return Processes(_devices(), root / JOBS)
     try:
         import submitit
 
@@ -91,6 +165,7 @@ def slurm(root: Path, *, minutes: int = 60, gpus: int = 1, partition: str | None
         ) from error
     executor.update_parameters(
         timeout_min=minutes,
+        slurm_signal_delay_s=min(90, 15 * minutes),  # the warning before the time is up
         gpus_per_node=gpus,
         stderr_to_stdout=True,
         slurm_partition=partition,
@@ -100,12 +175,8 @@ def slurm(root: Path, *, minutes: int = 60, gpus: int = 1, partition: str | None
     return executor
 
 
-def devices() -> list[str]:
-    """Names this machine's GPUs, as CUDA_VISIBLE_DEVICES does.
-
-    Raises:
-        ValueError: There is none.
-    """
+def _devices() -> list[str]:
+    """Names this machine's GPUs, as CUDA_VISIBLE_DEVICES does."""
     if shown := os.environ.get("CUDA_VISIBLE_DEVICES"):
         return shown.split(",")
     import torch
@@ -130,11 +201,10 @@ class Processes:
         self.count = len(devices)
         self._threads = ThreadPoolExecutor(self.count)
         self._folder = folder
-        self._cores = str(max(1, (os.cpu_count() or 1) // self.count))
         self._running: list[subprocess.Popen[bytes]] = []
         self._stopped = False
 
-    def submit(self, task: Task) -> Future[None]:
+    def submit(self, task: Task | Call) -> Future[None]:
         """Waits for a free device and runs the task there."""
         return self._threads.submit(self._run, task)
 
@@ -145,16 +215,22 @@ class Processes:
             process.send_signal(signal.SIGINT)
         self._threads.shutdown()
 
-    def _run(self, task: Task) -> None:
+    def _run(self, task: Task | Call) -> None:
         device = self._free.get()
         if self._stopped:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        own = {"CUDA_VISIBLE_DEVICES": device, "OMP_NUM_THREADS": self._cores, "TQDM_DISABLE": "1"}
+        cores = str(max(1, (os.cpu_count() or 1) // self.count))
+        own = {"CUDA_VISIBLE_DEVICES": device, "OMP_NUM_THREADS": cores, "TQDM_DISABLE": "1"}
         command = [sys.executable, "-c", "import pickle, sys; pickle.load(sys.stdin.buffer)()"]
-        with open(self._folder / f"{next(iter(task.planned))}.log", "ab") as log:
+        with open(self._folder / f"{task.file.name}.log", "ab") as log:
             process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, env=os.environ | own, stdout=log, stderr=subprocess.STDOUT
+                command,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=os.environ | own,
+                process_group=0,  # a terminal's Ctrl-C would reach it beside `stop`, and twice means at once
             )
             self._running.append(process)
             process.communicate(pickle.dumps(task))
@@ -173,104 +249,120 @@ def share(planned: Mapping[str, Any], part: str) -> dict[str, Any]:
     return dict(list(planned.items())[number - 1 :: count])
 
 
-def train_on(executor: Executor, tasks: Sequence[Task], progress: bool) -> None:
-    """Has the tasks' experiments trained by an executor, and waits; a task that has a job already keeps it.
+def spread(
+    call: Callable[[list[str]], object],
+    names: Sequence[str],
+    *,
+    root: str | Path = "experiments",
+    on: Place = "here",
+    part: str | None = None,
+    partition: str | None = None,
+    gpus: int = 1,
+    minutes: int = 60,
+) -> list[str]:
+    """Has a call made for each of some experiments in other processes, and waits; gives this share's names.
+
+    Args:
+        call: Takes a list of names; what it makes lies on disk afterwards.
+        on: `here`, `gpus` (a process for each GPU of this machine), or `slurm` (a job for each experiment).
+        part: Only a share of the experiments, such as `3/1000`.
+        partition: Of SLURM; None takes the cluster's.
+        gpus: For each job of SLURM.
+        minutes: A job's time limit in SLURM.
+
+    Raises:
+        ValueError: Some failed; the message says why.
+    """
+    if part is not None:
+        names = list(share(dict.fromkeys(names), part))
+    executor = executor_for(on, Path(root), minutes=minutes, gpus=gpus, partition=partition)
+    if executor is None:
+        return list(names)
+    kind = getattr(call, "func", call).__name__
+    calls = [Call(call, name, Path(root) / JOBS / f"{name}.{kind}") for name in names]
+    for one in calls:
+        if _job_of(one) is None:
+            one.forget()
+    run_on(executor, calls, progress=True)
+    wrong = [f"{name}: {state}" for one in calls for name, state in one.states.items() if state != FINISHED]
+    if wrong:
+        raise ValueError("some experiments failed:\n  " + "\n  ".join(wrong))
+    return list(names)
+
+
+def run_on(executor: Executor, tasks: Sequence[Task | Call], progress: bool) -> None:
+    """Has tasks run by an executor, and waits; a task that has a job already keeps it.
 
     Raises:
         KeyboardInterrupt: It was interrupted. Jobs of a cluster go on, and the same call finds them again.
     """
-    waiting = [task for task in tasks if any(one.status != "finished" for one in task.experiments)]
-    jobs: list[tuple[Task, Any]] = []
-    told: dict[Experiment, str] = {}
+    waiting = [task for task in tasks if set(task.states.values()) != {FINISHED}]
+    jobs: dict[Task | Call, Any] = {}
+    living: set[Task | Call] = set()
+    told: dict[str, str] = {}
     try:
-        while True:
-            living = _living([job for _, job in jobs])
+        while waiting or living:
             ready = _ready(waiting, jobs, living)
             with getattr(executor, "batch", nullcontext)() if ready else nullcontext():
-                started = [(task, _job_of(task) or executor.submit(task)) for task in ready]
-            for task, job in started:
-                _write_number(task, job)
-            jobs += started
-            living += [job for _, job in started]
-            waiting = [task for task in waiting if task not in ready]
-            _tell(jobs, living, told, progress)
-            if not waiting and not living:
-                return
+                started = {task: _job_of(task) or executor.submit(task) for task in ready}
+            for task, job in started.items():
+                if number := _number(job):
+                    task.file.parent.mkdir(parents=True, exist_ok=True)
+                    task.file.write_text(number)
+            jobs |= started
+            living = _living(jobs)
+            waiting = [task for task in waiting if task not in jobs]
+            for task, job in jobs.items():
+                for name, state in task.states.items():
+                    state = "ended without finishing" if state == _WAITS and task not in living else state
+                    if told.get(name) != state and progress:
+                        number = _number(job)
+                        print(f"  {name}: {state}{f' (job {number})' if number else ''}", flush=True)
+                    told[name] = state
             time.sleep(_POLL)
     except KeyboardInterrupt:
         if isinstance(executor, Processes):
             executor.stop()
         else:
-            numbers = " ".join(str(_number(job) or "") for _, job in jobs)
+            numbers = " ".join(_number(job) or "" for job in jobs.values())
             print(f"The jobs go on; the same command finds them again. To stop them: scancel {numbers}")
         raise
 
 
-def _ready(waiting: list[Task], jobs: list[tuple[Task, Any]], living: list[Any]) -> list[Task]:
+def _ready(
+    waiting: Sequence[Task | Call], begun: Collection[Task | Call], living: Collection[Task | Call]
+) -> list[Task | Call]:
     """Those that needn't wait for class images, or else would hold a GPU meanwhile: the first makes them."""
-    made = {_classes(task) for task, _ in jobs if task.experiments[0].record.get("class_images")}
-    making = {_classes(task) for task, job in jobs if job in living} - made
+    made = {task.class_images for task in begun if task.has_class_images}
+    making = {task.class_images for task in living} - made
     ready = []
     for task in waiting:
-        if (classes := _classes(task)) is None or classes not in making:
+        if task.class_images is None or task.class_images not in making:
             ready.append(task)
-            making |= {classes} - made
+            making |= {task.class_images} - made
     return ready
 
 
-def _classes(task: Task) -> tuple[Any, ...] | None:
-    chosen = next(iter(task.planned.values()))
-    if not chosen.with_prior_preservation:
-        return None
-    of = ("pretrained_model_name_or_path", "class_prompt", "class_data_dir", "resolution")
-    return tuple(getattr(chosen, name) for name in of)
-
-
 def _number(job: Any) -> str | None:
-    """A cluster's number of the job, under which another process finds it again."""
+    """A cluster's number of a job; that of one found again is all that is known of it."""
     return job if isinstance(job, str) else getattr(job, "job_id", None)
 
 
-def _job_of(task: Task) -> str | None:
+def _job_of(task: Task | Call) -> str | None:
     """The number of the job that has the task already."""
-    file = task.root / JOBS / task.experiments[0].name
-    number = file.read_text() if file.is_file() else ""
-    return number if number and _living([number]) else None
+    number = task.file.read_text() if task.file.is_file() else ""
+    return number if number and _living({task: number}) else None
 
 
-def _write_number(task: Task, job: Any) -> None:
-    if number := _number(job):
-        (task.root / JOBS).mkdir(parents=True, exist_ok=True)
-        for experiment in task.experiments:
-            (task.root / JOBS / experiment.name).write_text(number)
-
-
-def _living(jobs: Sequence[Any]) -> list[Any]:
-    """The jobs that wait or run; all of a cluster's while it doesn't answer."""
+def _living(jobs: Mapping[Task | Call, Any]) -> set[Task | Call]:
+    """The tasks whose jobs wait or run; all of a cluster's while it doesn't answer."""
     listed: set[str] | None = set()
-    if any(_number(job) for job in jobs):
+    if any(_number(job) for job in jobs.values()):
         command = ["squeue", "--me", "--noheader", "--array", "--format", "%F_%K %i"]
         shown = subprocess.run(command, capture_output=True, text=True)
         listed = set(shown.stdout.split()) if shown.returncode == 0 else None
-    return [
-        job
-        for job in jobs
+    return {
+        task
+        for task, job in jobs.items()
         if (listed is None or number in listed if (number := _number(job)) else not job.done())
-    ]
-
-
-def _tell(
-    jobs: list[tuple[Task, Any]], living: list[Any], told: dict[Experiment, str], progress: bool
-) -> None:
-    """Prints a line for each experiment whose state has changed."""
-    for task, job in jobs:
-        for one in task.experiments:
-            state = one.status
-            if state in ("new", "stopped"):
-                state = "waits" if job in living else "ended without finishing"
-            elif state == "failed":
-                state = f"failed: {one.record['message']}"
-            if told.get(one) != state and progress:
-                number = _number(job)
-                print(f"  {one.name}: {state}{f' (job {number})' if number else ''}", flush=True)
-            told[one] = state
+    }

@@ -15,10 +15,10 @@ from scipy.ndimage import distance_transform_edt
 from recipes.mini import world
 from sdlab import Control, PromptSet, generate
 from sdlab.control import control_map, with_controlnets
+from sdlab.control.maps import KINDS, canny_map
 from sdlab.experiment import DreamBooth, LoRA
 from sdlab.files import file_sha256
 from sdlab.images import ImageRecord, load_images
-from sdlab.maps import KINDS, canny_map
 from sdlab.mini import annotator_path, controlnet_path
 from sdlab.sampling import choose_sampling, read_record, ready_pipeline
 from sdlab.tables import control_table

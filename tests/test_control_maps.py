@@ -14,7 +14,7 @@ from recipes.mini import world
 from sdlab import Control, mini
 from sdlab.control import NothingFound, control_map
 from sdlab.control.annotators import estimate_depth, estimate_pose
-from sdlab.maps import COCO, KINDS, canny_map, depth_map, openpose_from_coco, pose_map
+from sdlab.control.maps import COCO, KINDS, canny_map, depth_map, openpose_from_coco, pose_map
 
 SIDE = 128
 

@@ -125,6 +125,33 @@ def test_a_person_far_away_is_found(side: int, weights: Path, tmp_path: Path) ->
     assert overlap(Face(*record["face"]), moved) > 0.3
 
 
+@pytest.mark.parametrize("degrees", [20, 35, 50, 90])
+def test_a_tilted_head_far_away_is_found(degrees: int, weights: Path, tmp_path: Path) -> None:
+    photo = Image.new("RGB", (2400, 1800), (70, 90, 110))
+    small = astronaut().resize((120, 120), Image.Resampling.LANCZOS).convert("RGBA")
+    small = small.rotate(degrees, Image.Resampling.BICUBIC, expand=True)
+    photo.paste(small, (1500, 400), small)
+    photo.save(tmp_path / "far.png")
+    record, _ = made(tmp_path / "far.png", "face", Detector("yunet", "", weights))
+    centre = turned(ASTRONAUT.centre, degrees, (512 * small.width / 120, 512 * small.height / 120))
+    x, y = (start + value * 120 / 512 for start, value in zip((1500, 400), centre, strict=True))
+    left, top, right, low = record["crop"]
+    assert record["faces"] == 1 and left < x < right and top < y < low and right - left < 100
+
+
+@pytest.mark.parametrize("upright", [True, False])
+def test_a_person_in_a_panorama_is_found(upright: bool, weights: Path, tmp_path: Path) -> None:
+    photo = Image.new("RGB", (8000, 1200), (70, 90, 110))
+    photo.paste(astronaut().resize((256, 256)), (6500, 600))
+    (photo if upright else photo.rotate(90, expand=True)).save(tmp_path / "wide.jpg")
+    record, _ = made(tmp_path / "wide.jpg", "whole", Detector("yunet", "", weights))
+    assert record["faces"] == 1 and record["crop"][2] - record["crop"][0] == 1200
+    if upright:
+        wanted = ASTRONAUT.scaled(0.5)
+        moved = Face(wanted.left + 6500, wanted.top + 600, wanted.width, wanted.height)
+        assert overlap(Face(*record["face"]), moved) > 0.5
+
+
 @pytest.mark.parametrize("framing", [name for name in FRAMINGS if name != "mixed"])
 @pytest.mark.parametrize("size", [(900, 600), (600, 900), (600, 600), (1600, 200)])
 def test_crops_are_squares_inside_the_picture_that_hold_the_head(framing: str, size: tuple[int, int]) -> None:

@@ -53,7 +53,7 @@ def test_400_hostile_and_odd_files_become_rgb_or_a_named_refusal(tmp_path: Path)
     assert seen["peak"] < 1000  # MB
 
 
-@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "heic"])
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "heic", "avif"])
 def test_every_exif_orientation_gives_the_same_picture(ending: str, tmp_path: Path) -> None:
     from skimage.data import astronaut
 
@@ -142,7 +142,7 @@ def test_training_sees_what_prepare_sees(workplace: Path) -> None:
     import torch
 
     from sdlab.models import resolve
-    from sdlab.training.latents import encode_images
+    from sdlab.training.data import encode_images
 
     grey = np.linspace(0, 255, 64 * 64).round().reshape(64, 64)
     Image.fromarray((grey * 257).astype(np.uint16)).save(workplace / "deep.png")  # not pure white
@@ -174,17 +174,17 @@ def test_latents_that_an_older_decoder_cached_are_encoded_anew(
     from safetensors.torch import load_file, save_file
 
     from sdlab.models import resolve
-    from sdlab.training import latents
+    from sdlab.training import data
 
     Image.effect_noise((64, 64), 50).convert("RGB").save(workplace / "a.png")
     vae, files, cpu = resolve("mini").load(torch.float32).vae, [workplace / "a.png"], torch.device("cpu")
-    monkeypatch.setattr(latents, "DECODER_VERSION", latents.DECODER_VERSION - 1)
-    right = latents.encode_images(vae, files, 64, cpu).mean
-    (older,) = latents.CACHE.iterdir()
+    monkeypatch.setattr(data, "DECODER_VERSION", data.DECODER_VERSION - 1)
+    right = data.encode_images(vae, files, 64, cpu).mean
+    (older,) = data.CACHE.iterdir()
     save_file({name: torch.zeros_like(value) for name, value in load_file(older).items()}, older)
-    assert not latents.encode_images(vae, files, 64, cpu).mean.any()  # it is read from the cache
+    assert not data.encode_images(vae, files, 64, cpu).mean.any()  # it is read from the cache
     monkeypatch.undo()
-    assert torch.equal(latents.encode_images(vae, files, 64, cpu).mean, right)
+    assert torch.equal(data.encode_images(vae, files, 64, cpu).mean, right)
 
 
 def orientation(number: int) -> Image.Exif:

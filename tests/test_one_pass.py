@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -148,3 +151,37 @@ def test_as_many_at_once_as_fit_into_memory(short: Short, workplace: Path) -> No
     model = load_model(resolve("mini"), chosen, [image_files(chosen.instance_data_dir)], lambda text: None)
     assert at_once(model, [chosen] * 3) == 3
     assert at_once(model, [replace(chosen, train_batch_size=10_000_000)] * 3) == 1
+
+
+_RUNS_OUT = """
+import json, resource, sys
+import psutil
+from sdlab.config import from_dict
+from sdlab.training import loop, memory, train_together
+chosen = {name: from_dict(values) for name, values in json.loads(sys.argv[1]).items()}
+steps, limits = loop.train_steps, []
+def with_memory_for_one(trainings, *others):
+    if not limits:
+        each = memory.activation_bytes(trainings[0].model, trainings[0].hyperparameters)
+        limits.append(psutil.Process().memory_info().vms + int(1.6 * each))
+        resource.setrlimit(resource.RLIMIT_AS, (limits[0], resource.RLIM_INFINITY))
+    return steps(trainings, *others)
+loop.train_steps = with_memory_for_one
+print(train_together(chosen))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space")
+def test_where_memory_runs_out_fewer_go_on(short: Short, workplace: Path) -> None:
+    common = short("lora", train_batch_size=48, train_text_encoder=False, max_train_steps=1)
+    chosen = {"one": common.as_dict(), "two": replace(common, seed=2).as_dict()}
+    run = subprocess.run(
+        [sys.executable, "-c", _RUNS_OUT, json.dumps(chosen)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
+    )
+    assert "memory ran out, so at most 1 go on in one pass" in run.stdout, run.stdout + run.stderr
+    assert [Experiment(name).status for name in chosen] == ["finished", "finished"]
+    assert Experiment("one").record["in_one_pass"] == 1

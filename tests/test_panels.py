@@ -22,8 +22,7 @@ from sdlab.experiment import DreamBooth, Experiment, LoRA
 from sdlab.images import generate
 from sdlab.prompts import PromptSet
 from sdlab.training import train
-from sdlab.training.curve import draw_curve
-from sdlab.training.summary import Summary
+from sdlab.training.watch import Summary, draw_curve
 
 ROOT = Path(__file__).parent.parent
 HOSTILE = "<img src=x onerror=alert(1)> of sks woman"

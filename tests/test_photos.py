@@ -277,7 +277,9 @@ def test_what_lies_deeper_or_is_no_photo_is_said(raw: Path, tmp_path: Path) -> N
     photo().save(raw / "more/four.jpg")
     photo().save(raw / "more/deep/five.jpg")
     (raw / "empty").mkdir()
+    photo().save(raw / "camera.dng", "TIFF")
     dataset = prepare(raw, tmp_path / "out", 64)
+    assert [(one["source"], "raw file" in one["reason"]) for one in dataset.refused] == [("camera.dng", True)]
     assert dataset.ignored == ("empty/", "more/ (2 photos: move them up, or give this folder as --raw)")
     for name in ("more", "empty"):
         shutil.rmtree(raw / name)

@@ -56,7 +56,7 @@ def test_two_processes_train_as_one_and_write_one_folder(short: Short, workplace
     assert two.record["environment"]["processes"] == 2
     assert [row["step"] for row in two.log()] == [row["step"] for row in one.log()]
     losses = [[row["loss"] for row in experiment.log() if "loss" in row] for experiment in (one, two)]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     first, second = load_file(one.lora_file), load_file(two.lora_file)
     difference = torch.cat([(first[name] - second[name]).flatten() for name in first]).norm()
-    assert difference <= 1e-3 * torch.cat([weight.flatten() for weight in first.values()]).norm()
+    assert difference <= 1e-4 * torch.cat([weight.flatten() for weight in first.values()]).norm()

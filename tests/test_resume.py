@@ -97,7 +97,7 @@ def kept_steps(experiment: Experiment) -> int:
     """The steps in the newest checkpoint; a kill never leaves one that is passed over."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        newest = checkpoint.latest(experiment.checkpoints_folder)
+        newest = checkpoint.find(experiment.checkpoints_folder)
     return int(newest.name.removeprefix("step_")) if newest else 0
 
 

@@ -24,7 +24,6 @@ PACKAGE = ROOT / "sdlab"
 # Along the flow of the work: each module imports only from those before it. New modules take their place.
 ORDER = [
     "words",
-    "maps",
     "mini",
     "files",
     "templates",

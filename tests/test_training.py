@@ -23,7 +23,8 @@ from sdlab.experiment import DreamBooth, Experiment, LoRA
 from sdlab.models import load_pipeline, resolve
 from sdlab.sampling import image_files
 from sdlab.training import lora, train
-from sdlab.training.loop import Diverged, batch_losses, stop_requests
+from sdlab.training.loop import batch_losses, stop_requests
+from sdlab.training.record import Diverged
 from sdlab.training.setup import set_up
 
 Short = Callable[..., DreamBooth | LoRA]

@@ -20,7 +20,9 @@ from sdlab.experiment import DreamBooth, Experiment, LoRA
 from sdlab.models import load_pipeline, resolve
 from sdlab.sampling import image_files, read_record
 from sdlab.training import preflight, train
-from sdlab.training.loop import resume, save_checkpoint, train_step
+from sdlab.training.checkpoint import resume
+from sdlab.training.checkpoint import save as save_checkpoint
+from sdlab.training.loop import train_step
 from sdlab.training.memory import NotEnoughMemory
 from sdlab.training.setup import Training, set_up
 from sdlab.training.validation import split, steps_between, validation_losses

@@ -10,15 +10,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from sdlab.cli import main
 from sdlab.experiment import DreamBooth, Experiment, LoRA
+from sdlab.images import generate
+from sdlab.prompts import PromptSet
 from sdlab.sweeps import plan, sweep, train_planned
-from sdlab.workers import JOBS, Processes, Task, share, train_on
+from sdlab.training import train
+from sdlab.workers import JOBS, Processes, Task, run_on, share, spread
 
 Short = Callable[..., DreamBooth | LoRA]
 ROOT = Path(__file__).parent.parent
@@ -133,8 +139,50 @@ import json, sys
 from sdlab.config import from_dict
 from sdlab.sweeps import sweep
 chosen = from_dict(json.loads(sys.argv[1]))
-sweep(chosen, on="slurm", partition="gpu", gpus=1, minutes=10, rank=[1, 2, 3, 4])
+sweep(chosen, on="slurm", partition="gpu", gpus=1, minutes=int(sys.argv[2]), rank=json.loads(sys.argv[3]))
 """
+
+
+def sweep_there(chosen: DreamBooth | LoRA, ranks: list[int], *, minutes: int) -> list[str]:
+    """The command of a sweep on the cluster."""
+    return [sys.executable, "-c", SWEEP, json.dumps(chosen.as_dict()), str(minutes), json.dumps(ranks)]
+
+
+def assert_no_step_is_lost(stopped: Experiment) -> None:
+    """What it saved when it was stopped is what so many steps give here."""
+    steps = stopped.record["steps"]
+    chosen = replace(stopped.hyperparameters, max_train_steps=steps)
+    here = train(stopped.name, chosen, root="here", progress=False)
+    place = f"step_{steps:06d}/weights.safetensors"
+    first, second = (load_file(one.checkpoints_folder / place) for one in (stopped, here))
+    assert all(torch.equal(weight, second[name]) for name, weight in first.items())
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.parametrize("cause", ["time limit", "preemption"])
+def test_a_job_that_the_cluster_stops_saves_its_last_step_and_goes_on(
+    cause: str, cluster: dict[str, str], short: Short, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in cluster.items():
+        monkeypatch.setenv(name, value)
+    far = {"max_train_steps": 100_000, "checkpointing_steps": 100_000, "num_held_out_images": 0}
+    chosen = short("lora", lr_scheduler="constant", **far)
+    one = Experiment(next(iter(plan(chosen, rank=[2]))))
+    waiting = subprocess.Popen(sweep_there(chosen, [2], minutes=2 if cause == "time limit" else 10))
+    number = number_of(one)
+    wait_for(lambda: step(one) >= 10)
+    if cause == "preemption":
+        subprocess.run(["sbatch", "-p", "urgent", "-N", "2", "--wrap", "sleep 5"], check=True)
+    wait_for(lambda: one.status == "stopped" and one.record.get("steps"))
+    kept = one.record["steps"]
+    assert kept >= 10
+    assert_no_step_is_lost(one)
+    wait_for(lambda: start_now(number, cluster))
+    wait_for(lambda: step(one) > kept)
+    subprocess.run(["scancel", number.split("_")[0]], check=True)
+    wait_for(lambda: one.status == "stopped")
+    waiting.wait(60)
 
 
 @pytest.mark.slow
@@ -146,7 +194,7 @@ def test_a_slurm_array_ends_as_the_local_sweep_does(
         monkeypatch.setenv(name, value)
     chosen = short("lora", max_train_steps=100, checkpointing_steps=50, num_held_out_images=0)
     names = list(plan(chosen, rank=[1, 2, 3, 4]))
-    command = [sys.executable, "-c", SWEEP, json.dumps(chosen.as_dict())]
+    command = sweep_there(chosen, [1, 2, 3, 4], minutes=10)
     waiting = subprocess.Popen(command, env=cluster)
     requeued, warned = (Experiment(name) for name in names[:2])
     job = {one: number_of(one) for one in (requeued, warned)}
@@ -197,5 +245,31 @@ def wait_for(what: Callable[[], object], seconds: float = 600) -> None:
 def test_class_images_are_made_once_before_the_others_hold_a_device(short: Short, workplace: Path) -> None:
     planned = plan(short("dreambooth", max_train_steps=1), prior_loss_weight=[1.0, 1.2])
     executor = Counting()
-    train_on(executor, [Task({name: one}, Path("experiments")) for name, one in planned.items()], False)
+    run_on(executor, [Task({name: one}, Path("experiments")) for name, one in planned.items()], False)
     assert len(executor.calls) == 2 and len(list(Path("data/class_images").iterdir())) == 1
+
+
+@pytest.mark.slow
+def test_images_are_made_by_processes_too(
+    workplace: Path, environment: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", ",")  # two devices without a GPU: two processes on the CPU
+    command = ["generate", "base", "--images_per_prompt", "1", "--num_inference_steps", "2"]
+    command += ["--width", "64", "--height", "64", "--prompts", "homework_a", "--on", "gpus"]
+    main(command)
+    assert "base: finished" in capsys.readouterr().out
+    made = sorted(Path("results/base").glob("*.png"))
+    before = [file.stat().st_mtime_ns for file in made]
+    main(command)
+    assert len(made) == 5 and [file.stat().st_mtime_ns for file in made] == before
+    main([*command, "--part", "2/2"])
+    assert "0 images" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_call_that_fails_elsewhere_is_named_with_its_reason(
+    workplace: Path, environment: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", ",")
+    with pytest.raises(ValueError, match=r"nobody: failed: ValueError: .*nobody"):
+        spread(partial(generate, prompts=PromptSet({"street": "a street"})), ["nobody"], on="gpus")

@@ -24,7 +24,7 @@ from transformers import (
 from recipes.mini.world.canvas import Canvas
 from recipes.mini.world.figure import keypoints
 from recipes.mini.world.scenes import BACKGROUNDS
-from sdlab.maps import COCO
+from sdlab.control.maps import COCO
 
 from .control_maps import Maps
 from .machine import Machine

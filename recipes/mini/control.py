@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from recipes.mini import world
-from sdlab.maps import Kind
+from sdlab.control.maps import Kind
 
 from .autoencoder import LATENT_CHANNELS
 from .control_maps import Maps

@@ -14,7 +14,7 @@ from scipy.ndimage import binary_dilation
 
 from recipes.mini import world
 from recipes.mini.world.figure import DEPTH, keypoints
-from sdlab.maps import COCO, Kind, canny_map, depth_map, openpose_from_coco, pose_map
+from sdlab.control.maps import COCO, Kind, canny_map, depth_map, openpose_from_coco, pose_map
 
 from .pictures import SHARD, SIZE, shard_path, write_array
 

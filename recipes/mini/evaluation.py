@@ -15,7 +15,7 @@ from transformers import VitPoseForPoseEstimation
 from recipes.mini import world
 from recipes.mini.world.captions import described
 from recipes.mini.world.figure import keypoints
-from sdlab.maps import COCO
+from sdlab.control.maps import COCO
 from sdlab.mini import reader as reading
 
 from .autoencoder import as_tensor, psnr, reconstruct

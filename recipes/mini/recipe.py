@@ -12,7 +12,7 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from sdlab.maps import KINDS
+from sdlab.control.maps import KINDS
 
 from . import (
     annotators,

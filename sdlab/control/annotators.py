@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdlab import machine, mini
-from sdlab.maps import canny_map, depth_map, openpose_from_coco, pose_map
-from sdlab.models import quiet
+from sdlab.control.maps import canny_map, depth_map, openpose_from_coco, pose_map
+from sdlab.models import downloads
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-    from sdlab.control.settings import Control
+    from sdlab.control.making import Control
 
+WAY_OUT = "Check the name and the network, or bring a map (is_map)."
 AUX = "controlnet_aux"
 AUX_WEIGHTS = "lllyasviel/Annotators"
 AUX_DETECTORS = {"canny": "CannyDetector", "depth": "MidasDetector", "pose": "OpenposeDetector"}
@@ -106,7 +105,7 @@ def _loaded(model: str, loader: str) -> tuple[Any, Any]:
     """A model of transformers (a hub id or a folder) and its processor, loaded once."""
     import transformers
 
-    with quiet(), _named(model):
+    with downloads(model, f"The annotator {model!r}", WAY_OUT):
         processor = transformers.AutoImageProcessor.from_pretrained(model)
         network = getattr(transformers, loader).from_pretrained(model, dtype="float32")
     return processor, network.to(machine.device()).eval()
@@ -139,19 +138,5 @@ def _aux_detector(kind: str) -> Any:
     detector = getattr(aux, AUX_DETECTORS[kind])
     if kind == "canny":
         return detector()
-    with _named(AUX_WEIGHTS):
+    with downloads(AUX_WEIGHTS, f"The annotator {AUX_WEIGHTS!r}", WAY_OUT):
         return detector.from_pretrained(AUX_WEIGHTS).to(machine.device())
-
-
-@contextmanager
-def _named(model: str) -> Iterator[None]:
-    """Says which annotator can't be loaded, and the way out."""
-    try:
-        yield
-    except OSError as error:
-        here = Path(model).is_dir()
-        why = "holds no such model" if here else "isn't on this machine and can't be downloaded"
-        raise OSError(
-            f"The annotator {model!r} {why} ({str(error).splitlines()[0]}). "
-            "Check the name and the network, or bring a map (is_map)."
-        ) from error

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdlab.models import quiet
+from sdlab.models import downloads, quiet
 
 if TYPE_CHECKING:
     import torch
@@ -28,15 +28,9 @@ def load_controlnet(source: str, dtype: torch.dtype, device: torch.device) -> Co
             f"{source!r} is no ControlNet: a folder with config.json and its weights is needed. "
             "Name such a folder or a hub id, or leave model out."
         )
-    try:
-        with quiet():
-            return ControlNetModel.from_pretrained(source, dtype=dtype).to(device)
-    except OSError as error:
-        raise OSError(
-            f"The ControlNet {source!r} isn't on this machine and can't be downloaded "
-            f"({str(error).splitlines()[0]}). Check the name and the network, or take base 'mini', "
-            "which needs neither."
-        ) from error
+    way_out = "Check the name and the network, or take base 'mini', which needs neither."
+    with downloads(source, f"The ControlNet {source!r}", way_out):
+        return ControlNetModel.from_pretrained(source, dtype=dtype).to(device)
 
 
 def with_controlnets(

@@ -12,8 +12,8 @@ from typing import Any
 
 from sdlab import mini
 from sdlab.control import Control
+from sdlab.control.maps import KINDS
 from sdlab.images import generate
-from sdlab.maps import KINDS
 from sdlab.photos import Dataset, prepare
 from sdlab.profiles import Profile, hyperparameters, profile
 from sdlab.prompts import HOMEWORK_A, PromptSet

@@ -13,7 +13,7 @@ from PIL import ExifTags, Image, ImageCms, ImageOps
 
 # Naming the formats keeps Pillow's exotic decoders away from files that only pretend to be photos.
 # A phone's MPO is opened as JPEG.
-FORMATS = ("JPEG", "PNG", "WEBP", "HEIF", "TIFF", "BMP", "GIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "HEIF", "TIFF", "BMP", "GIF", "AVIF")
 _ENDINGS = "jpg jpeg jfif mpo png webp tif tiff bmp gif heic heif hif avif"
 SUFFIXES = frozenset(f".{ending}" for ending in _ENDINGS.split())
 DECODER_VERSION = 2  # raise it when a file gives other pixels than before: latents are cached by it
@@ -199,5 +199,5 @@ def _reason(path: Path, error: Exception) -> str:
     if "truncated" in str(error).lower() or "broken" in str(error).lower():
         return "the file is truncated; copy or download it again"
     if type(error).__name__ == "UnidentifiedImageError":
-        return "it is not a picture that can be read (JPEG, PNG, WebP, TIFF, BMP, GIF, HEIC)"
+        return "it is not a picture that can be read (JPEG, PNG, WebP, TIFF, BMP, GIF, HEIC, AVIF)"
     return f"the file is damaged ({error or type(error).__name__}); copy or download it again"

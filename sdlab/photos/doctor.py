@@ -10,9 +10,8 @@ import math
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -44,7 +43,7 @@ class Finding:
     text: str
     value: float  # what was measured
     threshold: float
-    level: Literal["note", "warning", "error"] = "warning"
+    level: str = "warning"  # "note", "warning" or "error"
 
     @property
     def effect(self) -> str:
@@ -91,7 +90,7 @@ def measure(
         "enlarged": round(enlarged, 3),
         "face_share": round(face.side / side, 3) if face else None,
         "background": beside,
-        "clothes": _colour_below(image, face) if face else None,
+        "clothes": _clothes(image, face) if face else None,
     }
 
 
@@ -107,7 +106,7 @@ def _colourfulness(pixels: np.ndarray) -> float:
     return float(spread + 0.3 * np.hypot(*(value.mean() for value in opponents)))
 
 
-def _colour_below(image: Image.Image, face: Face) -> list[float] | None:
+def _clothes(image: Image.Image, face: Face) -> list[float] | None:
     """The colour of a face's width below the chin, where that is in the picture."""
     left, top, width, height = face.as_list()
     left, right, top = max(0, left), min(image.width, left + width), top + round(1.5 * height)
@@ -125,66 +124,56 @@ def _mean_colour(image: Image.Image, left: int, top: int, right: int, low: int) 
 
 
 def examine(records: Sequence[Record], subject_kind: str = "person") -> list[Finding]:
-    """What spoils the training: findings about the dataset first, then by image.
-
-    Faces, framing and clothes are looked at on a person only.
-    """
+    """What spoils the training: findings about the dataset first, then by image."""
     measured = [record for record in records if record.get("measured")]
-    whole = [*_count(len(records), subject_kind), *_shares(measured, subject_kind)]
-    single = [*_beyond_limits(measured), *_duplicates(measured)]
-    for record in measured if subject_kind == "person" else ():
-        file, faces = record["file"], record["faces"]
-        if faces > 1:
-            single.append(Finding("several_faces", file, f"{faces} faces (limit 1)", faces, 1))
-        elif faces == 0 and record.get("detector") != "none":
-            single.append(Finding("no_face", file, "no face found", 0, 1, "note"))
-    return [*whole, *sorted(single, key=lambda finding: finding.file)]
+    found = _count(len(records), subject_kind)
+    for kind, check in CHECKS.items():
+        if "figure" in check and (subject_kind == "person" or not check.get("person")):
+            found += _share(kind, check, measured) if check.get("whole") else _single(kind, check, measured)
+    return sorted([*found, *_duplicates(measured)], key=lambda finding: finding.file)
 
 
-def _count(number: int, subject_kind: str) -> Iterator[Finding]:
+def _count(number: int, subject_kind: str) -> list[Finding]:
     enough, least = ENOUGH[subject_kind]
-    limit = least if number < least else enough
-    if number < enough:
-        text = f"only {number} photo{'s' * (number > 1)} (at least {limit})"
-        yield Finding("count", "", text, number, limit, "error" if number < least else "warning")
+    if number >= enough:
+        return []
+    limit, level = (least, "error") if number < least else (enough, "warning")
+    text = f"only {number} photo{'s' * (number > 1)} (at least {limit})"
+    return [Finding("count", "", text, number, limit, level)]
 
 
-def _shares(records: Sequence[Record], subject_kind: str) -> Iterator[Finding]:
-    """What too many images of a dataset have in common."""
-    for kind in ("framing", "backgrounds", "clothes") if subject_kind == "person" else ("backgrounds",):
-        check = CHECKS[kind]
-        values = [value for one in records if (value := one["measured"][check["figure"]]) is not None]
-        if len(values) < FEWEST_FOR_SHARES:
-            continue
-        share_of = _share_close if kind == "framing" else _share_alike
-        share = share_of(values)
-        if share > check["above"]:
-            text = f"{share:.0%} of the images {check['text']} (limit {check['above']:.0%})"
-            yield Finding(kind, "", text, round(share, 2), check["above"])
-
-
-def _share_close(shares: list[float]) -> float:
-    return sum(share >= CLOSE_UP for share in shares) / len(shares)
-
-
-def _share_alike(colours: list[Any]) -> float:
-    """The share of images that have the colours of one of them, in one place or in several."""
-    places = np.array(colours).reshape(len(colours), -1, 3)
-    return max(float((np.linalg.norm(places - one, axis=-1).mean(axis=-1) < ALIKE).mean()) for one in places)
-
-
-def _beyond_limits(records: Sequence[Record]) -> Iterator[Finding]:
+def _single(kind: str, check: Record, records: Sequence[Record]) -> Iterator[Finding]:
+    """Each image whose figure is beyond the limit; black and white is a fault among colour alone."""
     in_colour = sum(record["measured"]["colourfulness"] >= GREY for record in records)
-    by_choice = "black_and_white" if in_colour <= len(records) / 2 else ""
-    checks = [kind for kind in DROPPABLE if "figure" in CHECKS[kind] and kind != by_choice]
-    for record, kind in product(records, checks):
-        check = CHECKS[kind]
-        value = record["measured"][check["figure"]]
-        above, below = check.get("above", math.inf), check.get("below", -math.inf)
-        if not below <= value <= above:
+    if kind == "black_and_white" and in_colour <= len(records) / 2:
+        return
+    above, below = check.get("above", math.inf), check.get("below", -math.inf)
+    for record in records:
+        value = _faces(record) if check["figure"] == "faces" else record["measured"][check["figure"]]
+        if value is not None and not below <= value <= above:
             limit = below if value < below else above
-            text = f"{check['text'].format(value)} (limit {limit})"
-            yield Finding(kind, record["file"], text, value, limit)
+            text = check["text"].format(value=value, limit=limit)
+            yield Finding(kind, record["file"], text, value, limit, check.get("level", "warning"))
+
+
+def _faces(record: Record) -> int | None:
+    """How many faces were found; None where none were looked for."""
+    return None if record.get("detector") == "none" else record["faces"]
+
+
+def _share(kind: str, check: Record, records: Sequence[Record]) -> Iterator[Finding]:
+    """What too many images of the dataset have in common: close-ups, or the colours of one of them."""
+    values = [value for one in records if (value := one["measured"][check["figure"]]) is not None]
+    if len(values) < FEWEST_FOR_SHARES:
+        return
+    if kind == "framing":
+        share = float(np.mean(np.array(values) >= CLOSE_UP))
+    else:
+        colours = np.array(values).reshape(len(values), -1, 3)  # (images, places, Lab)
+        distances = np.linalg.norm(colours[:, None] - colours, axis=-1).mean(axis=-1)
+        share = float((distances < ALIKE).mean(axis=1).max())
+    if share > (limit := check["above"]):
+        yield Finding(kind, "", check["text"].format(value=share, limit=limit), round(share, 2), limit)
 
 
 def _duplicates(records: Sequence[Record]) -> Iterator[Finding]:

@@ -27,14 +27,17 @@ WEIGHTS_FOLDER = Path("cache_dir/models")
 PATIENCE = 5  # seconds to wait for each of the two places
 
 SIDE, FAR_SIDE = 640, 1280  # pixels of the longer side: faces down to a thirtieth, to a sixtieth of it
+PANORAMA = 2  # where the longer side is more than twice the shorter, sides are of the double shorter one
 CLOSE_SIDE, FACE_SIDE = 320, 160  # for a face that fills the picture
 LOOKS = (  # sides and turns, until a face is certain
     *((side, 0) for side in (SIDE, CLOSE_SIDE, FACE_SIDE, FAR_SIDE)),
     *((SIDE, turn) for turn in (45, 315, 90, 270, 180, 135, 225)),
     *((FAR_SIDE, turn) for turn in (45, 315, 90, 270)),
 )
-# YuNet's score: to count, to count in a turned picture, to be taken as untilted.
-CONFIDENT, CERTAIN, UPRIGHT = 0.7, 0.8, 0.92
+LOOKS_AT_SMALL = [look for look in LOOKS if look[0] < FAR_SIDE]
+CLOSER_LOOKS = 4
+# YuNet's score: to be looked at closer, to count, to count in a turned picture, to be taken as untilted.
+DOUBTFUL, CONFIDENT, CERTAIN, UPRIGHT = 0.6, 0.7, 0.8, 0.92
 HAIR = 0.55  # face heights from the top of YuNet's box to the top of the hair
 
 
@@ -160,8 +163,8 @@ def face_features(pictures: Sequence[Image.Image], yunet: Path, sface: Path) -> 
     features = np.full((len(pictures), 128), np.nan, np.float32)
     for row, picture in zip(features, pictures, strict=True):
         pixels, found = _rows(ImageOps.contain(picture, (SIDE, SIDE), Image.Resampling.BICUBIC), yunet)
-        if len(found):
-            largest = max(found, key=lambda face: face[2] * face[3])
+        if sure := [face for face in found if face[-1] >= CONFIDENT]:
+            largest = max(sure, key=lambda face: face[2] * face[3])
             row[:] = recognizer.feature(recognizer.alignCrop(pixels, largest))[0]
             row /= np.linalg.norm(row)
     return features
@@ -170,43 +173,60 @@ def face_features(pictures: Sequence[Image.Image], yunet: Path, sface: Path) -> 
 def find_faces(image: Image.Image, weights: Path) -> list[Face]:
     """The faces of an RGB picture, the largest first, which alone is known to be tilted or lying.
 
-    YuNet looks at the picture, then at a smaller one for close-ups, at a larger one, and at turned ones.
+    YuNet looks at the picture, then at a smaller one for close-ups, at a larger one, and at turned ones;
+    where it has only doubts, closer at these.
 
     Source: Wu et al. 2023, "YuNet: A Tiny Millisecond-level Face Detector".
     """
     found: list[Face] = []
-    for side, turn in LOOKS:
-        found = max(found, _detected(image, side, weights, turn), key=_certainty)
+    doubtful: list[Face] = []
+    # a small photo isn't enlarged, which shows faces in gravel
+    for side, turn in LOOKS if max(image.size) >= SIDE else LOOKS_AT_SMALL:
+        seen = _detected(image, side, weights, turn)
+        sure = [face for face in seen if face.score >= (CERTAIN if turn else CONFIDENT)]
+        found = max(found, sure, key=_certainty)
         if _certainty(found) >= CERTAIN:
             break
+        doubtful += seen
+    if not found:  # a face that is small and tilted is seen when it is looked at closer, a shadow isn't
+        doubtful.sort(key=lambda face: -face.score)
+        closer = (_closer(image, face, weights) for face in doubtful[:CLOSER_LOOKS])
+        return [face for face in closer if face.score >= CERTAIN][:1]
     found.sort(key=lambda face: -face.width * face.height)
-    if found and found[0].score < UPRIGHT:
-        found[0] = _turned_until_upright(image, found[0], weights)
+    if found[0].score < UPRIGHT:
+        tilted = _closer(image, found[0], weights)
+        found[0] = tilted if tilted.up != found[0].up and tilted.score >= CERTAIN else found[0]
     return found
+
+
+def side_to_look_at(size: tuple[int, int], side: int) -> int:
+    """Pixels of the longer side at which a picture is looked at; a panorama isn't shrunk to a thread."""
+    return round(side * min(4, max(1, max(size) / (PANORAMA * min(size)))))
 
 
 def _certainty(faces: list[Face]) -> float:
     return max((face.score for face in faces), default=0.0)
 
 
-def _turned_until_upright(image: Image.Image, face: Face, weights: Path) -> Face:
+def _closer(image: Image.Image, face: Face, weights: Path) -> Face:
     """The face as it is seen best when its surroundings are turned; YuNet finds a lying one too small."""
     left, top = (round(middle - 1.5 * face.side) for middle in face.centre)
     around = image.crop((left, top, left + round(3 * face.side), top + round(3 * face.side)))
     seen = [one for turn in range(0, 360, 45) for one in _detected(around, FACE_SIDE, weights, turn)]
-    best = max(seen, key=lambda one: one.score, default=face)
-    return replace(best, left=best.left + left, top=best.top + top) if best.up != face.up else face
+    if not seen:
+        return face
+    best = max(seen, key=lambda one: one.score)
+    return replace(best, left=best.left + left, top=best.top + top)
 
 
 def _detected(image: Image.Image, side: int, weights: Path, turn: int) -> list[Face]:
     """The faces of a picture looked at with a longer side of `side` pixels, turned left by degrees."""
+    side = side_to_look_at(image.size, side)
     small = ImageOps.contain(image, (side, side), Image.Resampling.BILINEAR)
     turned = small.rotate(turn, Image.Resampling.BILINEAR, expand=True)
     cos, sin = math.cos(math.radians(turn)), math.sin(math.radians(turn))
     faces = []
     for left, top, width, height, *_, score in _rows(turned, weights)[1].tolist():
-        if turn and score < CERTAIN:
-            continue
         x, y = left + (width - turned.width) / 2, top + (height - turned.height) / 2
         x, y = x * cos - y * sin + small.width / 2, x * sin + y * cos + small.height / 2
         width, height = abs(width * cos) + abs(height * sin), abs(width * sin) + abs(height * cos)
@@ -230,4 +250,4 @@ def _network(weights: Path, thread: int) -> Any:
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # it warns of targets that nobody asked for
     import cv2
 
-    return cv2.FaceDetectorYN.create(str(weights), "", (SIDE, SIDE), CONFIDENT)
+    return cv2.FaceDetectorYN.create(str(weights), "", (SIDE, SIDE), DOUBTFUL)

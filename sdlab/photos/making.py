@@ -10,14 +10,14 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from sdlab.photos.crop import Crop, crop_around_face, crop_without_face, cut
-from sdlab.photos.decode import Decoded, UnusablePhoto, decode, to_srgb
+from sdlab.photos.decode import Decoded, decode, to_srgb
 from sdlab.photos.doctor import BLUR_SIDE, ENLARGED, Record, measure
-from sdlab.photos.faces import FAR_SIDE, Detector, Face
+from sdlab.photos.faces import FAR_SIDE, Detector, Face, side_to_look_at
 from sdlab.photos.sources import Source
 from sdlab.thumbnails import webp
 
 # Part of every image's key: raise it when the way an image is made changes.
-RECIPE = "head crop lanczos 4"
+RECIPE = "head crop lanczos 5"
 BEFORE_SIDE = 320  # of the small whole photo that the contact sheet shows
 PNG_LEVEL = 3  # half the time of Pillow's own choice, a twentieth more bytes
 SHARP = 1.5  # a JPEG decoded at a fraction of its size must leave the crop this many times the resolution
@@ -43,7 +43,7 @@ def make(source: Source, settings: Settings, by_hand: Crop | None = None) -> tup
     """Makes of a photo its record, the instance image as PNG and the small whole photo as WebP."""
     resolution, detector = settings.resolution, settings.detector
     photo = decode(source.path, wanted=max(resolution, FAR_SIDE // 2), background=settings.background)
-    small = _at_most(photo.image, max(FAR_SIDE, resolution))
+    small = _at_most(photo.image, max(side_to_look_at(photo.size, FAR_SIDE), resolution))
     faces = [face.scaled(max(photo.size) / max(small.size)) for face in detector.find(small)]
     crop = by_hand or _crop(source, photo, faces, settings)
     left, top, right, _ = crop.box
@@ -79,16 +79,13 @@ def make(source: Source, settings: Settings, by_hand: Crop | None = None) -> tup
 
 def own_record(path: Path, sha256: str, source: str | None, settings: Settings) -> Record:
     """The record of an image that the user put there or edited, in place of the photo `source` or of none."""
-    try:
-        own = Source(path, source or "", sha256, path.name)
-        record, _, _ = make(own, replace(settings, framing="own"))
-    except UnusablePhoto as reason:
-        raise UnusablePhoto(f"the image made by hand, {path.name}, can't be used: {reason}") from reason
+    record, _, _ = make(Source(path, source or "", sha256, path.name), replace(settings, framing="own"))
     width, height = record["size"]
-    square = [f"{width}×{height}: training takes the middle square"] if width != height else []
-    nothing = dict.fromkeys(("source_sha256", "crop", "crop_by", "framing", "face", "key"))
-    del record["crop_check"]
-    notes = ["made by hand, kept as it is", *square]
+    notes = ["made by hand, kept as it is"]
+    if width != height:
+        notes.append(f"{width}×{height}: training takes the middle square")
+    ours = {"file", "size", "detector", "faces", "measured"}
+    nothing = {name: None for name in record if name not in ours}
     return record | nothing | {"source": source, "sha256": sha256, "notes": notes}
 
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from filelock import AcquireReturnProxy
 from PIL import ImageColor
 
 from sdlab import mini
@@ -79,13 +80,7 @@ def prepare(
         settings = Settings(side, framing, background, choose_detector(subject_kind, drawn))
         if progress and settings.detector.why:
             print(f"faces: {settings.detector.why}")
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            lock = acquire_lock(out / LOCK_FILE)
-        except OSError as error:
-            way_out = f"{error.strerror}. Choose another folder with --out."
-            raise type(error)(f"the images can't be written to {out}: {way_out}") from error
-        with lock:
+        with _locked(out):
             work = _Work(out, found, settings, read_record(out), progress)
             records = work.records()
             if not records:
@@ -108,9 +103,9 @@ def _check(
     for name, value, allowed in (("subject_kind", kind, ENOUGH), ("framing", framing, FRAMINGS)):
         if value not in allowed:
             raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}.")
-    if unknown := [one for one in drop if one not in DROPPABLE]:
+    if wrong := [one for one in drop if one not in DROPPABLE]:
         choice = f"Choose from: {', '.join(DROPPABLE)}."
-        raise ValueError(f"photos can't be dropped for being {unknown[0]!r}. {choice}")
+        raise ValueError(f"photos can't be dropped for being {wrong[0]!r}. {choice}")
     try:
         ImageColor.getrgb(background)
     except ValueError as error:
@@ -118,6 +113,15 @@ def _check(
         raise ValueError(message) from error
     if raw.resolve() == out.resolve():
         raise ValueError(f"raw and out are the same folder, {raw}. Choose another folder for the images.")
+
+
+def _locked(out: Path) -> AcquireReturnProxy:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        return acquire_lock(out / LOCK_FILE)
+    except OSError as error:
+        way_out = f"{error.strerror}. Choose another folder with --out."
+        raise type(error)(f"the images can't be written to {out}: {way_out}") from error
 
 
 @dataclass
@@ -216,13 +220,15 @@ class _Work:
         same = before.get("key") is None and before.get("sha256") == sha256 and "measured" in before
         if same and self.content["resolution"] == self.settings.resolution:
             return before | {"source": source}
-        try:
-            if path.suffix.lower() not in TRAINED:
-                raise UnusablePhoto("training reads .png, .jpg and .webp only; put it among the raw photos")
-            return own_record(path, sha256, source, self.settings)
-        except UnusablePhoto as reason:
-            self.found.refuse(path.name, reason)
-            return None
+        if path.suffix.lower() not in TRAINED:
+            reason = "training reads .png, .jpg and .webp only; put it among the raw photos"
+        else:
+            try:
+                return own_record(path, sha256, source, self.settings)
+            except UnusablePhoto as error:
+                reason = f"the image made by hand can't be used: {error}"
+        self.found.refuse(path.name, reason)
+        return None
 
 
 def _dataset(work: _Work, records: list[Record], subject_kind: str, drop: Sequence[str]) -> Dataset:

@@ -20,6 +20,8 @@ from sdlab.photos.captions import caption_beside, is_caption
 from sdlab.photos.decode import SUFFIXES, file_head, is_picture
 
 TRAINED = frozenset({".png", ".jpg", ".jpeg", ".webp"})  # what training reads of an instance folder
+# Cameras' raw files begin as a TIFF does, whose first picture is a small preview.
+RAW = frozenset({".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"})
 # What file managers, notebooks and unpackers leave behind; ignored without a word.
 LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 MAX_NAME = 120  # bytes of UTF-8: with endings and a piece of the hash still below a file system's 255
@@ -28,7 +30,9 @@ MAX_MEMBER_BYTES, MAX_TOTAL_BYTES = 300_000_000, 4_000_000_000
 MAX_RATIO = 200  # photos hardly shrink in a zip; deflate's own limit is 1032
 _DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, EOFError, ValueError)
 # How pictures begin that came without a suffix, as phones and chats send them; "." is any byte.
-_PICTURE = re.compile(rb"\xff\xd8\xff|\x89PNG|GIF8|II\*\0|MM\0\*|.{8}WEBP|.{4}ftyp(heic|mif1)", re.DOTALL)
+_PICTURE = re.compile(
+    rb"\xff\xd8\xff|\x89PNG|GIF8|II\*\0|MM\0\*|.{8}WEBP|.{4}ftyp(heic|mif1|avif)", re.DOTALL
+)
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,8 @@ def find_photos(raw: Path) -> Iterator[Found]:
                     photos += _from_archive(path, Path(tempfile.mkdtemp(dir=unpacked)), found)
                 except ValueError as reason:
                     found.refuse(path.name, reason)
+            elif path.suffix.lower() in RAW:
+                found.refuse(path.name, "it is a camera's raw file; export it as JPEG")
             elif path.suffix.lower() in SUFFIXES or _starts_like_a_picture(path):
                 photos.append((path.name, path))
             elif not is_caption(path):

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save
 
 from sdlab import machine, mini, thumbnails
 from sdlab.files import file_sha256, fingerprint, write_bytes
-from sdlab.models import quiet
+from sdlab.models import downloads
 from sdlab.photos.faces import SFACE, WEIGHTS_FOLDER, YUNET, face_features, face_weights
 
 if TYPE_CHECKING:
@@ -152,19 +152,13 @@ def _loaded(embedder: Embedder) -> tuple[Any, Any, Any]:
     from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
     source = embedder.source
-    try:
-        with quiet():
-            clip = AutoConfig.from_pretrained(source).model_type == "clip"
-            processor = AutoImageProcessor.from_pretrained(source)
-            options = {} if clip else {"add_pooling_layer": False}
-            model = AutoModel.from_pretrained(source, dtype="float32", **options).eval()
-            tokenizer = AutoTokenizer.from_pretrained(source) if clip else None
-    except OSError as error:
-        reason = str(error.__cause__ or error).splitlines()[0][:120]
-        raise OSError(
-            f"The model {source} that measures {embedder.name} isn't on this machine and can't be "
-            f"downloaded ({reason}). Download it where there is a network, or give embedders=[...]."
-        ) from error
+    what = f"The model {source} that measures {embedder.name}"
+    with downloads(source, what, "Download it where there is a network, or give embedders=[...]."):
+        clip = AutoConfig.from_pretrained(source).model_type == "clip"
+        processor = AutoImageProcessor.from_pretrained(source)
+        options = {} if clip else {"add_pooling_layer": False}
+        model = AutoModel.from_pretrained(source, dtype="float32", **options).eval()
+        tokenizer = AutoTokenizer.from_pretrained(source) if clip else None
     return model.to(machine.device()), processor, tokenizer
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,17 +81,29 @@ def train_together(
         What each that couldn't be trained, or diverged, was ended by, by its name; the others are trained.
     """
     processes.join()
-    progress = progress and processes.FIRST
+    said = set() if said is None else said
+    notify = _notify if progress and processes.FIRST else _silent
     common, root = next(iter(planned.values())), Path(root)
     base = resolve(common.pretrained_model_name_or_path, root)
-    images = instance_images(common.instance_data_dir, _notify if progress else _silent)
+    images = instance_images(common.instance_data_dir, notify)
+    errors: dict[str, Exception] = {}
+    begun: dict[Experiment, DreamBooth | LoRA] = {}
     with ExitStack() as locks:
-        errors = _begin_all(planned, base, images, root, progress, locks) if processes.FIRST else {}
-        names = [name for name in planned if Experiment(name, root).record.get("status") == "running"]
-        errors, names = processes.told((errors, [name for name in names if name not in errors]))
-        begun = {Experiment(name, root): planned[name] for name in names}
+        for name, chosen in planned.items() if processes.FIRST else ():
+            try:
+                experiment = Experiment(name, root)
+                if _begin(experiment, chosen, base, images, locks):
+                    begun[experiment] = chosen
+                else:
+                    notify(f"{name}: finished before, kept")
+            except (ValueError, Locked) as error:
+                errors[name] = error
+        errors, begun = processes.told((errors, begun))
         if begun:
-            errors |= _run(begun, base, images, progress, checkpoint_name, set() if said is None else said)
+            with _ended(begun):
+                errors |= _train(begun, base, images, notify, checkpoint_name, said)
+        for name in planned.keys() - errors.keys() if processes.FIRST else ():
+            _free_disk(Experiment(name, root))
         processes.told(None)  # what the first one writes last is there for all
     return errors
 
@@ -114,13 +126,13 @@ def preflight(
         NotEnoughMemory: It doesn't fit into memory; the message says what to change first.
         DiskFull: It doesn't fit on the disk.
     """
-    images = instance_images(hyperparameters.instance_data_dir, _notify if progress else _silent)
+    notify = _notify if progress else _silent
+    images = instance_images(hyperparameters.instance_data_dir, notify)
     _check(hyperparameters, images)
     from sdlab.training.loop import train_step
     from sdlab.training.memory import try_steps, with_advice
     from sdlab.training.setup import set_up
 
-    notify = _notify if progress else _silent
     some = images[: hyperparameters.train_batch_size]
     sources = [some, some] if hyperparameters.with_prior_preservation else [some]  # class images: same size
     with with_advice(hyperparameters):
@@ -137,40 +149,19 @@ def _silent(text: str) -> None:
     pass
 
 
-def _begin_all(
-    planned: Mapping[str, DreamBooth | LoRA],
-    base: BaseModel,
-    images: list[Path],
-    root: Path,
-    progress: bool,
-    locks: ExitStack,
-) -> dict[str, Exception]:
-    """Begins the experiments that aren't finished; gives what is wrong with others."""
-    errors: dict[str, Exception] = {}
-    for name, chosen in planned.items():
-        try:
-            experiment = Experiment(name, root)
-            _begin(experiment, chosen, base, images, locks)
-        except (ValueError, Locked) as error:
-            errors[name] = error
-            continue
-        if experiment.status != "finished":
-            experiment.update(status="running", base=base.root_name, message="")
-        elif progress:
-            _notify(f"{name}: finished before, kept")
-    return errors
-
-
 def _begin(
     experiment: Experiment,
     chosen: DreamBooth | LoRA,
     base: BaseModel,
     images: list[Path],
     locks: ExitStack,
-) -> None:
-    """Locks an experiment and writes down what it is trained from, or checks that it is the same again."""
-    steps = experiment.record.get("steps", 0)
-    if experiment.status != "finished" or chosen.max_train_steps > steps:
+) -> bool:
+    """Locks an experiment and writes down what it is trained from, or checks that it is the same again.
+
+    Returns:
+        Whether it is to be trained; False where it is finished.
+    """
+    if experiment.status != "finished" or chosen.max_train_steps > experiment.record.get("steps", 0):
         _check(chosen, images)
         base.check(chosen.resolution, chosen.resolution)
     fingerprints = {
@@ -180,11 +171,10 @@ def _begin(
     }
     locks.enter_context(experiment.lock())
     experiment.begin(chosen, fingerprints)
-    states = list(experiment.checkpoints_folder.glob("*/optimizer.pt"))
-    if experiment.status == "finished" and len(states) > 1:  # it was killed just before it dropped them
-        from sdlab.training.checkpoint import drop_optimizer_states
-
-        drop_optimizer_states(experiment.checkpoints_folder)
+    if experiment.status == "finished":
+        return False
+    experiment.update(status="running", base=base.root_name, message="")
+    return True
 
 
 def _check(chosen: DreamBooth | LoRA, images: list[Path]) -> None:
@@ -205,55 +195,49 @@ def _check(chosen: DreamBooth | LoRA, images: list[Path]) -> None:
         )
 
 
-def _run(
-    begun: dict[Experiment, DreamBooth | LoRA],
-    base: BaseModel,
-    images: list[Path],
-    progress: bool,
-    checkpoint_name: str,
-    said: set[str],
-) -> dict[str, Exception]:
-    """Trains experiments that are locked and begun, and writes down how each ended."""
+@contextmanager
+def _ended(begun: Iterable[Experiment]) -> Iterator[None]:
+    """Writes down how experiments ended that an interrupt or an error kept from finishing."""
     try:
-        return _train_all(begun, base, images, progress, checkpoint_name, said)
-    except (KeyboardInterrupt, SystemExit) as error:
-        for experiment in _unfinished(begun):
+        yield
+    except BaseException as error:
+        interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
+        for experiment in begun if processes.FIRST else ():
+            if experiment.record["status"] != "running":
+                continue
             places = sorted(experiment.checkpoints_folder.glob("step_*"))
             kept = f"after {places[-1].name}" if places else "from the start, for nothing is saved yet"
-            experiment.update(status="stopped", message=f"interrupted; train again to go on {kept}")
-        if isinstance(error, SystemExit):
+            message = f"interrupted; train again to go on {kept}"
+            if not interrupted:
+                message = f"{type(error).__name__}: {error}"
+            experiment.update(status="stopped" if interrupted else "failed", message=message)
+        if not isinstance(error, KeyboardInterrupt):
             raise
-        return {}
-    except BaseException as error:
-        for experiment in _unfinished(begun):
-            experiment.update(status="failed", message=f"{type(error).__name__}: {error}")
-        raise
 
 
-def _unfinished(begun: dict[Experiment, DreamBooth | LoRA]) -> list[Experiment]:
-    return [one for one in begun if processes.FIRST and one.record["status"] == "running"]
+def _free_disk(experiment: Experiment) -> None:
+    """Drops two thirds of a finished one's checkpoints: more steps go on from the newest alone."""
+    if experiment.record.get("status") == "finished":
+        for place in sorted(experiment.checkpoints_folder.glob("step_*"))[:-1]:
+            (place / "optimizer.pt").unlink(missing_ok=True)
 
 
-def _train_all(
+def _train(
     begun: dict[Experiment, DreamBooth | LoRA],
     base: BaseModel,
     images: list[Path],
-    progress: bool,
+    notify: Callable[[str], None],
     checkpoint_name: str,
     said: set[str],
 ) -> dict[str, Exception]:
-    """Trains as many at once as fit into memory; gives those that diverged."""
-    from sdlab.training import trackers
+    """Trains as many at once as fit into memory, half of them where it ran out; gives those that diverged."""
     from sdlab.training.loop import run
-    from sdlab.training.memory import at_once, with_advice
+    from sdlab.training.memory import NotEnoughMemory, at_once, with_advice
+    from sdlab.training.record import check_trackers
     from sdlab.training.setup import load_model, start
     from sdlab.training.validation import split
 
-    for chosen in begun.values():
-        trackers.check(chosen.report_to)
-    notify = _notify if progress else _silent
-    waiting = list(begun)
-    first, common = waiting[0], begun[waiting[0]]
+    first, common = next(iter(begun.items()))
     head = first.name if len(begun) == 1 else f"{len(begun)} LoRAs"
 
     def choice(text: str) -> None:
@@ -261,28 +245,47 @@ def _train_all(
             said.add(text)
             notify(f"{head}: {text}")
 
+    for chosen in begun.values():
+        check_trackers(chosen.report_to)
     trained_on, held_out = split(images, common)
     sources = [trained_on]
     if common.with_prior_preservation:
-        sources.append(processes.told(_class_files(begun, base, progress) if processes.FIRST else []))
+        files = _class_files(begun, base, progress=notify is _notify) if processes.FIRST else []
+        sources.append(processes.told(files))
+
     errors: dict[str, Exception] = {}
-    with with_advice(common):
+    waiting, number = list(begun), len(begun)
+
+    def train_some() -> bool:
+        """Trains the first of those that wait, as many as fit; in a frame that doesn't outlive their memory.
+
+        Returns:
+            Whether to go on; False after a stop.
+        """
+        nonlocal number
         model = load_model(base, common, sources, choice, held_out)
-        number = processes.told(at_once(model, list(begun.values())))
-        while waiting:
-            now, waiting = waiting[:number], waiting[number:]
-            if len(begun) > 1:
-                notify(f"{head}: {len(now)} in one pass: {', '.join(one.name for one in now)}")
-            for experiment in now if processes.FIRST else []:
-                experiment.update(held_out=[file.name for file in held_out])
-            trainings = [start(model, experiment, begun[experiment], choice) for experiment in now]
-            diverged = run(trainings, notify, progress, checkpoint_name=checkpoint_name)
-            for experiment in now:
-                if processes.FIRST and (error := diverged.get(experiment.name)):
-                    experiment.update(status="failed", message=f"{type(error).__name__}: {error}")
-            errors |= diverged
-            if any(not one.finished and one.experiment.name not in diverged for one in trainings):
-                break
+        number = processes.told(min(number, at_once(model, [begun[one] for one in waiting])))
+        some = waiting[:number]
+        if len(begun) > 1:
+            notify(f"{head}: {len(some)} in one pass: {', '.join(one.name for one in some)}")
+        for experiment in some if processes.FIRST else ():
+            experiment.update(held_out=[file.name for file in held_out])
+        trainings = [start(model, experiment, begun[experiment], choice) for experiment in some]
+        run(trainings, notify, notify is _notify, checkpoint_name=checkpoint_name)
+        del waiting[:number]
+        errors.update({one.experiment.name: one.error for one in trainings if one.error})
+        return all(one.finished or one.error for one in trainings)
+
+    while waiting:
+        try:
+            with with_advice(common):
+                if not train_some():
+                    break
+        except NotEnoughMemory:
+            if number == 1 or processes.COUNT > 1:
+                raise
+            number = number // 2
+            notify(f"{head}: memory ran out, so at most {number} go on in one pass")
     return errors
 
 

@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,41 +13,78 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sdlab.files import file_sha256, write_folder, write_json
+from sdlab.training import processes
+from sdlab.training.setup import Training
 
 WEIGHTS, OPTIMIZER, MANIFEST = "weights.safetensors", "optimizer.pt", "manifest.json"
 LATEST = "latest"
 
 
-def save(folder: Path, step: int, weights: Mapping[str, torch.Tensor], states: dict[str, Any]) -> None:
-    """Writes one checkpoint: what is trained by name, and the states of optimizer and schedule."""
+def save(training: Training) -> None:
+    """Saves what `resume` needs, and deletes checkpoints beyond the limit.
+
+    Raises:
+        DiskFull: The disk is full; the checkpoints that were there are whole.
+    """
+    folder = training.experiment.checkpoints_folder
+    weights = {name: weight.detach().cpu().contiguous() for name, weight in training.weights.items()}
     size = 3 * sum(weight.nbytes for weight in weights.values())  # Adam keeps two more
-    with write_folder(folder / f"step_{step:06d}", needed=size) as place:
-        save_file(
-            {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}, place / WEIGHTS
-        )
+    with write_folder(folder / f"step_{training.done:06d}", needed=size) as place:
+        save_file(weights, place / WEIGHTS)
+        states = {name: part.state_dict() for name, part in _parts(training).items()}
         torch.save(states, place / OPTIMIZER)
         hashes = {name: file_sha256(place / name) for name in (WEIGHTS, OPTIMIZER)}
-        write_json(place / MANIFEST, {"step": step, "sha256": hashes})
+        write_json(place / MANIFEST, {"step": training.done, "sha256": hashes})
+    _tidy(folder, training.hyperparameters.checkpoints_total_limit)
 
 
-def load(place: Path, weights: Mapping[str, torch.Tensor]) -> tuple[int, dict[str, Any]]:
-    """Overwrites the weights by a checkpoint's; gives the steps done and the other states."""
-    with torch.no_grad():
-        for name, value in load_file(place / WEIGHTS).items():
-            weights[name].copy_(value)
-    states = torch.load(place / OPTIMIZER, map_location="cpu", weights_only=True)
-    return int(json.loads((place / MANIFEST).read_text())["step"]), states
+def resume(training: Training, name: str = LATEST) -> int:
+    """Loads a checkpoint into a training at step 0; gives the steps done.
+
+    Raises:
+        ValueError: There is no such checkpoint.
+    """
+    folder = training.experiment.checkpoints_folder
+    if processes.FIRST:
+        _tidy(folder, keep=None)
+    if place := find(folder, name):
+        training.done = int(json.loads((place / MANIFEST).read_text())["step"])
+        with torch.no_grad():
+            for weight_name, value in load_file(place / WEIGHTS).items():
+                training.weights[weight_name].copy_(value)
+        states = torch.load(place / OPTIMIZER, map_location="cpu", weights_only=True)
+        for part_name, part in _parts(training).items():
+            part.load_state_dict(states[part_name])
+        if training.ema is not None:
+            training.ema.to(training.model.device)
+        if training.done > (training.hyperparameters.text_encoder_steps or training.done):
+            training.freeze_text_encoder()
+    if processes.FIRST:
+        training.experiment.cut_log(training.done if place else -1)
+    return training.done
+
+
+def _parts(training: Training) -> dict[str, Any]:
+    """Those that have a state beside the weights; the schedule's is the step alone."""
+    parts = {"optimizer": training.optimizer, "scaler": training.scaler}
+    return parts | ({"ema": training.ema} if training.ema is not None else {})
 
 
 def find(folder: Path, name: str = LATEST) -> Path | None:
     """Finds the checkpoint to go on from: `latest`, `step_000100`, diffusers' `checkpoint-100`, or `100`.
 
+    The latest is the newest whole one; it warns of torn ones.
+
     Raises:
         ValueError: There is no such checkpoint, or it is torn.
     """
     if name == LATEST:
-        return latest(folder)
-    known = {int(place.name.removeprefix("step_")): place for place in steps(folder)}
+        for newest in reversed(_steps(folder)):
+            if _whole(newest):
+                return newest
+            warnings.warn(f"{newest} is torn or changed; using the checkpoint before it.", stacklevel=2)
+        return None
+    known = {int(place.name.removeprefix("step_")): place for place in _steps(folder)}
     digits = re.search(r"(\d+)/?$", name)
     place = known.get(int(digits[1])) if digits else None
     if place is None:
@@ -56,36 +92,21 @@ def find(folder: Path, name: str = LATEST) -> Path | None:
         raise ValueError(
             f"resume_from_checkpoint must be 'latest' or one of the checkpoints ({choices}), got {name!r}."
         )
-    if not _whole(place) or not (place / OPTIMIZER).is_file():
+    if not _whole(place):
         raise ValueError(f"{place} is torn or changed, so training can't go on from it. Take 'latest'.")
     return place
 
 
-def latest(folder: Path) -> Path | None:
-    """Finds the newest whole checkpoint; warns of torn ones."""
-    for place in reversed(steps(folder)):
-        if _whole(place):
-            return place
-        warnings.warn(f"{place} is torn or changed; using the checkpoint before it.", stacklevel=2)
-    return None
-
-
-def steps(folder: Path) -> list[Path]:
+def _steps(folder: Path) -> list[Path]:
     """Lists the checkpoints' folders, oldest first."""
     return sorted(folder.glob("step_*"))
 
 
-def tidy(folder: Path, keep: int | None) -> None:
+def _tidy(folder: Path, keep: int | None) -> None:
     """Deletes all but the newest checkpoints, and what a killed writer left; None keeps all checkpoints."""
-    surplus = steps(folder)[:-keep] if keep else []
+    surplus = _steps(folder)[:-keep] if keep else []
     for place in [*surplus, *folder.glob(".*.partial")]:
         shutil.rmtree(place, ignore_errors=True)
-
-
-def drop_optimizer_states(folder: Path) -> None:
-    """Frees two thirds of the disk once training is finished: more steps go on from the newest alone."""
-    for place in steps(folder)[:-1]:
-        (place / OPTIMIZER).unlink(missing_ok=True)
 
 
 def _whole(place: Path) -> bool:

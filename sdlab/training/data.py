@@ -8,15 +8,22 @@ have drawn.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import CLIPTextModel, CLIPTokenizer
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+from PIL import Image, ImageOps
+from safetensors.torch import load_file, save
 
+from sdlab.files import file_sha256, write_bytes
+from sdlab.photos.decode import DECODER_VERSION, load_image
 from sdlab.training import processes
-from sdlab.training.latents import Source, on_device
+
+CACHE = Path("cache_dir/latents")
+_IMAGES_AT_ONCE = 8
 
 
 def generator(seed: int, step: int, stream: str) -> torch.Generator:
@@ -35,6 +42,94 @@ def order(count: int, batch_size: int, step: int, seed: int, stream: str) -> lis
     return chosen
 
 
+def on_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Moves a tensor from the CPU without making the CPU wait for the GPU."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+@dataclass(frozen=True)
+class Latents:
+    """The VAE's distribution for each image, kept as mean and std and sampled anew in each step.
+
+    Args:
+        mean: (images, channels, height / 8, width / 8), scaled as the UNet reads it.
+        std: The same shape.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.mean)
+
+    def sample(self, indices: Sequence[int], random: torch.Generator) -> torch.Tensor:
+        """Draws latents of some images, (len(indices), channels, height / 8, width / 8)."""
+        mean = self.mean[indices]
+        return mean + self.std[indices] * on_device(torch.randn(mean.shape, generator=random), mean.device)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Images that are encoded anew whenever they are sampled, as diffusers' scripts do it."""
+
+    vae: AutoencoderKL
+    files: Sequence[Path]
+    resolution: int
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def sample(self, indices: Sequence[int], random: torch.Generator) -> torch.Tensor:
+        """Draws latents of some images, see `Latents.sample`."""
+        latents = _encode(self.vae, [self.files[index] for index in indices], self.resolution)
+        return latents.sample(range(len(indices)), random)
+
+
+Source = Latents | Encoded
+
+
+def encode_images(
+    vae: AutoencoderKL, files: Sequence[Path], resolution: int, device: torch.device
+) -> Latents:
+    """Encodes images once, for this training and all later ones with the same VAE and the same images.
+
+    Raises:
+        ValueError: An image can't be read.
+    """
+    key = hashlib.sha256(f"{DECODER_VERSION}/{resolution}/{vae.config.scaling_factor}".encode())
+    for weight in vae.state_dict().values():
+        key.update(weight.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+    for file in files:
+        key.update(file_sha256(file).encode())
+    place = CACHE / f"{key.hexdigest()[:16]}.safetensors"
+    if place.is_file():
+        with suppress(Exception):  # a file that can't be read is made anew
+            return Latents(**load_file(place, device=str(device)))
+    vae.to(device)
+    groups = [files[start : start + _IMAGES_AT_ONCE] for start in range(0, len(files), _IMAGES_AT_ONCE)]
+    parts = [_encode(vae, group, resolution) for group in groups]
+    vae.to("cpu")  # not needed again before the export
+    # contiguous as when read from the cache: SD 1.5's VAE may give channels_last, which safetensors refuses
+    mean = torch.cat([part.mean for part in parts]).contiguous()
+    std = torch.cat([part.std for part in parts]).contiguous()
+    with suppress(OSError):  # without room for the cache, training goes on without it
+        write_bytes(place, save({"mean": mean.cpu(), "std": std.cpu()}))
+    return Latents(mean, std)
+
+
+@torch.no_grad()
+def _encode(vae: AutoencoderKL, files: Sequence[Path], resolution: int) -> Latents:
+    pixels = []
+    for file in files:
+        square = ImageOps.fit(load_image(file), (resolution, resolution), Image.Resampling.LANCZOS)
+        data = torch.frombuffer(bytearray(square.tobytes()), dtype=torch.uint8)
+        pixels.append(data.view(resolution, resolution, 3).permute(2, 0, 1).float() / 127.5 - 1)
+    latents = vae.encode(torch.stack(pixels).to(vae.device)).latent_dist  # of (images, 3, height, width)
+    return Latents(latents.mean * vae.config.scaling_factor, latents.std * vae.config.scaling_factor)
+
+
 @dataclass(frozen=True)
 class Batch:
     """What one forward pass reads; the instance images come first, then as many class images.
@@ -49,7 +144,7 @@ class Batch:
     latents: torch.Tensor
     noise: torch.Tensor
     timesteps: torch.Tensor
-    images: list[list[int]]
+    images: Sequence[Sequence[int]]
 
 
 def draw_batch(
@@ -72,14 +167,12 @@ def draw_batch(
     Source:
         N. Guttenberg, "Diffusion with offset noise", 2023 (noise_offset).
     """
-    names = ("instance", "class")[: len(sources)]
-    images = [
-        order(len(source), batch_size, step, seed, name) for name, source in zip(names, sources, strict=True)
-    ]
+    named = dict(zip(("instance", "class"), sources, strict=False))
+    images = [order(len(source), batch_size, step, seed, name) for name, source in named.items()]
     latents = torch.cat(
         [
             source.sample(chosen, generator(seed, step, f"latents of {name}"))
-            for name, source, chosen in zip(names, sources, images, strict=True)
+            for (name, source), chosen in zip(named.items(), images, strict=True)
         ]
     )
     noise = torch.randn(latents.shape, generator=generator(seed, step, "noise"))
@@ -87,8 +180,7 @@ def draw_batch(
         shift = torch.randn(*latents.shape[:2], 1, 1, generator=generator(seed, step, "noise offset"))
         noise = noise + noise_offset * shift
     timesteps = torch.randint(num_timesteps, (len(latents),), generator=generator(seed, step, "timesteps"))
-    device = latents.device
-    return Batch(latents, on_device(noise, device), on_device(timesteps, device), images)
+    return Batch(latents, on_device(noise, latents.device), on_device(timesteps, latents.device), images)
 
 
 def share(batch: Batch, batch_size: int) -> Batch:
@@ -101,54 +193,27 @@ def share(batch: Batch, batch_size: int) -> Batch:
     return Batch(batch.latents[rows], batch.noise[rows], batch.timesteps[rows], images)
 
 
-def tokenize(tokenizer: CLIPTokenizer, prompts: Sequence[str], device: torch.device) -> torch.Tensor:
-    """Gives the prompts' token ids, (prompts, 77); longer prompts are cut, as diffusers does."""
-    length = tokenizer.model_max_length
-    tokens = tokenizer(
-        list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-    )
-    return tokens.input_ids.to(device)
-
-
-def prompts_of_images(
-    files: Sequence[Sequence[Path]], prompts: Sequence[str], captions: Mapping[str, str]
-) -> tuple[list[str], list[list[int]]]:
-    """Gives each image its text: its own caption, or else the prompt of its source.
-
-    Args:
-        files: The instance images, and with prior preservation the class images.
-        prompts: One for each source.
-        captions: File names of instance images to captions.
-
-    Returns:
-        All different texts, and for each source which of them each of its images has.
-    """
-    instance = [captions.get(file.name, prompts[0]) for file in files[0]]
-    others = ([prompt] * len(group) for prompt, group in zip(prompts[1:], files[1:], strict=True))
-    wanted = [instance, *others]
-    texts = list(dict.fromkeys(text for group in wanted for text in group))
-    return texts, [[texts.index(text) for text in group] for group in wanted]
-
-
 class Prompts:
-    """The training prompts' embeddings: computed once where the text encoder is frozen, else in each step.
+    """The images' prompts as embeddings: computed once where the text encoder is frozen, else in each step.
 
     Args:
-        text_encoder: The base model's.
-        input_ids: From `tokenize`, (prompts, 77).
-        of_image: For each source, which of the prompts each of its images has.
+        texts: For each source, the prompt of each of its images; longer ones are cut, as diffusers does.
         trained: Whether the text encoder is trained.
     """
 
     def __init__(
         self,
-        text_encoder: CLIPTextModel,
-        input_ids: torch.Tensor,
-        of_image: Sequence[Sequence[int]],
+        pipeline: StableDiffusionPipeline,
+        texts: Sequence[Sequence[str]],
+        device: torch.device,
         *,
         trained: bool,
     ) -> None:
-        self._text_encoder, self._input_ids, self._of_image = text_encoder, input_ids, of_image
+        different = list(dict.fromkeys(text for group in texts for text in group))
+        self._of_image = [[different.index(text) for text in group] for group in texts]
+        self._text_encoder, tokenizer = pipeline.text_encoder, pipeline.tokenizer
+        options = {"padding": "max_length", "max_length": tokenizer.model_max_length, "truncation": True}
+        self._input_ids = tokenizer(different, return_tensors="pt", **options).input_ids.to(device)
         self._cached: torch.Tensor | None = None
         if not trained:
             self.freeze()
@@ -161,16 +226,13 @@ class Prompts:
         self._cached = self._text_encoder(self._input_ids)[0]
         self._text_encoder.train(was_training)
 
-    def embeddings(self, batches: Sequence[Sequence[Sequence[int]]]) -> torch.Tensor:
-        """Gives the images' embeddings, (images of all batches, 77, dim).
+    def embeddings(self, batches: Sequence[Batch]) -> torch.Tensor:
+        """Gives the embeddings of the images of several trainings' batches, (images, 77, dim).
 
         Each prompt is encoded once for a training's batch, however many of its images have it.
-
-        Args:
-            batches: For each training that is computed in this pass, and each source, indices of its images.
         """
         prompts = [
-            [self._of_image[source][image] for source, images in enumerate(batch) for image in images]
+            [self._of_image[source][image] for source, images in enumerate(batch.images) for image in images]
             for batch in batches
         ]
         if self._cached is not None:

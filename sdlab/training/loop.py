@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-import math
 import signal
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from typing import Any
 
 import torch
 
 from sdlab.cards import model_card
-from sdlab.config import Hyperparameters
 from sdlab.files import write_bytes
 from sdlab.models import resolve
 from sdlab.training import checkpoint, processes
 from sdlab.training.data import draw_batch, generator, share
-from sdlab.training.diagnosis import diagnose, predictions
 from sdlab.training.loss import dreambooth_loss, noise_losses
 from sdlab.training.memory import Needs, Trial, check, now, peak_memory_gb, reset_peak_memory
-from sdlab.training.progress import Bar, Panel, show
-from sdlab.training.record import describe_machine, describe_result
+from sdlab.training.record import Diverged, Log, describe_machine, describe_result
 from sdlab.training.setup import Notify, Training
-from sdlab.training.trackers import Trackers
-from sdlab.training.validation import steps_between, validate
+from sdlab.training.validation import diagnose, fixed_predictions, steps_between, validate
+from sdlab.training.watch import Watch
 
 _LOG_EVERY = 10  # steps; reading a loss waits for the GPU, so it isn't done in each step
-
-
-class Diverged(RuntimeError):
-    """The loss is no longer a number; the message says what to change."""
 
 
 def run(
@@ -40,30 +31,25 @@ def run(
     progress: bool,
     *,
     checkpoint_name: str = checkpoint.LATEST,
-) -> dict[str, Diverged]:
+) -> None:
     """Trains from the newest checkpoints (or from the start) to the end, and exports.
 
     Args:
-        trainings: At step 0, of one model; their experiments are locked and begun.
+        trainings: At step 0, of one model; their experiments are locked and begun. Those that diverge have
+            an `error` afterwards; the others go on without them.
         checkpoint_name: Where to go on, see `checkpoint.find`.
-
-    Returns:
-        The trainings that diverged, by name; the others went on without them.
     """
     reset_peak_memory()
     needs = check(trainings)
-    with trainings[0].evaluation():
-        before = predictions(trainings[0])  # of the base, since no weight is trained yet
+    before = fixed_predictions(trainings[0])  # of the base, since no weight is trained yet
     for training in trainings:
         if processes.FIRST:
             training.experiment.update(environment=describe_machine(training), in_one_pass=len(trainings))
-        if resume(training, checkpoint_name):
+        if checkpoint.resume(training, checkpoint_name):
             notify(f"{training.experiment.name}: going on after step {training.done}{_longer(training)}")
-    diverged = train_steps(trainings, needs, progress)
-    for training in trainings:
-        if training.experiment.name not in diverged and processes.FIRST:
-            _end(training, before, notify)
-    return diverged
+    train_steps(trainings, needs, progress)
+    for training in trainings if processes.FIRST else ():
+        _end(training, before, notify)
 
 
 def _longer(training: Training) -> str:
@@ -73,87 +59,78 @@ def _longer(training: Training) -> str:
         return ""
     if chosen.lr_scheduler.startswith("constant"):
         return f" of {chosen.max_train_steps}, with the same learning rate"
-    rate = training.lr_scheduler.get_last_lr()[0]
     return (
         f" of {chosen.max_train_steps}; the {chosen.lr_scheduler} schedule now ends there, so the learning "
-        f"rate goes on at {rate:.2g}. So many steps from the start would have had other rates."
+        f"rate goes on at {training.learning_rate:.2g}. From the start, so many steps have other rates."
     )
 
 
 def _end(training: Training, before: torch.Tensor, notify: Notify) -> None:
-    """Exports and describes a finished training; says how one that was stopped goes on."""
+    """Exports and describes a finished training; writes down how another one ended."""
     experiment, total = training.experiment, training.hyperparameters.max_train_steps
-    if training.done < total:
-        message = f"stopped after step {training.done}; train again to go on"
+    if training.error:
+        message = f"{type(training.error).__name__}: {training.error}"
+        experiment.update(status="failed", message=message)
+    elif not training.finished:
+        message = f"stopped after step {training.done} of {total}; train it again to go on"
         experiment.update(status="stopped", steps=training.done, message=message)
-        notify(f"{experiment.name}: stopped after step {training.done} of {total}; train it again to go on")
-        return
-    training.export()
-    found = diagnose(training, before)
-    notify(f"{experiment.name}: {found.diagnosis}")
-    experiment.update(**describe_result(training), **asdict(found))
-    write_bytes(experiment.card_file, model_card(experiment).encode())
-    experiment.update(status="finished")
-    experiment.update(fingerprint=resolve(experiment).fingerprint)  # by which its images know it
-    checkpoint.drop_optimizer_states(experiment.checkpoints_folder)
+        notify(f"{experiment.name}: {message}")
+    else:
+        training.export()
+        found = diagnose(training, before)
+        notify(f"{experiment.name}: {found['diagnosis']}")
+        experiment.update(**describe_result(training), **found)
+        write_bytes(experiment.card_file, model_card(experiment).encode())
+        experiment.update(status="finished")
+        experiment.update(fingerprint=resolve(experiment).fingerprint)  # by which its images know it
 
 
-def train_steps(trainings: Sequence[Training], needs: Needs, progress: bool) -> dict[str, Diverged]:
-    """Takes the steps that are left, until all are done or a stop; gives those that diverged, by name."""
-    diverged: dict[str, Diverged] = {}
-    logs = {training.adapter: _Log(training) for training in trainings}
+def train_steps(trainings: Sequence[Training], needs: Needs, progress: bool) -> None:
+    """Takes the steps that are left, until all are done, or have diverged, or a stop."""
+    logs = {training: Log(training) for training in trainings}
+    device = trainings[0].model.device
     timed: list[float] = []  # when the first steps ended
-    with stop_requests() as stop, show(trainings, stop, progress) as shown:
-        fresh = [training for training in trainings if training.done == 0]
-        for training, measured in zip(fresh, validate(fresh), strict=True):
-            if measured and processes.FIRST:
-                shown.row(training, logs[training.adapter].write(measured, len(fresh)))
-        while running := [
-            one for one in trainings if one.experiment.name not in diverged and not one.finished
-        ]:
-            for training, values in zip(running, train_step(running), strict=True):
-                logs[training.adapter].add(values)
+    with stop_requests() as stop, Watch(trainings, stop, progress) as shown:
+        _look({one: log for one, log in logs.items() if one.done == 0}, shown, stopping=False)
+        while running := [one for one in trainings if not one.finished and not one.error]:
+            for training, measured in zip(running, train_step(running), strict=True):
+                logs[training].add(measured)
             shown.step()
             if len(timed) < 2:
-                timed.append(now(trainings[0].model.device))
+                timed.append(now(device))
                 if len(timed) == 2:
                     left = max(one.hyperparameters.max_train_steps - one.done for one in running)
                     shown.say(Trial(needs, timed[1] - timed[0], peak_memory_gb(), left).text())
-            stopping = processes.any_of_us(stop.is_set(), trainings[0].model.device)
-            diverged |= _look(running, logs, shown, stopping)
+            stopping = processes.any_of_us(stop.is_set(), device)
+            _look({one: logs[one] for one in running}, shown, stopping=stopping)
             if stopping:
                 break
     for log in logs.values():
         log.close()
-    return diverged
 
 
-def _look(
-    running: Sequence[Training], logs: dict[str, _Log], shown: Bar | Panel, stopping: bool
-) -> dict[str, Diverged]:
-    """Logs, validates and saves the trainings whose turn it is; gives those that diverged, by name."""
-    diverged: dict[str, Diverged] = {}
-    rows: dict[str, dict[str, float]] = {}
-    for training in running:
-        if training.done % _LOG_EVERY == 0 or _looks(training) or _saves(training) or stopping:
+def _look(logs: dict[Training, Log], shown: Watch, *, stopping: bool) -> None:
+    """Logs, validates and saves the trainings whose turn it is; finds those that diverged."""
+    rows: dict[Training, dict[str, float]] = {}
+    for training, log in logs.items():
+        if training.done % _LOG_EVERY == 0 or _validates(training) or _saves(training) or stopping:
             try:
-                rows[training.adapter] = logs[training.adapter].means()
+                rows[training] = log.means()
             except Diverged as error:
-                diverged[training.experiment.name] = error
+                training.error = error
     if not processes.FIRST:
-        return diverged
-    looked_at = [one for one in running if _looks(one) and one.adapter in rows]
-    for training, measured in zip(looked_at, validate(looked_at), strict=True):
-        rows[training.adapter] |= measured
-    for training in running:
-        if row := rows.get(training.adapter):
-            shown.row(training, logs[training.adapter].write(row, len(running)))
-            if _saves(training) or stopping:
-                save_checkpoint(training)
-    return diverged
+        return
+    validated = [training for training in rows if _validates(training)]
+    for training, measured in zip(validated, validate(validated), strict=True):
+        rows[training] |= measured
+    for training, row in rows.items():
+        if row:
+            shown.row(training, logs[training].write(row, len(logs)))
+        if training.done and (_saves(training) or stopping):
+            checkpoint.save(training)
 
 
-def _looks(training: Training) -> bool:
+def _validates(training: Training) -> bool:
     between = steps_between(training.hyperparameters, len(training.model.sources[0]))
     return training.finished or training.done % between == 0
 
@@ -172,8 +149,12 @@ def train_step(trainings: Sequence[Training]) -> list[torch.Tensor]:
     accumulation = first.hyperparameters.gradient_accumulation_steps
     if first.done == first.hyperparameters.text_encoder_steps:
         first.freeze_text_encoder()
+    dropout = getattr(first.hyperparameters, "lora_dropout", 0)  # it draws from torch's global generator
     measured: list[list[torch.Tensor]] = [[] for _ in trainings]
-    with _dropout(first):
+    with torch.random.fork_rng(enabled=dropout > 0):
+        if dropout:
+            random = generator(first.hyperparameters.seed, first.done, "dropout")
+            torch.manual_seed(random.initial_seed())
         for part in range(accumulation):
             losses = batch_losses(trainings, part)
             scaled = [one.scaler.scale(loss) for one, (loss, _) in zip(trainings, losses, strict=True)]
@@ -192,29 +173,20 @@ def batch_losses(trainings: Sequence[Training], part: int = 0) -> list[tuple[tor
     Args:
         part: Which of the step's batches, with gradient accumulation.
     """
-    model = trainings[0].model
-    schedule, count = model.noise_scheduler, model.noise_scheduler.config.num_train_timesteps
-    batches = []
+    model, batches = trainings[0].model, []
+    schedule = model.noise_scheduler
     for training in trainings:
         chosen = training.hyperparameters
         index = training.done * chosen.gradient_accumulation_steps + part
-        size, offset = chosen.train_batch_size, chosen.noise_offset
-        drawn = draw_batch(model.sources, size, index, chosen.seed, count, noise_offset=offset)
+        size, steps = chosen.train_batch_size, schedule.config.num_train_timesteps
+        drawn = draw_batch(model.sources, size, index, chosen.seed, steps, noise_offset=chosen.noise_offset)
         batches.append(share(drawn, size))
-    latents = torch.cat([batch.latents for batch in batches])  # (trainings · batch, channels, height, width)
-    noise = torch.cat([batch.noise for batch in batches])
-    timesteps = torch.cat([batch.timesteps for batch in batches])
-    noisy = schedule.add_noise(latents, noise, timesteps)
-    model.active[:] = [training.adapter for training in trainings]
-    with model.accelerator.autocast():
-        embeddings = model.prompts.embeddings([batch.images for batch in batches])
-        prediction = model.unet(noisy, timesteps, embeddings, return_dict=False)[0]
     losses = []
-    for training, batch, own in zip(trainings, batches, prediction.chunk(len(trainings)), strict=True):
+    for training, batch, prediction in zip(
+        trainings, batches, model.predict(trainings, batches), strict=True
+    ):
         chosen = training.hyperparameters
-        each = noise_losses(
-            own, schedule, batch.latents, batch.noise, batch.timesteps, snr_gamma=chosen.snr_gamma
-        )
+        each = noise_losses(prediction, schedule, batch, snr_gamma=chosen.snr_gamma)  # (batch,)
         weight = chosen.prior_loss_weight if chosen.with_prior_preservation else None
         losses.append(dreambooth_loss(each, weight))
     return losses
@@ -222,135 +194,19 @@ def batch_losses(trainings: Sequence[Training], part: int = 0) -> list[tuple[tor
 
 def _take(training: Training) -> torch.Tensor:
     """Takes a step along the gradient; gives its norm before clipping."""
-    processes.average(weight.grad for weight in training.weights.values())
-    training.scaler.unscale_(training.optimizer)
-    norm = torch.nn.utils.clip_grad_norm_(
-        training.weights.values(), training.hyperparameters.max_grad_norm
-    ).detach()
-    training.scaler.step(training.optimizer)
+    chosen, optimizer, weights = training.hyperparameters, training.optimizer, training.weights.values()
+    processes.average(weight.grad for weight in weights)
+    training.scaler.unscale_(optimizer)
+    norm = torch.nn.utils.clip_grad_norm_(weights, chosen.max_grad_norm).detach()
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] * training.rate_factor(training.done)
+    training.scaler.step(optimizer)
     training.scaler.update()
-    training.lr_scheduler.step()
-    training.optimizer.zero_grad(set_to_none=True)
+    optimizer.zero_grad(set_to_none=True)
     if training.ema is not None:
-        training.ema.step(training.weights.values())
+        training.ema.step(weights)
     training.done += 1
     return norm
-
-
-def resume(training: Training, checkpoint_name: str = checkpoint.LATEST) -> int:
-    """Loads a checkpoint into a training at step 0; gives the steps done.
-
-    Raises:
-        ValueError: There is no such checkpoint.
-    """
-    folder = training.experiment.checkpoints_folder
-    if processes.FIRST:
-        checkpoint.tidy(folder, keep=None)
-    place = checkpoint.find(folder, checkpoint_name)
-    if place is None:
-        if processes.FIRST:
-            training.experiment.cut_log(-1)
-        return 0
-    training.done, states = checkpoint.load(place, training.weights)
-    training.optimizer.load_state_dict(states["optimizer"])
-    schedule = training.lr_scheduler
-    schedule.load_state_dict(states["lr_scheduler"])
-    # with more steps than before it is another schedule
-    schedule._last_lr = [
-        base * f(training.done) for f, base in zip(schedule.lr_lambdas, schedule.base_lrs, strict=True)
-    ]
-    for group, rate in zip(training.optimizer.param_groups, schedule._last_lr, strict=True):
-        group["lr"] = rate
-    training.scaler.load_state_dict(states["scaler"])
-    if training.ema is not None:
-        training.ema.load_state_dict(states["ema"])
-        training.ema.to(training.model.device)
-    if training.done > (training.hyperparameters.text_encoder_steps or training.done):
-        training.freeze_text_encoder()
-    if processes.FIRST:
-        training.experiment.cut_log(training.done)
-    return training.done
-
-
-def save_checkpoint(training: Training) -> None:
-    """Saves what `resume` needs, and deletes checkpoints beyond the limit.
-
-    Raises:
-        DiskFull: The disk is full; the checkpoints that were there are whole.
-    """
-    states = {
-        "optimizer": training.optimizer.state_dict(),
-        "lr_scheduler": training.lr_scheduler.state_dict(),
-        "scaler": training.scaler.state_dict(),
-        "ema": training.ema.state_dict() if training.ema is not None else None,
-    }
-    folder = training.experiment.checkpoints_folder
-    checkpoint.save(folder, training.done, training.weights, states)
-    checkpoint.tidy(folder, training.hyperparameters.checkpoints_total_limit)
-
-
-class _Log:
-    """Sums one training's measurements on the device and writes their means to its log."""
-
-    def __init__(self, training: Training) -> None:
-        self._training = training
-        self._names = ["loss", *["instance_loss", "prior_loss"][: len(training.model.sources)], "grad_norm"]
-        self._measured: list[torch.Tensor] = []
-        self._trackers = Trackers(training)
-        rows = training.experiment.log()
-        self._seconds, self._since = rows[-1]["seconds"] if rows else 0.0, time.perf_counter()
-
-    def add(self, measured: torch.Tensor) -> None:
-        self._measured.append(measured)
-
-    def means(self) -> dict[str, float]:
-        """The means since they were asked for last; waits for the device."""
-        means = torch.stack(self._measured).mean(dim=0).tolist()
-        self._measured.clear()
-        measured = dict(zip(self._names, means, strict=True))
-        # with fp16 the scaler skips the steps whose gradient overflowed
-        fine = math.isfinite(measured["grad_norm"]) or self._training.scaler.is_enabled()
-        if not math.isfinite(measured["loss"]) or not fine:
-            chosen, done = self._training.hyperparameters, self._training.done
-            raise Diverged(_advice(measured["loss"], done, chosen))
-        return measured
-
-    def write(self, measured: dict[str, float], among: int) -> dict[str, float]:
-        """Writes a row: what was measured, the learning rate, and this training's share of the time."""
-        now = time.perf_counter()
-        self._seconds, self._since = self._seconds + (now - self._since) / among, now
-        # Prodigy's own estimate multiplies the schedule's
-        factor = self._training.optimizer.param_groups[0].get("d", 1)
-        rate = float(self._training.lr_scheduler.get_last_lr()[0] * factor)
-        row = {"step": self._training.done, **measured, "learning_rate": rate}
-        row |= {"seconds": round(self._seconds, 3)}
-        self._training.experiment.add_to_log(row)
-        self._trackers.log(row)
-        return row
-
-    def close(self) -> None:
-        self._trackers.finish()
-
-
-def _advice(loss: float, step: int, chosen: Hyperparameters) -> str:
-    rate = chosen.learning_rate
-    advice = f"Lower learning_rate (it is {rate:g}; try {rate / 10:g})"
-    if chosen.mixed_precision == "fp16":
-        advice += ", or take mixed_precision 'bf16' or 'no'"
-    lost = f"The loss is {loss:g} by step {step} or its gradient is no number, so the weights are lost."
-    return f"{lost} {advice}, under another name."
-
-
-@contextmanager
-def _dropout(training: Training) -> Iterator[None]:
-    """Gives dropout, which draws from torch's global generator, the random numbers of this step."""
-    chosen = training.hyperparameters
-    if not getattr(chosen, "lora_dropout", 0):
-        yield
-        return
-    with torch.random.fork_rng():
-        torch.manual_seed(generator(chosen.seed, training.done, "dropout").initial_seed())
-        yield
 
 
 @contextmanager
@@ -361,22 +217,18 @@ def stop_requests() -> Iterator[threading.Event]:
     ignore stays ignored.
     """
     asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked  # signals reach the main thread only
-        return
-    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2")
-    before = {
-        number: signal.getsignal(number)
-        for name in names
-        if (number := getattr(signal, name, None)) and signal.getsignal(number) != signal.SIG_IGN
-    }
+    before: dict[int, Any] = {}
 
     def ask(number: int, frame: object) -> None:
         asked.set()
-        signal.signal(number, before[signal.Signals(number)])
+        signal.signal(number, before[number])
 
-    for number in before:
-        signal.signal(number, ask)
+    if threading.current_thread() is threading.main_thread():  # signals reach no other
+        for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2"):
+            number = getattr(signal, name, None)
+            if number and signal.getsignal(number) != signal.SIG_IGN:
+                before[number] = signal.getsignal(number)
+                signal.signal(number, ask)
     try:
         yield asked
     finally:

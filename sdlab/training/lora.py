@@ -128,10 +128,11 @@ def add_adapter(part: Any, chosen: LoRA, name: str, adapter: str = "default") ->
 def _forward(layer: Linear, active: Sequence[str], x: torch.Tensor) -> torch.Tensor:
     """Computes W x + scaling · B A x, each active adapter on its share of x, (adapters · images, …, in)."""
     down = _stacked([layer.lora_A[name].weight for name in active])  # (adapters, rank, in)
-    up = _stacked([layer.lora_B[name].weight.T * layer.scaling[name] for name in active])
+    up = _stacked([layer.lora_B[name].weight.T for name in active])  # (adapters, rank, out)
+    scaling = torch.tensor([layer.scaling[name] for name in active], device=x.device)
     result = layer.base_layer(x)
     shares, results = (one.reshape(len(active), -1, one.shape[-1]) for one in (x, result))
-    return torch.baddbmm(results, shares @ down.mT, up).reshape(result.shape)
+    return torch.baddbmm(results, (shares @ down.mT) * scaling[:, None, None], up).reshape(result.shape)
 
 
 def _stacked(matrices: list[torch.Tensor]) -> torch.Tensor:

@@ -6,13 +6,13 @@ import torch
 from diffusers import DDPMScheduler
 from diffusers.training_utils import compute_snr
 
+from sdlab.training.data import Batch
+
 
 def noise_losses(
     prediction: torch.Tensor,
     scheduler: DDPMScheduler,
-    latents: torch.Tensor,
-    noise: torch.Tensor,
-    timesteps: torch.Tensor,
+    batch: Batch,
     *,
     snr_gamma: float | None = None,
 ) -> torch.Tensor:
@@ -21,9 +21,7 @@ def noise_losses(
     Args:
         prediction: The UNet's output, (batch, channels, height, width).
         scheduler: The noise schedule, with its `prediction_type`.
-        latents: Without noise, the same shape.
-        noise: That was added, the same shape.
-        timesteps: (batch,).
+        batch: What was predicted.
         snr_gamma: Weight each image by min(SNR, gamma) / SNR (velocity: / (SNR + 1)); None doesn't.
 
     Returns:
@@ -41,11 +39,13 @@ def noise_losses(
         raise ValueError(
             f"The base model predicts {kind!r}; epsilon and v_prediction can be trained. Take another."
         )
-    target = noise if kind == "epsilon" else scheduler.get_velocity(latents, noise, timesteps)
+    target = batch.noise
+    if kind == "v_prediction":
+        target = scheduler.get_velocity(batch.latents, batch.noise, batch.timesteps)
     losses = (prediction.float() - target.float()).square().mean(dim=(1, 2, 3))
     if snr_gamma is None:
         return losses
-    snr = compute_snr(scheduler, timesteps)
+    snr = compute_snr(scheduler, batch.timesteps)
     return losses * snr.clamp(max=snr_gamma) / (snr if kind == "epsilon" else snr + 1)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -21,9 +20,8 @@ from sdlab.models import BaseModel, fuse, resolve
 from sdlab.photos import read_captions
 from sdlab.sampling import warn_of_cut_prompts
 from sdlab.training import dreambooth, lora
-from sdlab.training.data import Prompts, prompts_of_images, tokenize
-from sdlab.training.latents import CACHE, Encoded, Latents, Source, encode_images
-from sdlab.training.optimizer import make_lr_scheduler, make_optimizer
+from sdlab.training.data import CACHE, Batch, Encoded, Latents, Prompts, Source, encode_images
+from sdlab.training.optimizer import make_optimizer, rate_factor
 
 Notify = Callable[[str], None]
 _DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -55,17 +53,34 @@ class Model:
         """Where it computes."""
         return self.accelerator.device
 
+    def predict(self, trainings: Sequence[Training], batches: Sequence[Batch]) -> tuple[torch.Tensor, ...]:
+        """Adds the noise to each training's batch and predicts it, all trainings in one pass."""
+        self.active[:] = [training.adapter for training in trainings]
+        timesteps = torch.cat([batch.timesteps for batch in batches])
+        noisy = self.noise_scheduler.add_noise(
+            torch.cat([batch.latents for batch in batches]),  # (trainings · batch, channels, height, width)
+            torch.cat([batch.noise for batch in batches]),
+            timesteps,
+        )
+        # only batches of the training's own shape are worth compiling for
+        unet = self.unet if torch.is_grad_enabled() else self.pipeline.unet
+        with self.accelerator.autocast():
+            predicted = unet(noisy, timesteps, self.prompts.embeddings(batches), return_dict=False)[0]
+        return predicted.chunk(len(batches))
 
-@dataclass
+
+@dataclass(eq=False)
 class Training:
     """One experiment's training.
 
     Args:
         adapter: peft's name for its LoRA.
         weights: What is trained, by name.
+        rate_factor: Of the learning rate, for each step.
         scaler: Of the loss, for fp16.
         ema: The weights' running mean, if it is asked for.
         done: Steps.
+        error: What ended it before its last step.
     """
 
     experiment: Experiment
@@ -74,21 +89,22 @@ class Training:
     adapter: str
     weights: dict[str, torch.nn.Parameter]
     optimizer: torch.optim.Optimizer
-    lr_scheduler: Any
+    rate_factor: Callable[[int], float]
     scaler: torch.amp.GradScaler
     ema: EMAModel | None
     done: int = 0
+    error: Exception | None = None
 
     @property
     def finished(self) -> bool:
         """Whether no step is left."""
         return self.done >= self.hyperparameters.max_train_steps
 
-    @contextmanager
-    def evaluation(self) -> Iterator[None]:
-        """Computes this training alone, with the weights as they will be saved, while the block runs."""
-        with evaluation([self]):
-            yield
+    @property
+    def learning_rate(self) -> float:
+        """That of the next step; Prodigy multiplies the schedule's by its own estimate."""
+        group = self.optimizer.param_groups[0]
+        return float(group["initial_lr"] * self.rate_factor(self.done) * group.get("d", 1))
 
     def freeze_text_encoder(self) -> None:
         """Stops training the text encoder and encodes the prompts for the last time."""
@@ -110,7 +126,7 @@ class Training:
 
 @contextmanager
 def evaluation(trainings: Sequence[Training]) -> Iterator[None]:
-    """Computes these trainings, with the weights as they will be saved, while the block runs."""
+    """Computes these trainings with the weights as they will be saved, without gradients, in the block."""
     model = trainings[0].model
     parts = (model.pipeline.unet, model.pipeline.text_encoder)
     averaged = [(one.ema, one.weights.values()) for one in trainings if one.ema is not None]
@@ -121,7 +137,8 @@ def evaluation(trainings: Sequence[Training]) -> Iterator[None]:
         ema.store(weights)
         ema.copy_to(weights)
     try:
-        yield
+        with torch.no_grad():
+            yield
     finally:
         for ema, weights in averaged:
             ema.restore(weights)
@@ -138,8 +155,7 @@ def set_up(
 ) -> Training:
     """Gets a training that shares its model with no other ready for its first step; see `load_model`."""
     base = resolve(chosen.pretrained_model_name_or_path, experiment.root)
-    model = load_model(base, chosen, files, notify, held_out)
-    return start(model, experiment, chosen, notify)
+    return start(load_model(base, chosen, files, notify, held_out), experiment, chosen, notify)
 
 
 def load_model(
@@ -165,7 +181,14 @@ def load_model(
     notify(f"device: {device.type}, because {machine.choose_device()[1]}")
     notify(f"mixed precision: {accelerator.mixed_precision}, as asked for")
     pipeline = fuse(base.load())
-    sources = _sources(pipeline, chosen, files, device, notify)
+    count = " + ".join(str(len(group)) for group in files)
+    sources: list[Source]
+    if chosen.cache_latents:
+        notify(f"latents: encoded once for {count} images, sampled anew in each step; kept in {CACHE}")
+        sources = [encode_images(pipeline.vae, group, chosen.resolution, device) for group in files]
+    else:
+        notify(f"latents: {count} images are encoded anew in each step, since cache_latents is off")
+        sources = [Encoded(pipeline.vae.to(device), group, chosen.resolution) for group in files]
     held = encode_images(pipeline.vae, held_out, chosen.resolution, device) if held_out else None
     if isinstance(chosen, LoRA):
         lora.freeze(pipeline, _DTYPES[chosen.mixed_precision])
@@ -206,34 +229,17 @@ def start(model: Model, experiment: Experiment, chosen: Hyperparameters, notify:
         if weight.requires_grad and (not isinstance(chosen, LoRA) or f".{adapter}." in f"{name}.")
     }
     optimizer = make_optimizer(chosen, weights, model.device, notify)
-    training = Training(
+    return Training(
         experiment=experiment,
         hyperparameters=chosen,
         model=model,
         adapter=adapter,
         weights=weights,
         optimizer=optimizer,
-        lr_scheduler=make_lr_scheduler(chosen, optimizer),
+        rate_factor=rate_factor(chosen, optimizer),
         scaler=torch.amp.GradScaler(model.device.type, enabled=chosen.mixed_precision == "fp16"),
         ema=EMAModel(weights.values(), decay=chosen.ema_decay, foreach=True) if chosen.use_ema else None,
     )
-    model.active[:] = [adapter]
-    return training
-
-
-def _sources(
-    pipeline: StableDiffusionPipeline,
-    chosen: Hyperparameters,
-    files: Sequence[Sequence[Path]],
-    device: torch.device,
-    notify: Notify,
-) -> list[Source]:
-    count = " + ".join(str(len(group)) for group in files)
-    if not chosen.cache_latents:
-        notify(f"latents: {count} images are encoded anew in each step, since cache_latents is off")
-        return [Encoded(pipeline.vae.to(device), group, chosen.resolution) for group in files]
-    notify(f"latents: encoded once for {count} images, sampled anew in each step; kept in {CACHE}")
-    return [encode_images(pipeline.vae, group, chosen.resolution, device) for group in files]
 
 
 def _prompts(
@@ -243,17 +249,17 @@ def _prompts(
     device: torch.device,
     notify: Notify,
 ) -> Prompts:
-    prompts = [chosen.instance_prompt, chosen.class_prompt or ""][: len(files)]
+    """Gives each image its text: an instance image its own caption, or else the prompt of its source."""
     captions = read_captions(chosen.instance_data_dir)
-    texts, of_image = prompts_of_images(files, prompts, captions)
-    warn_of_cut_prompts(pipeline, texts)
+    instance = [captions.get(file.name, chosen.instance_prompt) for file in files[0]]
+    texts = [instance, *([chosen.class_prompt or ""] * len(group) for group in files[1:])]
+    warn_of_cut_prompts(pipeline, (text for group in texts for text in group))
     _check_rare_word(pipeline, chosen)
-    trained = chosen.train_text_encoder
     if captioned := sum(file.name in captions for file in files[0]):
         notify(f"captions: {captioned} of {len(files[0])} images have one of their own")
+    trained = chosen.train_text_encoder
     notify("text encoder: trained" if trained else "text encoder: frozen, so the prompts are encoded once")
-    input_ids = tokenize(pipeline.tokenizer, texts, device)
-    return Prompts(pipeline.text_encoder, input_ids, of_image, trained=trained)
+    return Prompts(pipeline, texts, device, trained=trained)
 
 
 def _check_rare_word(pipeline: StableDiffusionPipeline, chosen: Hyperparameters) -> None:

@@ -1,22 +1,27 @@
-"""Looking at trainings while they run: the loss of held-out photos, and images with fixed seeds."""
+"""Looking at trainings: held-out photos' loss, images with fixed seeds, and how far the weights moved."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from peft.tuners.lora import LoraLayer
 
-from sdlab.config import Hyperparameters
+from sdlab.config import Hyperparameters, LoRA
+from sdlab.models import fuse
 from sdlab.sampling import choose_sampling, sample, with_sampler, write_image
-from sdlab.training.data import generator
-from sdlab.training.latents import on_device
+from sdlab.training.data import Batch, generator, on_device
 from sdlab.training.loss import noise_losses
 from sdlab.training.setup import Training, evaluation
+from sdlab.verdict import held_out_losses, sentence
 
-_TIMESTEPS = 8  # per image, evenly spread over the noise schedule
+_TIMESTEPS = 8  # per held-out image, evenly spread over the noise schedule
 _SEED = 0  # the same noise in every experiment, so that their validation losses can be compared
+_DIAGNOSED = (100, 300, 500, 700, 900)  # timesteps
 
 
 def split(files: Sequence[Path], chosen: Hyperparameters) -> tuple[list[Path], list[Path]]:
@@ -54,49 +59,45 @@ def validate(trainings: Sequence[Training]) -> list[dict[str, float]]:
     """
     measured: list[dict[str, float]] = [{} for _ in trainings]
     if trainings and trainings[0].model.held_out is not None:
-        with evaluation(trainings):
-            measured = [{"validation_loss": loss} for loss in validation_losses(trainings)]
+        measured = [{"validation_loss": loss} for loss in validation_losses(trainings)]
     for training in trainings:
         if training.hyperparameters.validation_prompt:
-            with training.evaluation():
-                _make_images(training)
+            with evaluation([training]):
+                _make_images(training, training.hyperparameters.validation_prompt)
     return measured
 
 
-@torch.no_grad()
 def validation_losses(trainings: Sequence[Training]) -> list[float]:
     """Measures the loss of held-out photos on noise and timesteps that are always the same.
 
     The loss of a training step depends most of all on its random timestep, and goes down too when photos are
     memorised; this one does neither. It is the mean (prediction - noise)², unweighted.
     """
-    model, chosen = trainings[0].model, trainings[0].hyperparameters
-    schedule, held_out = model.noise_scheduler, model.held_out
+    model, held_out = trainings[0].model, trainings[0].model.held_out
     assert held_out is not None
-    number = schedule.config.num_train_timesteps
+    number = model.noise_scheduler.config.num_train_timesteps
     timesteps = torch.tensor([int((index + 0.5) * number / _TIMESTEPS) for index in range(_TIMESTEPS)])
-    size = chosen.train_batch_size * len(model.sources)  # no larger than a batch of the training
+    size = trainings[0].hyperparameters.train_batch_size * len(model.sources)  # as in training, for memory
     losses = []
-    for image in range(len(held_out)):
-        random = generator(_SEED, image, "validation")
-        noise = torch.randn((_TIMESTEPS, *held_out.mean.shape[1:]), generator=random)
-        place = image + len(model.sources[0])  # behind the images that are trained on
-        for some in torch.arange(_TIMESTEPS).split(size):
-            images = [[place] * len(some), *[[] for _ in model.sources[1:]]]
-            latents = held_out.mean[[image] * len(some) * len(trainings)]
-            noises = on_device(noise[some].repeat(len(trainings), 1, 1, 1), latents.device)
-            times = on_device(timesteps[some].repeat(len(trainings)), latents.device)
-            with model.accelerator.autocast():
-                embeddings = model.prompts.embeddings([images] * len(trainings))
-                noisy = schedule.add_noise(latents, noises, times)
-                prediction = model.pipeline.unet(noisy, times, embeddings, return_dict=False)[0]
-            losses.append(noise_losses(prediction, schedule, latents, noises, times).view(len(trainings), -1))
+    with evaluation(trainings):
+        for image, latents in enumerate(held_out.mean):
+            noise = torch.randn((_TIMESTEPS, *latents.shape), generator=generator(_SEED, image, "validation"))
+            place = image + len(model.sources[0])  # behind the images that are trained on
+            for some in torch.arange(_TIMESTEPS).split(size):
+                batch = Batch(
+                    latents.expand(len(some), -1, -1, -1),
+                    on_device(noise[some], model.device),
+                    on_device(timesteps[some], model.device),
+                    [[place] * len(some)],
+                )
+                predicted = model.predict(trainings, [batch] * len(trainings))
+                each = [noise_losses(one, model.noise_scheduler, batch) for one in predicted]
+                losses.append(torch.stack(each))  # (trainings, some)
     return torch.cat(losses, dim=1).mean(dim=1).tolist()
 
 
-@torch.no_grad()
-def _make_images(training: Training) -> None:
-    chosen, model, experiment = training.hyperparameters, training.model, training.experiment
+def _make_images(training: Training, prompt: str) -> None:
+    chosen, model = training.hyperparameters, training.model
     sampling = choose_sampling(model.base, resolution=chosen.resolution)
     pipeline = with_sampler(model.pipeline, sampling.sampler)
     was_on = pipeline.vae.device
@@ -104,8 +105,73 @@ def _make_images(training: Training) -> None:
     for number in range(1, chosen.num_validation_images + 1):  # one by one, to need little memory
         seed = chosen.seed + number - 1
         with model.accelerator.autocast():
-            (image,) = sample(pipeline, [chosen.validation_prompt or ""], [seed], sampling)
-        record = {"step": training.done, "prompt": chosen.validation_prompt, "seed": seed, **vars(sampling)}
-        path = experiment.validation_folder / f"step_{training.done:06d}_img{number}.png"
-        write_image(path, image, record)
+            (image,) = sample(pipeline, [prompt], [seed], sampling)
+        record = {"step": training.done, "prompt": prompt, "seed": seed, **vars(sampling)}
+        name = f"step_{training.done:06d}_img{number}.png"
+        write_image(training.experiment.validation_folder / name, image, record)
     pipeline.vae.to(was_on)
+
+
+def fixed_predictions(training: Training) -> torch.Tensor:
+    """Gives the UNet's predictions on the first image and one fixed noise, (timesteps, values)."""
+    model, number = training.model, len(_DIAGNOSED)
+    latents = model.sources[0].sample([0], generator(0, 0, "diagnosis"))
+    noise = torch.randn(latents.shape, generator=generator(0, 1, "diagnosis"))
+    batch = Batch(
+        latents.expand(number, -1, -1, -1),
+        on_device(noise, model.device).expand(number, -1, -1, -1),
+        on_device(torch.tensor(_DIAGNOSED), model.device),
+        [[0] * number],
+    )
+    with evaluation([training]):
+        return model.predict([training], [batch])[0].float().flatten(1)
+
+
+def diagnose(training: Training, before: torch.Tensor) -> dict[str, Any]:
+    """Compares a trained model with its base, whose `fixed_predictions` were `before`.
+
+    Returns:
+        `weight_change`: module group to ‖W - W_base‖ / ‖W_base‖ over the weights that are trained;
+        `prediction_change`: ‖ε - ε_base‖ / ‖ε_base‖ on one fixed noise, averaged over timesteps;
+        `diagnosis`: what follows, in a sentence.
+    """
+    moved: dict[str, float] = defaultdict(float)
+    size: dict[str, float] = defaultdict(float)
+    after = fixed_predictions(training)
+    with evaluation([training]):
+        for group, old, new in _changes(training):
+            moved[group] += float((new.float() - old.float()).square().sum())
+            size[group] += float(old.float().square().sum())
+    moved = {group: (moved[group] / size[group]) ** 0.5 for group in sorted(moved)}
+    change = float(((after - before).norm(dim=1) / before.norm(dim=1)).mean())
+    found = sentence(training.hyperparameters, moved, change, held_out_losses(training.experiment))
+    return {"weight_change": moved, "prediction_change": change, "diagnosis": found}
+
+
+def _changes(training: Training) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
+    """Gives the group, the weight before and the weight after, of all that are trained."""
+    pipeline = training.model.pipeline
+    if not isinstance(training.hyperparameters, LoRA):
+        base = fuse(training.model.base.load())
+        for name, weight in training.weights.items():
+            part, _, inner = name.partition(".")
+            yield _group(name), getattr(base, part).get_parameter(inner), weight.detach().cpu()
+        return
+    for part in ("unet", "text_encoder"):
+        for name, layer in getattr(pipeline, part).named_modules():
+            if isinstance(layer, LoraLayer):
+                before = layer.get_base_layer().weight.detach().float()
+                after = before + layer.get_delta_weight(training.adapter).detach().float()
+                if training.adapter in layer.lora_magnitude_vector:  # DoRA: arXiv:2402.09353, equation 5
+                    length = after.flatten(1).norm(dim=1).view(-1, *[1] * (after.dim() - 1))
+                    magnitude = layer.lora_magnitude_vector[training.adapter].weight.view(length.shape)
+                    after = magnitude * after / length
+                yield _group(f"{part}.{name}"), before, after
+
+
+def _group(name: str) -> str:
+    if name.startswith("text_encoder."):
+        return "text encoder"
+    if ".attn1" in name or ".attn2" in name:
+        return "UNet attention"
+    return "UNet feed-forward" if ".ff." in name else "UNet convolutions"

@@ -8,7 +8,7 @@ import pytest
 from recipes.mini.evaluation import by_the_head, frechet, frechet_ratio
 from recipes.mini.world import sample
 from recipes.mini.world.figure import keypoints
-from sdlab.maps import COCO
+from sdlab.control.maps import COCO
 
 
 def test_the_frechet_distance_of_normal_features_is_known() -> None:
