@@ -3,9 +3,8 @@
     python benchmarks/beside_steps.py [--repeats 3]
 
 A LoRA and a DreamBooth of one step on `mini`, with the profile's settings. `whole` is `train`'s time,
-`beside` what
-is left without the loop (its steps, validations, and saving). Processor seconds are those to trust on a
-machine that other programs use too.
+`beside` what is left without the loop (its steps, validations, and saving). Processor seconds are those to
+trust on a machine that other programs use too.
 """
 
 from __future__ import annotations

@@ -23,7 +23,6 @@ from sdlab.photos.decode import DECODER_VERSION, load_image
 from sdlab.training import processes
 
 CACHE = Path("cache_dir/latents")
-_IMAGES_AT_ONCE = 8
 
 
 def generator(seed: int, step: int, stream: str) -> torch.Generator:
@@ -108,8 +107,7 @@ def encode_images(
         with suppress(Exception):  # a file that can't be read is made anew
             return Latents(**load_file(place, device=str(device)))
     vae.to(device)
-    groups = [files[start : start + _IMAGES_AT_ONCE] for start in range(0, len(files), _IMAGES_AT_ONCE)]
-    parts = [_encode(vae, group, resolution) for group in groups]
+    parts = [_encode(vae, [file], resolution) for file in files]  # eight at once would fill an 8 GB GPU
     vae.to("cpu")  # not needed again before the export
     # contiguous as when read from the cache: SD 1.5's VAE may give channels_last, which safetensors refuses
     mean = torch.cat([part.mean for part in parts]).contiguous()
