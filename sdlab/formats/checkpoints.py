@@ -88,7 +88,8 @@ def checkpoint_shapes(path: str | Path) -> Shapes:
     """Reads which weights a file has, by its content and not by its ending; no code in it is run."""
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}. Give a .safetensors or .ckpt file.")
+        what = f"{path} is a folder, not a file" if path.is_dir() else f"There is no file {path}"
+        raise FileNotFoundError(f"{what}. Give a .safetensors or .ckpt file.")
     if is_safetensors(path):
         return _safetensors_shapes(path)
     return {name: tuple(value.shape) for name, value in _pickle(path).items()}
