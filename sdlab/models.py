@@ -119,8 +119,8 @@ class BaseModel:
                 raise
             what = str(error).partition(". ")[0]  # and not the advice to download it
             raise ValueError(
-                f"What {self.experiment.name} trained is no longer whole: {what}. Bring back a copy, or delete "
-                f"{self.experiment.path} and train it again."
+                f"What {self.experiment.name} trained is no longer whole: {what}. Bring back a copy, or "
+                f"delete {self.experiment.path} and train it again."
             ) from error
         sides, made = [side for side in (width, height) if side], self.resolution
         if sides and (min(sides) < 0.75 * made or max(sides) > 1.5 * made):
