@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 from sdlab import machine
 from sdlab.config import Range, unknown
 from sdlab.files import acquire_lock, write_bytes, write_json
-from sdlab.models import Base, fuse, quiet, resolve
+from sdlab.models import Base, BaseModel, fuse, quiet, resolve
 from sdlab.profiles import profile
 
 if TYPE_CHECKING:
@@ -236,13 +236,7 @@ def class_images(
     words = re.sub(r"\W+", "_", class_prompt).strip("_")[:40]
     own = Path(data).expanduser() / f"{words}_{digest_of(settings)}"
     place = Path(folder).expanduser() if folder is not None else own
-    records = [read_record(file) or {} for file in image_files(place)]
-    said = (record.get("class_prompt", class_prompt) for record in records)
-    if others := [prompt for prompt in said if prompt != class_prompt]:
-        raise ValueError(
-            f"{place} holds {len(others)} class images of {others[0]!r}, and {class_prompt!r} is asked for. "
-            "Give that prompt, another folder, or none: then one is made for the prompt."
-        )
+    _check_class_images(place, model, class_prompt)
     missing = _missing_seeds(place, num, seed)
     if progress:
         print(f"class images: {num - len(missing)} of {num} are in {place}")
@@ -261,6 +255,24 @@ def class_images(
                 for one, image in zip(seeds, images, strict=True):
                     write_image(place / f"class_{one:05d}.png", image, settings | {"seed": one})
     return place
+
+
+def _check_class_images(folder: Path, model: BaseModel, class_prompt: str) -> None:
+    """Refuses a folder with images of another prompt, and warns of those of another base."""
+    records = [record for file in image_files(folder) if (record := read_record(file))]
+    prompts = [record.get("class_prompt", class_prompt) for record in records]
+    if others := [prompt for prompt in prompts if prompt != class_prompt]:
+        raise ValueError(
+            f"{folder} holds {len(others)} class images of {others[0]!r}, and {class_prompt!r} is asked for. "
+            "Give that prompt, another folder, or none: then one is made for the prompt."
+        )
+    bases = [record.get("base", model.fingerprint) for record in records]
+    if count := sum(base != model.fingerprint for base in bases):
+        warnings.warn(
+            f"{folder} holds {count} class images of another base than {model.name}, and prior preservation "
+            "keeps what they show. Another folder, or none, gives the base's own.",
+            stacklevel=3,
+        )
 
 
 def _missing_seeds(folder: Path, num: int, seed: int) -> list[int]:

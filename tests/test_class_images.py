@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from sdlab import mini
 from sdlab.cli import main
 from sdlab.sampling import class_images, image_files, read_record
 
@@ -50,6 +52,14 @@ def test_a_folder_of_another_prompt_is_refused(workplace: Path) -> None:
         ValueError, match=r"mine holds 1 class images of 'a photo of woman face', and 'a photo"
     ):
         class_images("mini", "a photo of man face", 1, folder=folder, **OPTIONS)
+
+
+def test_a_folder_of_another_base_is_noticed(workplace: Path) -> None:
+    folder = class_images("mini", PROMPT, 1, folder="mine", **OPTIONS)
+    other = shutil.copytree(mini.path(), workplace / "other")
+    (other / "unet" / "note.json").write_text("{}")  # by which it is another
+    with pytest.warns(UserWarning, match="mine holds 1 class images of another base than other"):
+        class_images("other", PROMPT, 1, folder=folder, **OPTIONS)
 
 
 def test_nothing_is_written_where_nothing_is_missing(workplace: Path) -> None:
