@@ -159,12 +159,15 @@ import psutil
 from sdlab.config import from_dict
 from sdlab.training import loop, train_together
 chosen = {name: from_dict(values) for name, values in json.loads(sys.argv[1]).items()}
-steps, limits = loop.train_steps, []
+steps, unlimited = loop.train_steps, resource.RLIM_INFINITY
 def with_memory_for_one(trainings, needs, progress):
-    if not limits:  # what two need is twice what one needs
-        limits.append(psutil.Process().memory_info().vms + int(0.8e9 * needs.memory_gb))
-        resource.setrlimit(resource.RLIMIT_AS, (limits[0], resource.RLIM_INFINITY))
-    return steps(trainings, needs, progress)
+    if len(trainings) == 2:
+        limit = psutil.Process().memory_info().vms + int(0.6e9 * needs.memory_gb)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, unlimited))
+    try:
+        steps(trainings, needs, progress)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (unlimited, unlimited))
 loop.train_steps = with_memory_for_one
 print(train_together(chosen))
 """
