@@ -157,15 +157,17 @@ _RUNS_OUT = """
 import json, resource, sys
 import psutil
 from sdlab.config import from_dict
-from sdlab.training import loop, memory, train_together
+from sdlab.training import loop, train_together
 chosen = {name: from_dict(values) for name, values in json.loads(sys.argv[1]).items()}
-steps, limits = loop.train_steps, []
-def with_memory_for_one(trainings, *others):
-    if not limits:
-        each = memory.activation_bytes(trainings[0].model, trainings[0].hyperparameters)
-        limits.append(psutil.Process().memory_info().vms + int(1.6 * each))
-        resource.setrlimit(resource.RLIMIT_AS, (limits[0], resource.RLIM_INFINITY))
-    return steps(trainings, *others)
+steps, unlimited = loop.train_steps, resource.RLIM_INFINITY
+def with_memory_for_one(trainings, needs, progress):
+    if len(trainings) == 2:
+        limit = psutil.Process().memory_info().vms + int(0.6e9 * needs.memory_gb)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, unlimited))
+    try:
+        steps(trainings, needs, progress)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (unlimited, unlimited))
 loop.train_steps = with_memory_for_one
 print(train_together(chosen))
 """
@@ -174,7 +176,7 @@ print(train_together(chosen))
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the address space")
 def test_where_memory_runs_out_fewer_go_on(short: Short, workplace: Path) -> None:
-    common = short("lora", train_batch_size=48, train_text_encoder=False, max_train_steps=1)
+    common = short("lora", train_batch_size=24, train_text_encoder=False, max_train_steps=1)
     chosen = {"one": common.as_dict(), "two": replace(common, seed=2).as_dict()}
     run = subprocess.run(
         [sys.executable, "-c", _RUNS_OUT, json.dumps(chosen)],
