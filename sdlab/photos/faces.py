@@ -37,7 +37,7 @@ LOOKS = (  # sides and turns, until a face is certain
 LOOKS_AT_SMALL = [look for look in LOOKS if look[0] < FAR_SIDE]
 CLOSER_LOOKS = 4
 # YuNet's score: to be looked at closer, to count, to count in a turned picture, to be taken as untilted.
-DOUBTFUL, CONFIDENT, CERTAIN, UPRIGHT = 0.6, 0.7, 0.8, 0.92
+DOUBTFUL, CONFIDENT, CERTAIN, UPRIGHT = 0.5, 0.7, 0.8, 0.92
 HAIR = 0.55  # face heights from the top of YuNet's box to the top of the hair
 
 
