@@ -221,7 +221,7 @@ def sweep_row(bench: Bench, count: int) -> Row:
     machine.free_memory()
     reset_peak_memory()
     together = seconds_of(bench, our_step(bench, *planned)) / count
-    words = f"{chosen.mixed_precision}; the ratio is to one by one"
+    words = "this machine's profile; ratio to one by one"
     return Row(
         f"{count} LoRAs in one pass", "sdlab", words, together, single / together, None, peak_memory_gb()
     )

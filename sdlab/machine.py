@@ -75,7 +75,7 @@ def memory_free() -> int:
     import psutil
     import torch
 
-    if not torch.cuda.is_available():
+    if device().type != "cuda":
         return int(psutil.virtual_memory().available)
     held = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()  # by torch, for what comes next
     return int(torch.cuda.mem_get_info()[0]) + held
