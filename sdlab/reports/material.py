@@ -351,9 +351,7 @@ def find_experiments(
         lacking = "a report needs at least one experiment that was trained here."
         if experiments is None:
             lacking = f"there are no experiments in {root}."
-        raise ValueError(
-            f"{lacking} Train one with `sdlab train dreambooth`, or name its folder by --root."
-        )
+        raise ValueError(f"{lacking} Train one with `sdlab train dreambooth`, or name its folder by --root.")
     if len({one.root.resolve() for one in chosen}) > 1 or len({one.name for one in chosen}) < len(chosen):
         raise ValueError(
             "the experiments of a report must lie in one folder, each named once, because their images do "
