@@ -172,8 +172,8 @@ class Experiment:
         """Writes down what will be trained from what, or checks that it is what was begun before.
 
         What took no step, or failed before its first checkpoint, protects nothing and begins anew. More steps
-        than before are taken. Fingerprints are of the base and the images, as they are now; None where there
-        is nothing to compare.
+        than before are taken, and fewer where the newest checkpoint has no more. Fingerprints are of the base
+        and the images, as they are now; None where there is nothing to compare.
 
         Raises:
             ValueError: The experiment did steps with something else; the message says what differs.
@@ -185,8 +185,10 @@ class Experiment:
             write_json(self.path / "experiment.json", record | {"hyperparameters": new} | fingerprints)
             return
         before, steps = self.hyperparameters.as_dict(), record["hyperparameters"]["max_train_steps"]
-        longer = new["max_train_steps"] > steps
-        ignored = PLACES | BESIDE_TRAINING | {"max_train_steps"} if longer else PLACES | BESIDE_TRAINING
+        saved = (int(path.name.removeprefix("step_")) for path in self.checkpoints_folder.glob("step_*"))
+        done = steps if record.get("status") == "finished" else max(saved, default=steps)
+        moved = new["max_train_steps"] != steps and new["max_train_steps"] >= done
+        ignored = PLACES | BESIDE_TRAINING | {"max_train_steps"} if moved else PLACES | BESIDE_TRAINING
         pairs = {name: (before.get(name), value) for name, value in new.items() if name not in ignored}
         pairs |= {name: (record[name], now) for name, now in fingerprints.items() if now and record.get(name)}
         differing = [f"{name} was {old!r}, is {now!r}" for name, (old, now) in pairs.items() if old != now]
@@ -195,7 +197,7 @@ class Experiment:
                 f"The experiment {self.name!r} was begun with something else: {'; '.join(differing)}. "
                 f"Take another name for the new experiment, or delete {self.path} to begin this one again."
             )
-        if longer:
+        if moved:
             values = record["hyperparameters"] | {"max_train_steps": new["max_train_steps"]}
             history = [*record.get("longer_from", []), steps]
             self.update(hyperparameters=values, status="running", longer_from=history)

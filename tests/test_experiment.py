@@ -117,6 +117,16 @@ def test_a_torn_row_of_the_log_is_left_out(tmp_path: Path) -> None:
     assert experiment.log()[-1] == {"step": 20, "loss": 0.2}
 
 
+def test_what_was_stopped_can_end_earlier_but_not_before_its_checkpoint(tmp_path: Path) -> None:
+    experiment = begun(tmp_path)
+    (experiment.checkpoints_folder / "step_000100").mkdir(parents=True)
+    experiment.update(status="stopped")
+    with pytest.raises(ValueError, match="max_train_steps was 800, is 99"):
+        experiment.begin(LoRA(max_train_steps=99), {})
+    experiment.begin(LoRA(max_train_steps=100), {})
+    assert experiment.hyperparameters.max_train_steps == 100
+
+
 @pytest.mark.parametrize("name", ["base", "report", "a/b", "..", ""])
 def test_a_name_that_would_collide_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="name"):

@@ -53,9 +53,9 @@ def run(
 
 
 def _longer(training: Training) -> str:
-    """What more steps than before do to the learning rate."""
+    """What another number of steps than before does to the learning rate."""
     before, chosen = training.experiment.record.get("longer_from"), training.hyperparameters
-    if not before or training.done < before[-1]:
+    if not before:
         return ""
     if chosen.lr_scheduler.startswith("constant"):
         return f" of {chosen.max_train_steps}, with the same learning rate"
