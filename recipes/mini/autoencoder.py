@@ -19,6 +19,9 @@ LATENT_CHANNELS = 8
 
 CHANNELS = (16, 32, 64, 128)
 FACE_WEIGHT = 3.0
+KL_WEIGHT = 1e-3
+EQUIVARIANCE_SHARE = 0.4
+"""Of the steps in which shrunk latents are decoded."""
 ENCODED_TOGETHER = 1000
 """Pictures in a part of the latents' file."""
 
@@ -46,6 +49,7 @@ def train_vae(
     *,
     minutes: float,
     seed: int = 0,
+    begin_with: Path | None = None,
     batch_size: int = 8,
     learning_rate: float = 1e-3,
 ) -> AutoencoderKL:
@@ -59,6 +63,7 @@ def train_vae(
         machine: where it runs.
         minutes: time to train, earlier runs included.
         seed: settles weights, crops and noise.
+        begin_with: an exported autoencoder to begin with; None for a new one.
         batch_size: crops of 64 pixels in a step of one process (a quarter as many whole pictures).
         learning_rate: peak.
 
@@ -66,7 +71,8 @@ def train_vae(
         The autoencoder with the averaged weights.
     """
     torch.manual_seed(seed)
-    vae = new_vae().to(machine.device, memory_format=torch.channels_last)
+    vae = AutoencoderKL.from_pretrained(begin_with, torch_dtype=torch.float32) if begin_with else new_vae()
+    vae.train().to(machine.device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(
         vae.parameters(), learning_rate, betas=(0.9, 0.98), weight_decay=1e-4, fused=True
     )
@@ -77,7 +83,8 @@ def train_vae(
         size, count = (64, batch_size) if progress.share < 0.8 else (128, max(1, batch_size // 4))
         batch, weights = crops(pictures, faces, rng, count, size)
         weight = torch.from_numpy(weights).to(machine.device)
-        progress.learn(autoencoder_loss(vae, as_tensor(batch, machine), weight, machine))
+        scale = float(rng.choice((0.5, 0.75))) if rng.random() < EQUIVARIANCE_SHARE else 1.0
+        progress.learn(autoencoder_loss(vae, as_tensor(batch, machine), weight, machine, scale))
     progress.use_average()
     return vae.eval()
 
@@ -178,14 +185,27 @@ def as_tensor(images: np.ndarray, machine: Machine) -> Tensor:
     return batch.float() / 127.5 - 1
 
 
-def autoencoder_loss(vae: AutoencoderKL, images: Tensor, weights: Tensor, machine: Machine) -> Tensor:
-    """The reconstruction loss, and a little KL that keeps the latents near a normal distribution."""
+def autoencoder_loss(
+    vae: AutoencoderKL, images: Tensor, weights: Tensor, machine: Machine, scale: float = 1.0
+) -> Tensor:
+    """The reconstruction loss, and a little KL that keeps the latents near a normal distribution.
+
+    With a scale below 1 shrunk latents must decode to the shrunk image: latents become smooth, as images are,
+    which makes them easier to learn for the UNet.
+
+    Source: Kouzelis et al. 2025, "EQ-VAE", arXiv:2502.09509, equation 5, with scales alone.
+    """
     with machine.autocast():
         posterior = vae.encode(images).latent_dist
-        decoded = vae.decode(posterior.sample()).sample
+        latents = posterior.sample()
+        if scale < 1:
+            latents = F.interpolate(latents.float(), scale_factor=scale, mode="area")
+            size = [8 * side for side in latents.shape[2:]]
+            images, weights = (F.interpolate(values, size=size, mode="area") for values in (images, weights))
+        decoded = vae.decode(latents).sample
     mean, logvar = posterior.mean.float(), posterior.logvar.float()
     kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
-    return reconstruction_loss(decoded, images, weights) + 3e-4 * kl
+    return reconstruction_loss(decoded, images, weights) + KL_WEIGHT * kl
 
 
 def reconstruction_loss(decoded: Tensor, images: Tensor, weights: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Stage `evaluate`: how well the exported model encodes, and how often it draws what the caption says."""
+"""Stage `evaluate`: how well the exported model encodes, how often it draws what the caption says, how sharply."""
 
 from __future__ import annotations
 
@@ -8,25 +8,33 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import AutoencoderKL, StableDiffusionPipeline
 from PIL import Image
+from transformers import VitPoseForPoseEstimation
 
 from recipes.mini import world
 from recipes.mini.world.captions import described
+from recipes.mini.world.figure import keypoints
+from sdlab.maps import COCO
 from sdlab.mini import reader as reading
 
-from .autoencoder import psnr
+from .autoencoder import as_tensor, psnr, reconstruct
 from .machine import Machine
-from .pictures import HELD_OUT
+from .pictures import HELD_OUT, SIZE
 
 TOGETHER = 20
+SURE = 0.3
+"""A joint that the pose estimator is less sure of is not found."""
+
+REFERENCE = HELD_OUT + 100_000
+"""Seeds from here on are the drawn pictures that samples are compared with."""
+
 SHEET = 64
 
 
 def evaluate(
     folder: Path,
-    pipeline_path: Path,
-    reader_path: Path,
+    weights: Path,
     held_out: np.ndarray,
     machine: Machine,
     *,
@@ -38,8 +46,7 @@ def evaluate(
 
     Args:
         folder: gets `evaluation.json`, `samples.png` and `samples/`.
-        pipeline_path: the exported pipeline.
-        reader_path: the exported reader.
+        weights: the exported pipeline (`sd/`), reader and annotators.
         held_out: pictures never trained on, for the PSNR.
         machine: where it runs.
         samples: images to generate from held-out captions.
@@ -47,16 +54,19 @@ def evaluate(
         guidance_scale: of the classifier-free guidance.
 
     Returns:
-        What was written to `evaluation.json`: PSNR in dB; per attribute accuracy, 95 % interval and count.
+        What was written to `evaluation.json`: PSNR in dB; per attribute accuracy, 95 % interval and count; the
+        Fréchet ratio; the shares of images with a whole person.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    pipeline = StableDiffusionPipeline.from_pretrained(pipeline_path, torch_dtype=torch.float32)
+    pipeline = StableDiffusionPipeline.from_pretrained(weights / "sd", torch_dtype=torch.float32)
     pipeline.to(machine.device).set_progress_bar_config(disable=True)
     pictures = asked_pictures(samples)
     images = generate(folder / "samples", pipeline, pictures, machine, steps, guidance_scale)
     if not machine.leads:
         return {}
-    found = reading.read(images, reading.load(reader_path))
+    reader = reading.load(weights / "reader" / "reader.safetensors")
+    found = reading.read(images, reader)
+    decoded = autoencoded(pipeline.vae, [world.draw(picture) for picture in pictures], machine)
     result: dict[str, object] = {
         "psnr": psnr(pipeline.vae.to(memory_format=torch.channels_last), held_out, machine),
         "psnr_pictures": len(held_out),
@@ -64,17 +74,29 @@ def evaluate(
         "num_inference_steps": steps,
         "guidance_scale": guidance_scale,
         "attributes": scores(pictures, found),
+        "whole_figures": scores(pictures, found, framing="full height"),
+        "frechet_ratio": frechet_ratio(
+            *(
+                embedded(shown, reader)
+                for shown in (images, decoded, [world.draw(p) for p in asked_pictures(samples, REFERENCE)])
+            )
+        ),
     }
+    if (weights / "annotators" / "pose").is_dir():
+        result["whole_people"] = {
+            name: whole_people(shown, pictures, weights / "annotators" / "pose")
+            for name, shown in (("sampled", images), ("autoencoded", decoded))
+        }
     (folder / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")
     sheet(images[:SHEET]).save(folder / "samples.png")
     print(table(result), flush=True)
     return result
 
 
-def asked_pictures(count: int) -> list[world.Picture]:
+def asked_pictures(count: int, first_seed: int = HELD_OUT) -> list[world.Picture]:
     """Unflawed pictures of the world that were never trained on; their full descriptions are the prompts."""
     found: list[world.Picture] = []
-    seed = HELD_OUT
+    seed = first_seed
     while len(found) < count:
         picture = world.sample(seed)
         seed += 1
@@ -112,9 +134,12 @@ def generate(
     return [Image.open(folder / f"{i:04d}.png").convert("RGB") for i in range(len(pictures))]
 
 
-def scores(pictures: list[world.Picture], found: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
-    """Per attribute the share of images that show what the caption says, with a 95 % interval."""
-    labels = [world.labels(picture) for picture in pictures]
+def scores(
+    pictures: list[world.Picture], found: dict[str, np.ndarray], framing: str | None = None
+) -> dict[str, dict[str, float]]:
+    """Per attribute the share of images (of one framing) that show what the caption says, with a 95 % interval."""
+    unknown: dict[str, int | None] = dict.fromkeys(world.ATTRIBUTES)
+    labels = [world.labels(p) if framing in (None, p.framing) else unknown for p in pictures]
     result = {}
     for name in world.ATTRIBUTES:
         right = [found[name][i] == label[name] for i, label in enumerate(labels) if label[name] is not None]
@@ -126,6 +151,104 @@ def scores(pictures: list[world.Picture], found: dict[str, np.ndarray]) -> dict[
             "count": len(right),
         }
     return result
+
+
+def autoencoded(vae: AutoencoderKL, images: list[Image.Image], machine: Machine) -> list[Image.Image]:
+    """Images through the autoencoder: as sharp as a sample can become."""
+    vae.to(memory_format=torch.channels_last)
+    decoded = []
+    for start in range(0, len(images), TOGETHER):
+        batch = as_tensor(np.stack([np.asarray(one) for one in images[start : start + TOGETHER]]), machine)
+        pixels = ((reconstruct(vae, batch, machine) + 1) * 127.5).round().byte().permute(0, 2, 3, 1)
+        decoded += [Image.fromarray(one) for one in pixels.cpu().numpy()]
+    return decoded
+
+
+@torch.no_grad()
+def embedded(images: list[Image.Image], reader: reading.Reader) -> np.ndarray:
+    """The reader's features, (n, 128)."""
+    arrays = np.stack([np.asarray(image) for image in images])
+    batches = torch.from_numpy(arrays).permute(0, 3, 1, 2).split(TOGETHER)
+    return torch.cat([reader.embed(batch.float() / 127.5 - 1) for batch in batches]).double().numpy()
+
+
+def frechet_ratio(
+    sampled: np.ndarray, decoded: np.ndarray, drawn: np.ndarray, resamples: int = 100
+) -> dict[str, float]:
+    """How much farther samples are from drawn pictures than autoencoded pictures are; 1 is as good as can be.
+
+    Args:
+        sampled: features of samples, (n, d).
+        decoded: of the autoencoded pictures of the same captions, (n, d).
+        drawn: of other drawn pictures, (n, d).
+        resamples: of the bootstrap.
+
+    Returns:
+        `value`, and the ends of its 95 % interval `low` and `high`.
+
+    Source: Heusel et al. 2017, arXiv:1706.08500, equation 6, in the features of the reader.
+    """
+    rng = np.random.default_rng(0)
+    chosen = [np.arange(len(sampled)), *rng.integers(len(sampled), size=(resamples, len(sampled)))]
+    ratios = [frechet(sampled[i], drawn[i]) / frechet(decoded[i], drawn[i]) for i in chosen]
+    low, high = np.quantile(ratios[1:], (0.025, 0.975))
+    return {"value": ratios[0], "low": float(low), "high": float(high)}
+
+
+def frechet(one: np.ndarray, other: np.ndarray) -> float:
+    """The Fréchet distance of two sets of features, as if each were normally distributed."""
+    apart = one.mean(axis=0) - other.mean(axis=0)
+    first, second = np.cov(one.T), np.cov(other.T)
+    values, vectors = np.linalg.eigh(first)
+    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
+    shared = np.sqrt(np.linalg.eigvalsh(root @ second @ root).clip(0)).sum()
+    return float(apart @ apart + np.trace(first) + np.trace(second) - 2 * shared)
+
+
+def whole_people(
+    images: list[Image.Image], pictures: list[world.Picture], annotator: Path
+) -> dict[str, float]:
+    """The share of images whose joints are all found, each where drawn people of that framing have it.
+
+    Where: relative to the nose, in distances of the ears, in the range of the drawn pictures and a fifth more. All:
+    those that nearly every drawn picture of that framing shows.
+    """
+    found = joints(images, annotator)
+    drawn = np.stack([keypoints(picture, SIZE)[list(COCO)] for picture in pictures])
+    framings = np.array([picture.framing for picture in pictures])
+    whole = np.zeros(len(images), bool)
+    for framing in np.unique(framings):
+        mine = framings == framing
+        true, seen = by_the_head(drawn[mine]), found[mine][..., 2] > SURE
+        low, high = true.min(axis=0), true.max(axis=0)
+        room = 0.1 * (high - low) + 0.2
+        place = by_the_head(found[mine])
+        right = ((place > low - room) & (place < high + room)).all(axis=-1)
+        needed = drawn[mine][..., 2].mean(axis=0) > 0.95
+        whole[mine] = (right | ~seen).all(axis=1) & seen[:, needed].all(axis=1)
+    low_end, high_end = wilson(int(whole.sum()), len(whole))
+    return {"share": float(whole.mean()), "low": low_end, "high": high_end, "count": len(whole)}
+
+
+@torch.no_grad()
+def joints(images: list[Image.Image], annotator: Path) -> np.ndarray:
+    """COCO's joints in each image, (n, 17, 3): x and y in pixels, and how sure, 0 to 1."""
+    network = VitPoseForPoseEstimation.from_pretrained(annotator, dtype="float32").eval()
+    arrays = np.stack([np.asarray(image) for image in images])
+    batches = torch.from_numpy(arrays).permute(0, 3, 1, 2).split(TOGETHER)
+    maps = torch.cat([network(batch.float() / 127.5 - 1).heatmaps for batch in batches])
+    side = maps.shape[-1]
+    best, where = maps.flatten(2).max(dim=-1)
+    return torch.stack(
+        [where % side * SIZE / (side - 1), where // side * SIZE / (side - 1), best], -1
+    ).numpy()
+
+
+def by_the_head(points: np.ndarray) -> np.ndarray:
+    """Joints (n, 17, 3) relative to the nose in distances of the ears, (n, 17, 2)."""
+    nose, ears = points[:, :1, :2], points[:, 3:5, :2]
+    apart = np.linalg.norm(ears[:, 0] - ears[:, 1], axis=-1).clip(1)
+    return (points[..., :2] - nose) / apart[:, None, None]
 
 
 def wilson(right: int, count: int) -> tuple[float, float]:
@@ -156,5 +279,12 @@ def table(result: dict[str, object]) -> str:
     lines += [
         f"{name:<16}{s['accuracy']:7.1%}   ({s['low']:.1%} to {s['high']:.1%}, n = {s['count']})"
         for name, s in attributes.items()
+    ]
+    ratio, people = result["frechet_ratio"], result.get("whole_people", {})
+    assert isinstance(ratio, dict) and isinstance(people, dict)
+    lines.append(f"Fréchet ratio   {ratio['value']:.2f}   ({ratio['low']:.2f} to {ratio['high']:.2f})")
+    lines += [
+        f"whole people, {name}: {s['share']:.1%} ({s['low']:.1%} to {s['high']:.1%})"
+        for name, s in people.items()
     ]
     return "\n".join(lines)

@@ -75,6 +75,8 @@ class Recipe:
     """Characters of whom the CLIP sees four pictures each; a twentieth more are kept for measuring."""
     mapped: int = 20_000
     """Training pictures with control maps."""
+    begin_with: Path | None = None
+    """An exported `sd/` folder whose autoencoder, text encoder and UNet are where training begins."""
     vae_minutes: float = 60
     decoder_minutes: float = 30
     text_minutes: float = 15
@@ -142,7 +144,8 @@ def train(recipe: Recipe) -> None:
 
 def _tokenizer(recipe: Recipe, here: Machine) -> None:
     if here.leads:
-        text.train_tokenizer().save_pretrained(recipe.work / "tokenizer")
+        known = recipe.begin_with and CLIPTokenizer.from_pretrained(recipe.begin_with / "tokenizer")
+        (known or text.train_tokenizer()).save_pretrained(recipe.work / "tokenizer")
 
 
 def _pictures(recipe: Recipe, here: Machine) -> None:
@@ -164,6 +167,7 @@ def _vae(recipe: Recipe, here: Machine) -> None:
         here,
         minutes=recipe.vae_minutes,
         seed=recipe.seed,
+        begin_with=recipe.begin_with and recipe.begin_with / "vae",
     )
 
 
@@ -203,6 +207,7 @@ def _text(recipe: Recipe, here: Machine) -> None:
         pictures=recipe.pictures,
         minutes=recipe.text_minutes,
         seed=recipe.seed,
+        begin_with=recipe.begin_with and recipe.begin_with / "text_encoder",
     )
 
 
@@ -357,8 +362,7 @@ def _export_clip(recipe: Recipe, here: Machine) -> None:
 def _evaluate(recipe: Recipe, here: Machine) -> None:
     evaluation.evaluate(
         recipe.work / "evaluation",
-        recipe.out / "sd",
-        recipe.out / "reader" / "reader.safetensors",
+        recipe.out,
         _held_out(recipe),
         here,
         samples=recipe.samples,

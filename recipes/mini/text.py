@@ -124,6 +124,7 @@ def train_text(
     pictures: int,
     minutes: float,
     seed: int = 0,
+    begin_with: Path | None = None,
     batch_size: int = 64,
 ) -> CLIPTextModel:
     """Let the text encoder read captions, so that the UNet finds words bound together from its first step.
@@ -138,12 +139,14 @@ def train_text(
         pictures: captions are of the seeds below this.
         minutes: time to train, earlier runs included.
         seed: settles weights, captions and their order.
+        begin_with: an exported text encoder to begin with; None for a new one.
         batch_size: captions in a step of one process.
     """
     torch.manual_seed(seed)
     drawn = [world.sample(s) for s in range(min(pictures, 8000))]
     classes = {name: sorted({getattr(picture, name) for picture in drawn}) for name in TOLD}
-    model = Heads(new_text_encoder(tokenizer), classes).to(machine.device)
+    text_encoder = CLIPTextModel.from_pretrained(begin_with) if begin_with else new_text_encoder(tokenizer)
+    model = Heads(text_encoder, classes).train().to(machine.device)
     optimizer = torch.optim.AdamW(model.parameters(), 2e-3, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
     progress = Progress(folder, model, optimizer, machine, minutes=minutes, ema_decay=0.99)
     for step in progress.steps():
