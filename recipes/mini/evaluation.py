@@ -1,4 +1,4 @@
-"""Stage `evaluate`: how well the exported model encodes, how often it draws what the caption says, how sharply."""
+"""Stage `evaluate`: how well the exported model encodes, how often and how sharply it draws the caption."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def evaluate(
         guidance_scale: of the classifier-free guidance.
 
     Returns:
-        What was written to `evaluation.json`: PSNR in dB; per attribute accuracy, 95 % interval and count; the
-        Fréchet ratio; the shares of images with a whole person.
+        What was written to `evaluation.json`: PSNR in dB; per attribute accuracy, 95 % interval and count;
+        the Fréchet ratio; the shares of images with a whole person.
     """
     folder.mkdir(parents=True, exist_ok=True)
     pipeline = StableDiffusionPipeline.from_pretrained(weights / "sd", torch_dtype=torch.float32)
@@ -137,7 +137,7 @@ def generate(
 def scores(
     pictures: list[world.Picture], found: dict[str, np.ndarray], framing: str | None = None
 ) -> dict[str, dict[str, float]]:
-    """Per attribute the share of images (of one framing) that show what the caption says, with a 95 % interval."""
+    """Per attribute the share of images (of a framing) that show what the caption says, 95 % interval."""
     unknown: dict[str, int | None] = dict.fromkeys(world.ATTRIBUTES)
     labels = [world.labels(p) if framing in (None, p.framing) else unknown for p in pictures]
     result = {}
@@ -210,8 +210,8 @@ def whole_people(
 ) -> dict[str, float]:
     """The share of images whose joints are all found, each where drawn people of that framing have it.
 
-    Where: relative to the nose, in distances of the ears, in the range of the drawn pictures and a fifth more. All:
-    those that nearly every drawn picture of that framing shows.
+    Where: from the nose, in distances of the ears, in the range of the drawn pictures and a fifth more.
+    All: those that nearly every drawn picture of that framing shows.
     """
     found = joints(images, annotator)
     drawn = np.stack([keypoints(picture, SIZE)[list(COCO)] for picture in pictures])

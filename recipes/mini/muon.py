@@ -1,4 +1,4 @@
-"""Muon: momentum whose update of each matrix is made orthogonal, so that all its directions are learned alike."""
+"""Muon: momentum whose update of each matrix is made orthogonal, so that it learns all directions alike."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class Muon(torch.optim.Optimizer):
         lr: of Muon; an update has a root mean square of 0.2, as AdamW's has.
         adam_share: AdamW's rate, as a share of `lr`.
 
-    Source: Jordan et al. 2024, "Muon", kellerjordan.github.io/posts/muon; the scale is that of Liu et al. 2025,
-    "Muon is scalable for LLM training", arXiv:2502.16982, equation 4.
+    Source: Jordan et al. 2024, "Muon", kellerjordan.github.io/posts/muon; the scale is that of Liu et al.
+    2025, "Muon is scalable for LLM training", arXiv:2502.16982, equation 4.
     """
 
     def __init__(
