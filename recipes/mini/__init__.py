@@ -8,7 +8,8 @@ Stages, each resumable, each with its folder under `cache_dir/mini/`:
     latents     every picture encoded once
     decoder     the decoder learns on, the latents stay
     text        the text encoder reads captions
-    unet        the UNet learns to denoise latents, given captions
+    unet        the UNet learns to denoise latents, given captions, at a constant rate
+    cooldown    its rate falls to nothing; the best weights so far
     reader      the classifier that judges pictures
     clip        a small CLIP, for scores
     maps        canny, depth and pose of the pictures, known because they are drawn

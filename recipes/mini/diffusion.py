@@ -92,10 +92,12 @@ def train_unet(
     *,
     minutes: float,
     seed: int = 0,
+    begin_with: Path | None = None,
+    cool_down: Path | None = None,
     batch_size: int = 32,
     learning_rate: float = 1e-3,
 ) -> UNet2DConditionModel:
-    """Train the UNet on cached latents and freshly worded captions.
+    """Train the UNet on cached latents and freshly worded captions, at a constant rate or to cool it down.
 
     Args:
         folder: working folder of the stage.
@@ -107,6 +109,8 @@ def train_unet(
         machine: where it runs.
         minutes: time to train, earlier runs included.
         seed: settles weights, order, captions and noise.
+        begin_with: an exported UNet to begin with; None for a new one.
+        cool_down: the checkpoint of a training at a constant rate; from it on the rate falls to nothing.
         batch_size: pictures in a step of one process.
         learning_rate: peak.
 
@@ -114,7 +118,8 @@ def train_unet(
         The UNet with the averaged weights.
     """
     torch.manual_seed(seed)
-    unet = new_unet().to(machine.device)
+    unet = UNet2DConditionModel.from_pretrained(begin_with) if begin_with else new_unet()
+    unet.train().to(machine.device)
     if machine.device.type == "cpu":
         unet.set_attn_processor(AttnProcessor())  # a sixth faster to train than the fused attention
     text_encoder.to(machine.device).eval().requires_grad_(False)
@@ -135,7 +140,15 @@ def train_unet(
         torch.manual_seed(seed)
         return {"held_out_loss": float(loss(held_out, check))}
 
-    progress = Progress(folder, unet, optimizer, machine, minutes=minutes)
+    progress = Progress(
+        folder,
+        unet,
+        optimizer,
+        machine,
+        minutes=minutes,
+        decay_from=0.0 if cool_down else 1.0,
+        begin_from=cool_down,
+    )
     for step in progress.steps(evaluate):
         rng = np.random.default_rng([seed, step, machine.rank])
         torch.manual_seed(int(rng.integers(2**31)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,25 +32,26 @@ class Muon(torch.optim.Optimizer):
         weight_decay: float = 0.01,
         adam_share: float = 1.0,
     ) -> None:
-        matrices, others = [], []
+        matrices: list[Tensor] = []
+        others: list[Tensor] = []
         for parameter in parameters:
             (matrices if parameter.ndim >= 2 else others).append(parameter)
         groups = [{"params": matrices, "lr": lr}, {"params": others, "lr": lr * adam_share}]
         super().__init__(groups, {"momentum": momentum, "betas": betas, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self, closure: None = None) -> None:
         """One step from the gradients."""
         matrices, others = self.param_groups
         for parameter in matrices["params"]:
             if parameter.grad is not None:
-                self._turn(parameter, matrices)
+                self._turn(parameter, parameter.grad, matrices)
         for parameter in others["params"]:
             if parameter.grad is not None:
-                self._adam(parameter, others)
+                self._adam(parameter, parameter.grad, others)
 
-    def _turn(self, parameter: Tensor, group: dict[str, float]) -> None:
-        state, gradient = self.state[parameter], parameter.grad
+    def _turn(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[parameter]
         if not state:
             state["momentum"] = torch.zeros_like(parameter)
         state["momentum"].lerp_(gradient, 1 - group["momentum"])
@@ -58,15 +60,15 @@ class Muon(torch.optim.Optimizer):
         parameter.mul_(1 - group["lr"] * group["weight_decay"])
         parameter.add_(update.view_as(parameter), alpha=-group["lr"] * 0.2 * max(update.shape) ** 0.5)
 
-    def _adam(self, parameter: Tensor, group: dict[str, object]) -> None:
-        state, gradient, (first, second) = self.state[parameter], parameter.grad, group["betas"]  # type: ignore[misc]
+    def _adam(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
+        state, (first, second) = self.state[parameter], group["betas"]
         if not state:
             state.update(step=0, mean=torch.zeros_like(parameter), square=torch.zeros_like(parameter))
         state["step"] += 1
         state["mean"].lerp_(gradient, 1 - first)
         state["square"].lerp_(gradient.square(), 1 - second)
         root = (state["square"] / (1 - second ** state["step"])).sqrt() + 1e-8
-        parameter.addcdiv_(state["mean"], root, value=-group["lr"] / (1 - first ** state["step"]))  # type: ignore[operator]
+        parameter.addcdiv_(state["mean"], root, value=-group["lr"] / (1 - first ** state["step"]))
 
 
 def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:

@@ -34,6 +34,8 @@ class Progress:
         machine: where it runs.
         minutes: the whole time of training, earlier runs included.
         ema_decay: how slowly the averaged weights follow.
+        decay_from: share of the time after which the learning rate falls.
+        begin_from: the checkpoint of another training that this one goes on from.
     """
 
     def __init__(
@@ -45,15 +47,20 @@ class Progress:
         *,
         minutes: float,
         ema_decay: float = 0.999,
+        decay_from: float = DECAY_FROM,
+        begin_from: Path | None = None,
     ) -> None:
         self.folder, self.model, self.optimizer, self.machine = folder, model, optimizer, machine
-        self.seconds, self.ema_decay = minutes * 60, ema_decay
+        self.seconds, self.ema_decay, self.decay_from = minutes * 60, ema_decay, decay_from
         self.peaks = [group["lr"] for group in optimizer.param_groups]
         self.step, self.elapsed = 0, 0.0
         folder.mkdir(parents=True, exist_ok=True)
         self.average = {name: value.detach().clone() for name, value in model.state_dict().items()}
         if self.path.exists():
-            self._load()
+            self._load(self.path)
+        elif begin_from is not None:
+            self._load(begin_from)
+            self.elapsed = 0.0
 
     @property
     def path(self) -> Path:
@@ -107,7 +114,7 @@ class Progress:
     def _factor(self) -> float:
         """Warm-up over 100 steps, then constant, then a cosine to nothing in the last part of the time."""
         warm_up = min(1.0, (self.step + 1) / 100)
-        falling = max(0.0, (self.share - DECAY_FROM) / (1 - DECAY_FROM))
+        falling = max(0.0, self.share - self.decay_from) / max(1e-6, 1 - self.decay_from)
         return warm_up * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * falling)))
 
     @torch.no_grad()
@@ -157,8 +164,8 @@ class Progress:
             os.fsync(file.fileno())
         partial.replace(self.path)
 
-    def _load(self) -> None:
-        state = torch.load(self.path, map_location=self.machine.device, weights_only=True)
+    def _load(self, path: Path) -> None:
+        state = torch.load(path, map_location=self.machine.device, weights_only=True)
         self.model.load_state_dict(state["model"])
         self.average = state["average"]
         self.optimizer.load_state_dict(state["optimizer"])

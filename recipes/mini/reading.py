@@ -14,7 +14,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from recipes.mini import world
-from sdlab.mini.reader import Reader
+from sdlab.mini.reader import Reader, load
 
 from .autoencoder import as_tensor, reconstruct
 from .machine import Machine
@@ -47,6 +47,7 @@ def train_reader(
     *,
     minutes: float,
     seed: int = 0,
+    begin_with: Path | None = None,
     batch_size: int = 64,
 ) -> Reader:
     """Train the reader on drawn pictures and, so that it reads generated ones as well, on decoded ones.
@@ -58,10 +59,12 @@ def train_reader(
         machine: where it runs.
         minutes: time to train, earlier runs included.
         seed: settles weights and order.
+        begin_with: the weights of an exported reader to begin with; None for a new one.
         batch_size: pictures in a step of one process.
     """
     torch.manual_seed(seed)
-    reader = Reader(world.ATTRIBUTES).to(machine.device, memory_format=torch.channels_last)
+    reader = load(begin_with) if begin_with else Reader(world.ATTRIBUTES)
+    reader.train().to(machine.device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(reader.parameters(), 2e-3, weight_decay=0.02, fused=True)
     progress = Progress(folder, reader, optimizer, machine, minutes=minutes, ema_decay=0.99)
     for step in progress.steps(lambda: accuracy(reader, held_out, machine)):

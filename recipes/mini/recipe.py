@@ -42,6 +42,7 @@ Stage = Literal[
     "decoder",
     "text",
     "unet",
+    "cooldown",
     "reader",
     "clip",
     "maps",
@@ -76,11 +77,12 @@ class Recipe:
     mapped: int = 20_000
     """Training pictures with control maps."""
     begin_with: Path | None = None
-    """An exported `sd/` folder whose autoencoder, text encoder and UNet are where training begins."""
+    """Exported weights that autoencoder, text encoder, UNet and reader begin with; None for new ones."""
     vae_minutes: float = 60
     decoder_minutes: float = 30
     text_minutes: float = 15
     unet_minutes: float = 120
+    cooldown_minutes: float = 20
     reader_minutes: float = 20
     clip_minutes: float = 60
     control_minutes: float = 20
@@ -113,6 +115,7 @@ def train(recipe: Recipe) -> None:
             decoder_minutes=0.02,
             text_minutes=0.02,
             unet_minutes=0.02,
+            cooldown_minutes=0.02,
             reader_minutes=0.02,
             clip_minutes=0.02,
             control_minutes=0.02,
@@ -127,6 +130,7 @@ def train(recipe: Recipe) -> None:
         "decoder": _decoder,
         "text": _text,
         "unet": _unet,
+        "cooldown": _cooldown,
         "reader": _reader,
         "clip": _clip,
         "maps": _maps,
@@ -144,7 +148,7 @@ def train(recipe: Recipe) -> None:
 
 def _tokenizer(recipe: Recipe, here: Machine) -> None:
     if here.leads:
-        known = recipe.begin_with and CLIPTokenizer.from_pretrained(recipe.begin_with / "tokenizer")
+        known = recipe.begin_with and CLIPTokenizer.from_pretrained(recipe.begin_with / "sd" / "tokenizer")
         (known or text.train_tokenizer()).save_pretrained(recipe.work / "tokenizer")
 
 
@@ -167,7 +171,7 @@ def _vae(recipe: Recipe, here: Machine) -> None:
         here,
         minutes=recipe.vae_minutes,
         seed=recipe.seed,
-        begin_with=recipe.begin_with and recipe.begin_with / "vae",
+        begin_with=recipe.begin_with and recipe.begin_with / "sd" / "vae",
     )
 
 
@@ -207,23 +211,30 @@ def _text(recipe: Recipe, here: Machine) -> None:
         pictures=recipe.pictures,
         minutes=recipe.text_minutes,
         seed=recipe.seed,
-        begin_with=recipe.begin_with and recipe.begin_with / "text_encoder",
+        begin_with=recipe.begin_with and recipe.begin_with / "sd" / "text_encoder",
     )
 
 
-def _unet(recipe: Recipe, here: Machine) -> None:
+def _unet(recipe: Recipe, here: Machine, cool_down: Path | None = None) -> None:
     tokenizer = _trained_tokenizer(recipe)
     diffusion.train_unet(
-        recipe.work / "unet",
+        recipe.work / ("cooldown" if cool_down else "unet"),
         _standard_latents(recipe, "latents"),
         _standard_latents(recipe, "held_out")[:512],
         HELD_OUT,
         tokenizer,
         _trained_text_encoder(recipe, tokenizer),
         here,
-        minutes=recipe.unet_minutes,
+        minutes=recipe.cooldown_minutes if cool_down else recipe.unet_minutes,
         seed=recipe.seed,
+        begin_with=recipe.begin_with and recipe.begin_with / "sd" / "unet",
+        cool_down=cool_down,
     )
+
+
+def _cooldown(recipe: Recipe, here: Machine) -> None:
+    """From the newest weights of stage `unet`, which may go on at its constant rate meanwhile."""
+    _unet(recipe, here, cool_down=recipe.work / "unet" / "checkpoint.pt")
 
 
 def _reader(recipe: Recipe, here: Machine) -> None:
@@ -249,6 +260,7 @@ def _reader(recipe: Recipe, here: Machine) -> None:
         here,
         minutes=recipe.reader_minutes,
         seed=recipe.seed,
+        begin_with=recipe.begin_with and recipe.begin_with / "reader" / "reader.safetensors",
     )
 
 
@@ -435,7 +447,8 @@ def _standard_latents(recipe: Recipe, name: str) -> np.ndarray:
 
 def _trained_unet(recipe: Recipe) -> UNet2DConditionModel:
     unet = diffusion.new_unet()
-    unet.load_state_dict(_average(recipe, "unet"))
+    cooled = (recipe.work / "cooldown" / "checkpoint.pt").exists()
+    unet.load_state_dict(_average(recipe, "cooldown" if cooled else "unet"))
     return unet
 
 
