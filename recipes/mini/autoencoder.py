@@ -20,7 +20,7 @@ LATENT_CHANNELS = 8
 CHANNELS = (16, 32, 64, 128)
 FACE_WEIGHT = 3.0
 KL_WEIGHT = 1e-3
-EQUIVARIANCE_SHARE = 0.4
+EQUIVARIANCE_SHARE = 0.15
 """Of the steps in which shrunk latents are decoded."""
 ENCODED_TOGETHER = 1000
 """Pictures in a part of the latents' file."""
