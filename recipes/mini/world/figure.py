@@ -189,8 +189,8 @@ def _trimmings(canvas: Canvas, trunk: Frame, picture: Picture, cloth: Colour, sk
         stroke([(-0.18, 1.24), (0.18, 1.24)], 0.1, dark)
     elif picture.clothes == "sweater":
         stroke([(-0.15, 0.7), (0.15, 0.7)], 0.17, dark)
-        for y in (1.0, 1.26):
-            stroke([(-wide * 0.8, y), (wide * 0.8, y)], 0.13, light)
+        for y, half in ((1.0, 0.76), (1.26, 0.58 if picture.gender == "woman" else 0.76)):
+            stroke([(-wide * half, y), (wide * half, y)], 0.12, light)
     elif picture.clothes == "shirt":
         fill([(-0.15, 0.62), (0.15, 0.62), (0, 0.94)], skin)
         for side in (-1, 1):
