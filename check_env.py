@@ -23,13 +23,13 @@ What to do, in the folder {HERE}:
 def main():
     if sys.version_info < (3, 11):  # noqa: UP036 (this file must say so on an older Python)
         return fail(f"This is Python {sys.version.split()[0]}, and sdlab needs 3.11 or newer.")
-    from sdlab import environment  # beside this file; it imports nothing that may be missing
+    from sdlab import machine  # beside this file; it imports nothing that may be missing
 
     try:
-        print(environment.check())
+        print(machine.check())
     except (ImportError, OSError) as error:
         return fail(f"{sys.executable} does not have what sdlab needs: {error}.")
-    missing = [name for name, version in environment.versions().items() if version is None]
+    missing = [name for name, version in machine.versions().items() if version is None]
     return fail("") if set(missing) - {"bitsandbytes"} else 0
 
 

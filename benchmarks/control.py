@@ -38,14 +38,13 @@ from recipes.mini.evaluation import asked_pictures, wilson
 from recipes.mini.evaluation import sheet as side_by_side
 from recipes.mini.world.captions import described
 from sdlab import HOMEWORK_A, Control, generate, mini
-from sdlab.control import NothingFound, control_map, control_options, with_controlnets
+from sdlab.control import ControlMap, NothingFound, control_map, control_options, with_controlnets
 from sdlab.control.annotators import estimate_depth, estimate_pose
-from sdlab.control.making import ControlMap
+from sdlab.images import choose_sampling, ready_pipeline, sample
 from sdlab.maps import KINDS, canny_map
 from sdlab.mini import reader
-from sdlab.sampling import choose_sampling, ready_pipeline, sample
 from sdlab.scores import mini_scores
-from sdlab.table import control_table
+from sdlab.tables import control_table
 
 NEAR_EDGE = 2  # pixels
 NEAR_JOINT = 0.06  # of the side
@@ -93,7 +92,7 @@ def control_maps(
     """The maps of each kind, made by the annotators; pictures without one are left out."""
     folder = work / ("studio" if other else "held_out")
     folder.mkdir(parents=True, exist_ok=True)
-    side = choose_sampling("mini").resolution
+    side = choose_sampling("mini").width
     kept: list[world.Picture] = []
     maps: dict[str, list[ControlMap]] = {kind: [] for kind in KINDS}
     for picture in pictures:

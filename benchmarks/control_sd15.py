@@ -27,7 +27,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from sdlab import Control, mini
 from sdlab.control import control_map, control_options, with_controlnets
-from sdlab.sampling import Sampling, sample
+from sdlab.images import Sampling, sample
 
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
 
@@ -92,7 +92,8 @@ def main() -> None:
     added = after - before
     print(f"pipeline: {before:.2f} GB; ControlNet: {added:+.2f} GB, its file has {network:.2f} GB")
     print("the UNet is shared:", steered.unet is pipeline.unet)
-    sampling = Sampling(num_inference_steps=options.steps, guidance_scale=7.5, resolution=options.resolution)
+    side = options.resolution
+    sampling = Sampling(num_inference_steps=options.steps, guidance_scale=7.5, width=side, height=side)
     start = time.perf_counter()
     (image,) = sample(steered, ["a photo of sks woman face"], [0], sampling, **control_options([made]))
     seconds = time.perf_counter() - start

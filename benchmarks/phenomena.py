@@ -28,7 +28,7 @@ from sdlab import HOMEWORK_A, PromptSet, generate, hyperparameters, prepare, pro
 from sdlab.scores import mini_scores
 
 PROMPTS = HOMEWORK_A.fill("sks woman")
-CLASS = PromptSet({"class": profile("mini").class_prompt})
+CLASS = PromptSet({"class": hyperparameters("dreambooth").class_prompt})
 
 
 def experiments() -> dict[str, dict[str, object]]:

@@ -65,7 +65,7 @@ def run(program: list[str]) -> None:
         sys.path.insert(0, str(Path(program[0]).parent))
         runpy.run_path(program[0], run_name="__main__")
         return
-    from sdlab.methods import from_dict
+    from sdlab.config import from_dict
     from sdlab.training import train
 
     root, name, values = program[1:]

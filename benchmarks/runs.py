@@ -19,7 +19,7 @@ from PIL import Image
 
 from recipes.mini import world
 from sdlab import prepare
-from sdlab.environment import this_machine
+from sdlab.machine import this_machine
 
 PROBE = Path(__file__).with_name("probe.py")
 SCRIPTS = {"dreambooth": "train_dreambooth.py", "lora": "train_dreambooth_lora.py"}

@@ -21,7 +21,7 @@ from pathlib import Path
 from recipes.mini import world
 from sdlab import recommend, score
 from sdlab.experiment import find
-from sdlab.generate import load_images
+from sdlab.images import load_images
 
 CALL = "import sdlab; sdlab.score('base', photos='photos', root='experiments')"
 

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from recipes.mini import world
 from sdlab import HOMEWORK_A, hyperparameters, prepare, train
-from sdlab.environment import describe
-from sdlab.sampling import choose_sampling, ready_pipeline, sample
+from sdlab.images import choose_sampling, ready_pipeline, sample
+from sdlab.machine import describe
 
 
 def import_seconds(statement: str) -> float:

@@ -3,7 +3,8 @@
     python notebooks/execute.py                               # all six in an empty folder, as a student does
     python notebooks/execute.py notebooks/04_controlnet.ipynb # one of them alone
 
-Prints how long each took, and what came by stderr that isn't a progress bar.
+The Russian notebooks have the same code, so they take the outputs of the English ones. Prints how long each
+took, and what came by stderr that isn't a progress bar.
 """
 
 from __future__ import annotations
@@ -47,8 +48,18 @@ def execute(path: Path, folder: Path) -> float:
     notebook.metadata.pop("widgets", None)
     here = str(path.resolve().parent.parent) + "/"  # whose folder it was means nothing to others
     path.write_text(nbformat.writes(notebook).replace(here, "") + "\n", encoding="utf-8")
+    copy_outputs(path, path.parent / "ru" / path.name)
     print(f"{path}: {seconds:.0f} s, {path.stat().st_size / 1000:.0f} kB", flush=True)
     return seconds
+
+
+def copy_outputs(path: Path, translation: Path) -> None:
+    """Give a notebook in another language the outputs of the one that was executed."""
+    executed, translated = nbformat.read(path, 4), nbformat.read(translation, 4)
+    for cell, other in zip(executed.cells, translated.cells, strict=True):
+        if cell.cell_type == "code":
+            other.outputs, other.execution_count = cell.outputs, cell.execution_count
+    translation.write_text(nbformat.writes(translated) + "\n", encoding="utf-8")
 
 
 def strange(outputs: list[nbformat.NotebookNode]) -> list[str]:

@@ -21,10 +21,10 @@ def main() -> None:
     repository = parser.parse_args().repository
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
         raise SystemExit(f"the repository must be owner/name, got {repository!r}.")
-    for path in sorted(Path(__file__).parent.glob("*.ipynb")):
+    for path in sorted(Path(__file__).parent.rglob("[!.]*.ipynb")):
         text, count = ADDRESS.subn(repository, path.read_text(encoding="utf-8"))
         path.write_text(text, encoding="utf-8")
-        print(f"{path.name}: {count} addresses")
+        print(f"{path}: {count} addresses")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Teach Stable Diffusion one person from twenty photos, and compare the ways to do it.
+"""Teach Stable Diffusion one subject from twenty photos, and compare the ways to do it.
 
 The public names below load their module on first use, so `import sdlab` takes no time and no torch.
 """
@@ -6,101 +6,68 @@ The public names below load their module on first use, so `import sdlab` takes n
 from __future__ import annotations
 
 import importlib
+import os
 import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sdlab.backup import sync
     from sdlab.control import Control
-    from sdlab.demo import demo
+    from sdlab.demonstration import demo
     from sdlab.exercises import check
     from sdlab.experiment import DreamBooth, Experiment, LoRA
-    from sdlab.generate import class_images, generate
-    from sdlab.homework import homework
-    from sdlab.keeping import keep
+    from sdlab.homeworks import homework
+    from sdlab.images import class_images, generate
     from sdlab.photos import prepare
     from sdlab.profiles import hyperparameters, profile
     from sdlab.prompts import HOMEWORK_A, HOMEWORK_B, PromptSet
-    from sdlab.report import report
+    from sdlab.reports import report
     from sdlab.scores import recommend, score
-    from sdlab.sweep import sweep
-    from sdlab.table import table
+    from sdlab.sweeps import sweep
+    from sdlab.tables import table
     from sdlab.training import train
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "HOMEWORK_A",
-    "HOMEWORK_B",
-    "Control",
-    "DreamBooth",
-    "Experiment",
-    "LoRA",
-    "PromptSet",
-    "check",
-    "class_images",
-    "demo",
-    "generate",
-    "homework",
-    "hyperparameters",
-    "keep",
-    "prepare",
-    "profile",
-    "recommend",
-    "report",
-    "score",
-    "sweep",
-    "table",
-    "train",
-]
+# OpenMP's threads spin while they wait for each other, which beside another program makes a step 20 times as
+# slow. torch reads both when it is imported. A user's own setting stays; benchmarks/threads.py measures it.
+if "torch" not in sys.modules:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
 
+# No module bears the name of a public function: importing it would put it in the function's place.
 _MODULE_OF = {
-    "HOMEWORK_A": "sdlab.prompts",
-    "HOMEWORK_B": "sdlab.prompts",
-    "PromptSet": "sdlab.prompts",
-    "hyperparameters": "sdlab.profiles",
-    "profile": "sdlab.profiles",
-    "DreamBooth": "sdlab.experiment",
-    "Experiment": "sdlab.experiment",
-    "LoRA": "sdlab.experiment",
-    "prepare": "sdlab.photos",
-    "train": "sdlab.training",
-    "Control": "sdlab.control",
-    "class_images": "sdlab.generate",
-    "generate": "sdlab.generate",
-    "table": "sdlab.table",
-    "score": "sdlab.scores",
-    "recommend": "sdlab.scores",
-    "sweep": "sdlab.sweep",
-    "report": "sdlab.report",
-    "demo": "sdlab.demo",
-    "homework": "sdlab.homework",
-    "keep": "sdlab.keeping",
-    "check": "sdlab.exercises",
+    "HOMEWORK_A": "prompts",
+    "HOMEWORK_B": "prompts",
+    "PromptSet": "prompts",
+    "hyperparameters": "profiles",
+    "profile": "profiles",
+    "homework": "homeworks",
+    "DreamBooth": "config",
+    "LoRA": "config",
+    "Experiment": "experiment",
+    "prepare": "photos",
+    "train": "training",
+    "Control": "control",
+    "class_images": "images",
+    "generate": "images",
+    "table": "tables",
+    "score": "scores",
+    "recommend": "scores",
+    "sweep": "sweeps",
+    "report": "reports",
+    "demo": "demonstration",
+    "sync": "backup",
+    "check": "exercises",
 }
+__all__ = list(_MODULE_OF)
 
 
 def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'sdlab' has no attribute {name!r}. Its names: {', '.join(__all__)}.")
-    return getattr(importlib.import_module(_MODULE_OF[name]), name)
+    return getattr(importlib.import_module(f"sdlab.{_MODULE_OF[name]}"), name)
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _Package(ModuleType):
-    """Keeps `sdlab.generate` the function once the module of the same name is imported.
-
-    The import system binds every submodule to its package, which would put the module `sdlab.generate`
-    in the place of the public function. The module stays importable: `from sdlab.generate import ...`.
-    """
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(value, ModuleType) and _MODULE_OF.get(name) == value.__name__:
-            value = getattr(value, name, value)
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

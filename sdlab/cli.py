@@ -1,20 +1,26 @@
-"""`sdlab`: one subcommand per stage, each the function of the same name."""
+"""`sdlab`: reads a command line, and names the nearest where it doesn't understand."""
 
 from __future__ import annotations
 
 import difflib
+import errno
 import inspect
+import io
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Annotated, Any
 
-from sdlab import commands
+from sdlab.commands import COMMANDS, TRAINING, Command, imported, option_of
+from sdlab.config import METHODS, DreamBooth, LoRA
 
 OVERVIEW = """\
-sdlab teaches Stable Diffusion one person from about twenty photos, and compares the ways to do it.
+sdlab teaches Stable Diffusion one subject from about twenty photos, and compares the ways to do it.
 
 usage: sdlab COMMAND [OPTIONS]        sdlab COMMAND --help lists the options; METHOD is dreambooth or lora
 
@@ -22,11 +28,11 @@ usage: sdlab COMMAND [OPTIONS]        sdlab COMMAND --help lists the options; ME
 {demo}
   the stages, each going on from what the one before left on disk:
 {stages}
-  about this machine, and what outlives it:
+  about this machine and the homework, and what outlives them:
 {others}
 """
 # diffusers' flags that a pasted command may hold and that need no setting here.
-PASSED_OVER = {
+IGNORED = {
     "center_crop": "`sdlab prepare` crops the photos",
     "dataloader_num_workers": "the data is in memory",
     "enable_xformers_memory_efficient_attention": "torch's own attention saves as much memory",
@@ -35,7 +41,6 @@ PASSED_OVER = {
     "logging_dir": "the log is experiments/<name>/log.jsonl",
     "pre_compute_text_embeddings": "a frozen text encoder's prompts are always encoded once",
     "prior_generation_precision": "the machine decides it",
-    "report_to": "the log is experiments/<name>/log.jsonl",
     "sample_batch_size": "the profile sets it",
     "set_grads_to_none": "it is always so",
 }
@@ -58,16 +63,25 @@ INSTEAD = {
     "variant": "Give the folder of the variant as --pretrained_model_name_or_path.",
 }
 
+WAYS_OUT = {
+    errno.EACCES: "Change its permissions, or choose a folder of your own.",
+    errno.EPERM: "Change its permissions, or choose a folder of your own.",
+    errno.EROFS: "This disk can only be read: choose a folder on another.",
+    errno.ENAMETOOLONG: "Take a shorter name.",
+    errno.ENOENT: "Check the path.",
+    errno.ENOTDIR: "A file is where a folder should be: move it, or choose another folder.",
+}
+
 
 class UsageError(ValueError):
     """A command line that can't be understood; the message names what and the way out."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line.
+    """Runs the command line.
 
     Args:
-        arguments: without the program's name; None takes those of the process.
+        arguments: Without the program's name; None takes those of the process.
 
     Raises:
         SystemExit: 0 when all went well, 1 when the work failed, 2 when the command can't be understood,
@@ -76,6 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # what transformers and bitsandbytes say on import is about parts that aren't used here
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    for stream in (sys.stdout, sys.stderr):  # a sign that a console lacks must not end the work
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     words = list(sys.argv[1:] if arguments is None else arguments)
     understood = False
     try:
@@ -85,24 +102,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
             run()
     except KeyboardInterrupt as stop:
         _fail(str(stop) or "interrupted; the same command goes on from there", 130)
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise SystemExit(0) from None
     except (ValueError, OSError, RuntimeError, ImportError) as error:
         if os.environ.get("SDLAB_DEBUG"):
             raise
-        _fail(str(error) or type(error).__name__, 1 if understood else 2)
+        _fail(_explained(error), 1 if understood else 2)
 
 
 def parse(words: list[str]) -> Callable[[], None] | None:
-    """Understand a command line without doing anything yet.
-
-    Args:
-        words: the command line without the program's name.
+    """Understands a command line without doing anything yet.
 
     Returns:
         What to run; None after help was printed.
 
     Raises:
-        UsageError: an unknown command or option; the message names the nearest.
-        ValueError: a value that breaks its rule.
+        UsageError: An unknown command or option; the message names the nearest.
+        ValueError: A value that breaks its rule.
     """
     if not words or words[0] in ("-h", "--help", "help"):
         print(_overview())
@@ -112,70 +129,92 @@ def parse(words: list[str]) -> Callable[[], None] | None:
 
         print(f"sdlab {__version__}")
         return None
-    name, rest = _command(words)
-    if name in commands.TRAINING:
+    name, rest = _command_of(words)
+    if name in TRAINING:
         return _parse_training(name, rest)
-    bound, strange = _tyro(commands.COMMANDS[name], name, rest)
-    _refuse(strange, name, commands.COMMANDS[name])
+    bound, strange = _tyro(COMMANDS[name], name, rest)
+    _refuse(strange, name, list(COMMANDS[name].options()))
     return bound
 
 
-def _command(words: list[str]) -> tuple[str, list[str]]:
+def _command_of(words: list[str]) -> tuple[str, list[str]]:
     """The command's name of one or two words, and the words after it."""
-    known = [*commands.COMMANDS, *commands.TRAINING]
+    known = [*COMMANDS, *TRAINING]
     for length in (2, 1):
         if (name := " ".join(words[:length])) in known:
             return name, words[length:]
     given = " ".join(word for word in words[:2] if not word.startswith("-")) or words[0]
-    below = [name for name in known if name.startswith(words[0] + " ")]
-    if below:
+    if below := [name for name in known if name.startswith(words[0] + " ")]:
         choices = " or ".join(f"`sdlab {name}`" for name in below)
-        if any(word in ("-h", "--help") for word in words[1:2]):
+        if words[1:2] in (["-h"], ["--help"]):
             raise UsageError(f"say which: {choices}, then --help.")
         raise UsageError(f"`sdlab {given}` is not a command. Write {choices}.")
-    near = difflib.get_close_matches(given, known, 1, 0.4) or difflib.get_close_matches(
-        words[0], known, 1, 0.4
-    )
-    hint = f"Did you mean `sdlab {near[0]}`? " if near else ""
+    near = _nearest(given, known, 0.4) or _nearest(words[0], known, 0.4)
+    hint = f"Did you mean `sdlab {near}`? " if near else ""
     raise UsageError(f"unknown command {words[0]!r}. {hint}`sdlab --help` lists all.")
 
 
 def _parse_training(name: str, words: list[str]) -> Callable[[], None]:
-    """`train` and `sweep`: diffusers' flags, whose defaults are those of the base model's profile."""
-    method = name.split()[1]
+    """`train`, `sweep` and `preflight`: diffusers' flags, whose defaults are those of the base's profile."""
+    from sdlab.profiles import hyperparameters, profile
+
     if words and not words[0].startswith("-"):
         words = ["--name" if name.startswith("train") else "--prefix", *words]
-    base = _value_of("pretrained_model_name_or_path", words) or "mini"
-    root = _value_of("root", words) or "experiments"
-    defaults = commands.defaults(method, base, root, _value_of("profile", words) or "auto")
-    function = commands.TRAINING[name]
-    command = commands.with_hyperparameters(function, defaults)
-    bound, strange = _tyro(command, name, words)
-    _refuse(_pass_over(strange), name, function, list(vars(defaults)))
     given = {word.split("=")[0].lstrip("-").replace("-", "_") for word in words if word.startswith("--")}
-    commands.say_what_the_profile_sets(defaults, {flag.removeprefix("no_") for flag in given})
+    before = _values_of(("pretrained_model_name_or_path", "root", "profile", "subject"), words)
+    base, root = before.get("pretrained_model_name_or_path", "mini"), before.get("root", "experiments")
+    chosen = before.get("profile", "auto")
+    defaults = hyperparameters(
+        name.split()[1], base, subject=before.get("subject"), profile=chosen, root=root
+    )
+    bound, strange = _tyro(TRAINING[name], name, words, defaults)
+    known = [*TRAINING[name].options(), "profile", "subject", *vars(defaults)]
+    _refuse(_leave_out_ignored(strange), name, known, INSTEAD)
+    _say_what_the_profile_sets(defaults, given, profile(base, name=chosen, root=root).reason)
     return bound
 
 
-def _tyro(command: Callable[..., None], name: str, words: list[str]) -> tuple[Callable[[], None], list[str]]:
+def _tyro(
+    command: Command, name: str, words: list[str], defaults: DreamBooth | LoRA | None = None
+) -> tuple[Callable[[], None], list[str]]:
     """The command with its options filled in, and the words that it has no use for."""
     import tyro
+    from tyro.conf import arg
 
-    taken: dict[str, Any] = {}
+    options = command.options()
+    if defaults is not None:  # each hyperparameter is a flag without a prefix
+        flat = Annotated[type(defaults), arg(name="")]  # type: ignore[valid-type]
+        options["hyperparameters"] = options["hyperparameters"].replace(annotation=flat, default=defaults)
+        options |= {
+            "profile": option_of("profile", str, "auto"),
+            "subject": option_of("subject", str | None, None),
+        }
 
-    def keep(**values: Any) -> None:
-        taken.update(values)
+    def take(**values: Any) -> dict[str, Any]:
+        return values
 
-    keep.__doc__ = command.__doc__
-    keep.__signature__ = inspect.signature(command, eval_str=True)  # type: ignore[attr-defined]
-    keep.__annotations__ = inspect.get_annotations(command, eval_str=True)
-    _, strange = tyro.cli(
-        keep, prog=f"sdlab {name}", args=words, use_underscores=True, return_unknown_args=True
+    take.__doc__ = command.help()
+    take.__signature__ = inspect.Signature(list(options.values()))  # type: ignore[attr-defined]
+    take.__annotations__ = {option.name: option.annotation for option in options.values()}
+    values, strange = tyro.cli(
+        take, prog=f"sdlab {name}", args=words, use_underscores=True, return_unknown_args=True
     )
-    return lambda: command(**taken), strange
+    if defaults is not None:  # they chose the defaults
+        del values["profile"], values["subject"]
+    values = {one: _at_home(value) for one, value in values.items()}
+    return partial(command.run, imported(command.function), **values), strange
 
 
-def _refuse(strange: list[str], name: str, command: Callable[..., None], more: Sequence[str] = ()) -> None:
+def _at_home(value: Any) -> Any:
+    """`~` as a shell would have written it, had it stood alone."""
+    if isinstance(value, str | Path) and str(value).startswith("~"):
+        return type(value)(os.path.expanduser(value))
+    return value
+
+
+def _refuse(
+    strange: list[str], name: str, known: Iterable[str], instead: Mapping[str, str] = MappingProxyType({})
+) -> None:
     """Names the nearest option to one that there isn't."""
     if not strange:
         return
@@ -183,51 +222,73 @@ def _refuse(strange: list[str], name: str, command: Callable[..., None], more: S
     if not word.startswith("-"):
         raise UsageError(f"`sdlab {name}` doesn't know what to do with {word!r}. See `sdlab {name} --help`.")
     flag = word.split("=")[0].lstrip("-").replace("-", "_")
-    if more and flag in INSTEAD:
-        raise UsageError(f"`sdlab {name}` has no option --{flag}. {INSTEAD[flag]}")
-    known = [*inspect.signature(command).parameters, *more]
-    near = difflib.get_close_matches(flag, known, 1, 0.5)
-    hint = f"Did you mean --{near[0]}? " if near else ""
+    if flag in instead:
+        raise UsageError(f"`sdlab {name}` has no option --{flag}. {instead[flag]}")
+    near = _nearest(flag, known, 0.5)
+    hint = f"Did you mean --{near}? " if near else ""
     raise UsageError(f"`sdlab {name}` has no option --{flag}. {hint}`sdlab {name} --help` lists all.")
 
 
-def _pass_over(strange: list[str]) -> list[str]:
+def _nearest(word: str, known: Iterable[str], cutoff: float) -> str | None:
+    return next(iter(difflib.get_close_matches(word, known, 1, cutoff)), None)
+
+
+def _leave_out_ignored(strange: list[str]) -> list[str]:
     """Drops diffusers' flags that need no setting here, with their values, and says so."""
     left: list[str] = []
-    passing = False
+    ignoring = False
     for word in strange:
         if word.startswith("--"):
             flag = word[2:].split("=")[0].replace("-", "_")
-            passing = flag in PASSED_OVER
-            if passing:
-                print(f"--{flag} is passed over: {PASSED_OVER[flag]}", file=sys.stderr)
-        if not passing:
+            ignoring = flag in IGNORED
+            if ignoring:
+                print(f"--{flag} is ignored: {IGNORED[flag]}", file=sys.stderr)
+        if not ignoring:
             left.append(word)
     return left
 
 
-def _value_of(flag: str, words: list[str]) -> str | None:
-    """The value of an option before the command line is read as a whole."""
-    for index, word in enumerate(words):
+def _values_of(flags: Iterable[str], words: list[str]) -> dict[str, str]:
+    """The values of some options before the command line is read as a whole."""
+    found = {}
+    for word, after in pairwise([*words, ""]):
         name, equals, value = word.partition("=")
-        if name.startswith("--") and name[2:].replace("-", "_") == flag:
-            return value if equals else next(iter(words[index + 1 : index + 2]), None)
-    return None
+        if name.startswith("--") and (flag := name[2:].replace("-", "_")) in flags:
+            found[flag] = value if equals else after
+    return found
+
+
+def _say_what_the_profile_sets(chosen: DreamBooth | LoRA, given: set[str], reason: str) -> None:
+    """Names the values that the profile sets otherwise than diffusers does, unless they were given."""
+    own = vars(METHODS[chosen.method]())
+    idle = () if chosen.with_prior_preservation else ("class_prompt", "num_class_images")
+    spoken = {*idle, "pretrained_model_name_or_path", *given, *(flag.removeprefix("no_") for flag in given)}
+    differing = [f"{k}={v}" for k, v in vars(chosen).items() if v != own[k] and k not in spoken]
+    if differing:
+        why = f" ({reason})" if reason else ""
+        base = chosen.pretrained_model_name_or_path
+        print(f"not given, so set for {base}{why}: {', '.join(differing)}", file=sys.stderr)
 
 
 def _overview() -> str:
     """The commands by what they are for; those that take a method stand in one line."""
-    described = {name.split()[0] + " METHOD": function for name, function in commands.TRAINING.items()}
-    described |= commands.COMMANDS
-    ahead = ("demo", "prepare", "class-images")
-    about = ("environment", "keep")
+    described = {f"{name.split()[0]} METHOD": command for name, command in TRAINING.items()} | COMMANDS
+    ahead, about = ("demo",), ("environment", "homework", "check", "sync")
 
     def lines(names: Iterable[str]) -> str:
-        rows = [(name, (described[name].__doc__ or "").strip().splitlines()[0]) for name in names]
-        return "".join(f"    sdlab {name:<17} {text}\n" for name, text in rows)
+        return "".join(f"    sdlab {name:<17} {described[name].summary}\n" for name in names)
 
-    stages = [*ahead[1:], *(name for name in described if name not in ahead + about)]
-    return OVERVIEW.format(demo=lines(ahead[:1]), stages=lines(stages), others=lines(about)).rstrip()
+    first = ("prepare", "class-images")
+    stages = [*first, *(name for name in described if name not in (*ahead, *first, *about))]
+    return OVERVIEW.format(demo=lines(ahead), stages=lines(stages), others=lines(about)).rstrip()
+
+
+def _explained(error: Exception) -> str:
+    """An error's message; of the operating system's with the path and a way out."""
+    code = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, OSError) and code in WAYS_OUT and error.filename:
+        return f"{error.filename}: {(error.strerror or '').lower()}. {WAYS_OUT[code]}"
+    return str(error) or type(error).__name__
 
 
 def _fail(message: str, code: int) -> None:

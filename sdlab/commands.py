@@ -1,414 +1,338 @@
-"""What each subcommand of `sdlab` takes and runs; the command line is made from these functions."""
+"""What each subcommand of `sdlab` takes and prints: the function of its stage, made into a command."""
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
-from dataclasses import fields
+from dataclasses import asdict, dataclass, fields, replace
 from json import dumps
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from sdlab.methods import METHODS, DreamBooth, LoRA
-from sdlab.prompts import HOMEWORK_A, HOMEWORK_B, PromptSet
+from sdlab.config import METHODS, DreamBooth, LoRA
+from sdlab.prompts import PromptSet
+from sdlab.subject import Subject
 
-PROMPT_SETS = {"homework_a": HOMEWORK_A, "homework_b": HOMEWORK_B}
-
-
-def demo(root: Path = Path()) -> None:
-    """The homework from photos to report on the mini model.
-
+# What several commands say of the same option.
+COMMON = """
     Args:
-        root: Folder to work in; the report ends up in results/report/ below it.
-    """
-    from sdlab.demo import demo as run
+        prompts: homework_a, homework_b, paper_live, paper_objects, or a JSON file of names to prompts; None
+            takes those of the images, or what suits the subject.
+        subject: Who or what the photos show, such as "sks dog"; None takes the one of the experiments.
+        json: Print JSON; what happens meanwhile goes to stderr.
+        profile: Where defaults come from: mini, sd15, sd15-16gb, sd15-8gb; auto takes what fits the machine.
+        base: The base model: mini, sd15, a folder, a file, or an experiment.
+"""
 
+
+def option_of(name: str, kind: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+
+
+# How experiments and prompts, which are objects in Python, are given on a command line.
+EDGES: dict[str, list[tuple[str, Any, Any]]] = {
+    "experiments": [("experiments", Positional[tuple[str, ...]], ())],
+    "prompts": [("prompts", str | None, None), ("subject", str | None, None)],
+}
+
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand: `run` is given the function it is made from, and the options that both of them take."""
+
+    run: Callable[..., None]
+    function: str  # "module:name"
+    also: tuple[str, ...]  # whatever else has options that are given to the function
+
+    @property
+    def summary(self) -> str:
+        return (self.run.__doc__ or "").strip().splitlines()[0]
+
+    def options(self) -> dict[str, inspect.Parameter]:
+        """The command's own options; where it takes any, those of its functions besides."""
+        own = [*inspect.signature(self.run, eval_str=True).parameters.values()][1:]
+        found = {option.name: option for option in own if option.kind is not option.VAR_KEYWORD}
+        targets = (self.function, *self.also) if len(found) < len(own) else ()
+        for target in map(imported, targets):
+            for name, option in inspect.signature(target).parameters.items():
+                kind = _type(option.annotation, target)
+                if name in EDGES:
+                    for edge, given, default in EDGES[name]:
+                        found.setdefault(edge, option_of(edge, given, default))
+                elif kind is not None and name != "progress":
+                    found.setdefault(name, option.replace(annotation=kind))
+        return {name: option.replace(kind=option.KEYWORD_ONLY) for name, option in found.items()}
+
+    def help(self) -> str:
+        """The summary, and what the docstrings say of the options; the command's own counts most."""
+        texts = [imported(target).__doc__ or "" for target in (self.function, *self.also)]
+        blocks = [
+            re.search(r"Args:\n((?: {4}.*\n?)+)", inspect.cleandoc(text) + "\n")
+            for text in (*texts, COMMON, self.run.__doc__ or "")
+        ]
+        return f"{self.summary}\n\nArgs:\n" + "".join(block[1] for block in blocks if block)
+
+
+COMMANDS: dict[str, Command] = {}
+TRAINING: dict[str, Command] = {}  # those whose options are also the hyperparameters of a method
+Run = Callable[..., Any]
+
+
+def command(name: str, function: str, *also: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Makes a subcommand from a function and what is to be done with its result."""
+
+    def add(run: Callable[..., None]) -> Callable[..., None]:
+        made = Command(run, function, also)
+        if "hyperparameters" in inspect.signature(run).parameters:
+            TRAINING.update({f"{name} {method}": made for method in METHODS})
+        else:
+            COMMANDS[name] = made
+        return run
+
+    return add
+
+
+@command("demo", "sdlab.demonstration:demo")
+def demo(run: Run, root: Path = Path()) -> None:
+    """The homework from photos to report on the mini model."""
     run(root)
 
 
+@command("prepare", "sdlab.photos:prepare")
 def prepare(
-    raw: Path = Path("data/raw_images"),
-    out: Path = Path("data/instance_images"),
+    run: Run,
     resolution: int | None = None,
     base: str = "mini",
-    framing: Literal["mixed", "face", "head_and_shoulders", "upper_body", "whole"] = "mixed",
+    subject: str | None = None,
     drop: str = "",
-    background: str = "white",
-    captions: str | None = None,
+    **options: Any,
 ) -> None:
-    """Photos -> square images around the face, and what will spoil the training.
+    """Photos -> square images around the subject, and what will spoil the training.
 
     Args:
-        raw: Folder or zip with the photos as they came.
-        out: Folder for the images and dataset.json.
         resolution: Side of the images in pixels; None takes the base model's.
-        base: The base model that will be trained: mini, sd15, or a folder.
-        framing: How much to show around the face; mixed gives each photo one of the others.
+        subject: Who or what the photos show, such as "sks dog"; it says the kind.
         drop: Findings whose photos are left out, such as blurry,duplicates.
-        background: Colour behind transparent parts.
-        captions: Caption for images without one, written into captions.txt for you to edit.
     """
-    from sdlab.photos import prepare as run
     from sdlab.photos import save_sheet
     from sdlab.profiles import profile
 
     side = resolution if resolution is not None else profile(base).resolution
+    if subject:
+        options["subject_kind"] = Subject.parse(subject).kind
     kinds = [kind.strip() for kind in drop.split(",") if kind.strip()]
-    dataset = run(raw, out, side, framing=framing, background=background, drop=kinds, captions=captions)
-    print(f"{dataset.summary()}\n\nbefore and after, as a picture: {save_sheet(dataset)}")
+    dataset = run(resolution=side, drop=kinds, **options)
+    print(f"{dataset.summary()}\n\nbefore and after: {save_sheet(dataset)}")
     if errors := [finding for finding in dataset.findings if finding.level == "error"]:
-        raise ValueError(f"{errors[0].text}: {errors[0].effect}. Add photos to {raw} and run it again.")
+        raise ValueError(
+            f"{errors[0].text}: {errors[0].effect}. Add photos to {options['raw']} and run it again."
+        )
 
 
+@command("class-images", "sdlab.images:class_images")
 def class_images(
+    run: Run,
     class_prompt: str | None = None,
-    num_class_images: Annotated[int | None, arg(aliases=["--num"])] = None,
+    num: Annotated[int | None, arg(aliases=["--num_class_images"])] = None,
     base: str = "mini",
-    class_data_dir: Path | None = None,
+    subject: str | None = None,
+    folder: Annotated[str | None, arg(aliases=["--class_data_dir"])] = None,
     negative_prompt: str = "",
-    seed: int = 0,
+    **options: Any,
 ) -> None:
     """Images of the class, which prior preservation learns from.
 
     Args:
-        class_prompt: What they show; None takes the profile's.
-        num_class_images: How many there shall be; None takes the profile's.
-        base: The base model that samples them.
-        class_data_dir: Folder for them, filled up to the number; None takes one below data/class_images.
+        class_prompt: What they show; None takes the subject's class.
+        num: How many are wanted; None takes the profile's.
+        folder: Filled up to the number; None takes one below data/class_images.
         negative_prompt: What they don't show.
-        seed: Of the first image.
     """
-    from sdlab.generate import class_images as run
-    from sdlab.profiles import profile
+    from sdlab.profiles import hyperparameters
 
-    chosen = profile(base)
-    number = num_class_images if num_class_images is not None else chosen.num_class_images
-    prompt = class_prompt or chosen.class_prompt
-    folder = run(base, prompt, number, folder=class_data_dir, seed=seed, negative_prompt=negative_prompt)
-    print(f"{number} images of {prompt!r} in {folder}")
+    chosen = hyperparameters("dreambooth", base, subject=subject)
+    num, prompt = num if num is not None else chosen.num_class_images, class_prompt or chosen.class_prompt
+    made = run(base, prompt, num, folder=folder, negative_prompt=negative_prompt, **options)
+    print(f"{num} images of {prompt!r} in {made}")
 
 
+@command("train", "sdlab.training:train")
 def train(
+    run: Run,
     hyperparameters: DreamBooth | LoRA,
     name: str | None = None,
     output_dir: Path | None = None,
-    profile: str = "auto",
-    resume_from_checkpoint: str = "latest",
     root: Path = Path("experiments"),
+    **options: Any,
 ) -> None:
     """One experiment; one that was killed goes on, a finished one is kept.
 
     Args:
-        hyperparameters: The flags of diffusers' scripts.
         name: The experiment's name; None takes one made from the method, rank and learning rate.
         output_dir: diffusers' way to say it: the experiment's folder.
-        profile: Where defaults come from: mini, sd15, sd15-16gb, sd15-8gb; auto takes what fits the machine.
-        resume_from_checkpoint: Where one that was begun goes on: latest, or a checkpoint such as step_000100.
-        root: Folder of the experiments.
     """
-    from sdlab.sweep import experiment_name
-    from sdlab.training import train as run
+    from sdlab.sweeps import experiment_name
 
     if name and output_dir:
         raise ValueError(
             f"--name {name} and --output_dir {output_dir} both name the experiment. Give one of them."
         )
     if output_dir:
+        base = root / hyperparameters.pretrained_model_name_or_path
+        if (base / "experiment.json").is_file():  # where it is, whatever folder the new one goes to
+            hyperparameters = replace(hyperparameters, pretrained_model_name_or_path=base.as_posix())
         name, root = output_dir.name, output_dir.parent
-    experiment = run(
-        name or experiment_name(hyperparameters),
-        hyperparameters,
-        root=root,
-        resume_from_checkpoint=resume_from_checkpoint,
-    )
-    if experiment.status == "stopped":
-        raise KeyboardInterrupt(f"{experiment.name} was interrupted; the same command goes on from there")
-    print(f"{experiment.status}: {experiment.path}. Images of it: sdlab generate base {experiment.name}")
+    made = run(name or experiment_name(hyperparameters), hyperparameters, root=root, **options)
+    if made.status == "stopped":
+        raise KeyboardInterrupt(f"{made.name} was interrupted; the same command goes on from there")
+    print(f"{made.status}: {made.path}. Images of it: sdlab generate base {made.name}")
 
 
+@command("sweep", "sdlab.sweeps:sweep")
 def sweep(
+    run: Run,
     hyperparameters: DreamBooth | LoRA,
     learning_rates: tuple[float, ...] = (),
     ranks: tuple[int, ...] = (),
     prior_loss_weights: tuple[float, ...] = (),
-    prefix: str | None = None,
-    profile: str = "auto",
     json: bool = False,
-    root: Path = Path("experiments"),
+    **options: Any,
 ) -> None:
     """An experiment for every combination of some values.
 
     Args:
-        hyperparameters: What all of them have in common.
         learning_rates: Values of --learning_rate to try.
         ranks: Values of --rank to try (LoRA).
         prior_loss_weights: Values of --prior_loss_weight to try.
-        prefix: Beginning of the names; None takes the method: lora_rank4_lr2e-4.
-        profile: Where defaults come from: mini, sd15, sd15-16gb, sd15-8gb; auto takes what fits the machine.
-        json: Print the experiments' records as JSON; what happens meanwhile goes to stderr.
-        root: Folder of the experiments.
     """
-    from sdlab.sweep import sweep as run
-    from sdlab.table import summary
+    from sdlab.tables import summary
 
     values = {"learning_rate": learning_rates, "rank": ranks, "prior_loss_weight": prior_loss_weights}
     grid: dict[str, Any] = {name: list(given) for name, given in values.items() if given}
     if not grid:
         raise ValueError("a sweep needs values: --learning_rates 2e-5 2e-4, or --ranks 2 4 8.")
-    with talk_to_stderr(json):
-        done = run(hyperparameters, prefix=prefix, root=root, **grid)
-    print(as_json({one.name: one.record for one in done}) if json else summary(done, root=root).text())
+    with stdout_to_stderr(json):
+        done = run(hyperparameters, **options, **grid)
+    print(
+        as_json({one.name: one.record for one in done})
+        if json
+        else summary(done, root=options["root"]).text()
+    )
 
 
-def preflight(
-    hyperparameters: DreamBooth | LoRA,
-    profile: str = "auto",
-    json: bool = False,
-    root: Path = Path("experiments"),
-) -> None:
-    """The time, memory and disk a training will take, from two steps of it.
-
-    Args:
-        hyperparameters: The flags of diffusers' scripts.
-        profile: Where defaults come from: mini, sd15, sd15-16gb, sd15-8gb; auto takes what fits the machine.
-        json: Print the figures as JSON; what happens meanwhile goes to stderr.
-        root: Folder of the experiments.
-    """
-    from dataclasses import asdict
-
-    from sdlab.training import preflight as run
-
-    with talk_to_stderr(json):
-        trial = run(hyperparameters, root=root)
+@command("preflight", "sdlab.training:preflight")
+def preflight(run: Run, hyperparameters: DreamBooth | LoRA, json: bool = False, **options: Any) -> None:
+    """The time, memory and disk a training will take, from two steps of it."""
+    with stdout_to_stderr(json):
+        trial = run(hyperparameters, **options)
     print(as_json(asdict(trial)) if json else trial.text())
 
 
-def generate(
-    experiments: Positional[tuple[str, ...]] = (),
-    prompts: str = "homework_a",
-    subject: str = "sks woman",
-    images_per_prompt: int = 4,
-    seed: int = 0,
-    num_inference_steps: int | None = None,
-    guidance_scale: float | None = None,
-    sampler: str = "dpm++",
-    base: str | None = None,
-    json: bool = False,
-    root: Path = Path("experiments"),
-    results: Path = Path("results"),
-) -> None:
+@command("generate", "sdlab.images:generate")
+def generate(run: Run, json: bool = False, **options: Any) -> None:
     """Images of experiments for a prompt set; those that are there are kept.
 
     Args:
         experiments: Names; base is the base model itself. Without any: base and all that are finished.
-        prompts: homework_a, homework_b, or a JSON file of names to prompts.
-        subject: What takes the place of {subject} in the prompts.
-        images_per_prompt: Images for each prompt.
-        seed: Of each prompt's first image.
-        num_inference_steps: None takes the profile's.
-        guidance_scale: None takes the profile's.
-        sampler: dpm++, unipc, euler, ddim, or own (the model's).
-        base: What base stands for; None takes the base of the experiments.
-        json: Print the images' records as JSON; what happens meanwhile goes to stderr.
-        root: Folder of the experiments.
-        results: Folder for the images.
     """
-    from sdlab.generate import generate as run
-
-    names = list(experiments) or finished(root)
-    with talk_to_stderr(json):
-        images = run(
-            names,
-            prompt_set(prompts, subject),
-            images_per_prompt=images_per_prompt,
-            seed=seed,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
-            sampler=sampler,
-            base=base,
-            root=root,
-            results=results,
-        )
-    said = f"{len(images)} images of {', '.join(names)} in {results}"
+    names, chosen = _names_and_prompts(options)
+    with stdout_to_stderr(json):
+        images = run(names, chosen, **options)
+    said = f"{len(images)} images of {', '.join(names)} in {options['results']}"
     print(as_json([{"path": str(one.path), **one.as_dict()} for one in images]) if json else said)
 
 
+@command("control", "sdlab.images:generate", "sdlab.control:Control")
 def control(
+    run: Run,
     image: Path,
     kind: Annotated[tuple[Literal["canny", "depth", "pose"], ...], UseAppendAction],
     experiments: tuple[str, ...] = (),
     scale: tuple[float, ...] = (1.0,),
     together: bool = False,
-    start: float = 0.0,
-    end: float = 1.0,
-    low_threshold: float = 100,
-    high_threshold: float = 200,
-    fit: Literal["crop", "fit"] = "crop",
-    is_map: bool = False,
-    annotator: str | None = None,
-    model: str | None = None,
     columns: Literal["control", "scale", "experiment", "prompt"] = "prompt",
     out: Path | None = None,
-    prompts: str = "homework_a",
-    subject: str = "sks woman",
     images_per_prompt: int = 1,
-    seed: int = 0,
-    num_inference_steps: int | None = None,
-    guidance_scale: float | None = None,
     sampler: str = "unipc",
-    base: str | None = None,
-    root: Path = Path("experiments"),
-    results: Path = Path("results"),
+    **options: Any,
 ) -> None:
     """Images that keep to a picture's edges, depth or pose, and a table of them.
 
     Args:
-        image: The control image.
         kind: canny, depth or pose; several times for several.
         experiments: Names; base is the base model itself. Without any: base and all that are finished.
         scale: Strength of the control; several values make images for each.
         together: All kinds control the same images, instead of images for each kind.
-        start: Share of the steps before control begins.
-        end: Share of the steps after which control ends.
-        low_threshold: Canny: gradient from which an edge goes on.
-        high_threshold: Canny: gradient at which an edge begins.
-        fit: crop cuts the middle square out of the control image; fit shows all of it, black beside it.
-        is_map: The image is a control map already.
-        annotator: Hub id or folder of a depth or pose model, or controlnet_aux; None takes the base model's.
-        model: Hub id or folder of the ControlNet; None takes the base model's.
         columns: What stands in the table's columns; kinds stand in its rows, or experiments.
         out: The table: .png, .webp, .jpg, .pdf, .html or .md; None takes results/control_<columns>.png.
-        prompts: homework_a, homework_b, or a JSON file of names to prompts.
-        subject: What takes the place of {subject} in the prompts.
-        images_per_prompt: Images for each prompt, kind and scale.
-        seed: Of each prompt's first image.
-        num_inference_steps: None takes the profile's.
-        guidance_scale: None takes the profile's.
-        sampler: dpm++, unipc, euler, ddim, or own (the model's).
-        base: What base stands for; None takes the base of the experiments.
-        root: Folder of the experiments.
-        results: Folder for the images.
     """
     from sdlab.control import Control, NothingFound
-    from sdlab.generate import generate as run
-    from sdlab.table import control_table
+    from sdlab.tables import control_table
 
-    chosen: dict[str, Any] = {
-        "start": start,
-        "end": end,
-        "low_threshold": low_threshold,
-        "high_threshold": high_threshold,
-        "fit": fit,
-        "is_map": is_map,
-        "annotator": annotator,
-        "model": model,
-    }
-    each = [[Control(one, image, value, **chosen) for one in kind] for value in scale]
+    options |= {"experiments": experiments, "images_per_prompt": images_per_prompt, "sampler": sampler}
+    names, chosen = _names_and_prompts(options)
+    settings = {field.name: options.pop(field.name) for field in fields(Control) if field.name in options}
+    each = [[Control(one, image, value, **settings) for one in kind] for value in scale]
     sets = each if together else [[control] for controls in each for control in controls]
-    names = list(experiments) or finished(root)
     images = []
     for controls in sets:
         try:
-            images += run(
-                names,
-                prompt_set(prompts, subject),
-                control=controls,
-                images_per_prompt=images_per_prompt,
-                seed=seed,
-                num_inference_steps=num_inference_steps,
-                guidance_scale=guidance_scale,
-                sampler=sampler,
-                base=base,
-                root=root,
-                results=results,
-            )
+            images += run(names, chosen, control=controls, **options)
         except NothingFound as reason:
             if len(kind) == 1 or together:
                 raise
             print(f"{controls[0].kind} is left out. {reason}")
     rows: Literal["control", "experiment"] = "experiment" if columns == "control" else "control"
-    made = control_table(images, rows=rows, columns=columns, root=root)
-    print(f"{made.save(out or results / f'control_{columns}.png')}: {made.size}")
+    made = control_table(images, rows=rows, columns=columns, root=options["root"])
+    print(f"{made.save(out or Path(options['results']) / f'control_{columns}.png')}: {made.size}")
 
 
+@command("table", "sdlab.tables:table")
 def table(
-    experiments: Positional[tuple[str, ...]] = (),
-    prompts: str | None = None,
-    subject: str = "sks woman",
+    run: Run,
     out: Path = Path("results/table.png"),
-    rows: Literal["experiments", "prompts"] | None = None,
-    columns: Literal["experiments", "prompts"] | None = None,
-    images_per_cell: Literal[1, 2, 4] = 4,
     reference: Path | None = None,
     title: str = "",
-    language: Literal["en", "ru"] = "en",
-    root: Path = Path("experiments"),
-    results: Path = Path("results"),
+    **options: Any,
 ) -> None:
     """Images side by side, experiments × prompts.
 
     Args:
-        experiments: Names; base is the base model itself. Without any: base and all that are finished.
-        prompts: homework_a, homework_b, or a JSON file; None takes the prompts of the images.
-        subject: What takes the place of {subject} in the prompts.
         out: The file; .png, .webp, .jpg, .pdf, .html or .md says in what form.
-        rows: What stands in the rows; experiments unless --columns says so.
-        columns: What stands in the columns.
-        images_per_cell: 4 makes a 2×2 picture.
         reference: A photo of the subject or a folder of them, as the first row or column.
         title: Line above the table.
-        language: Of captions and hints.
-        root: Folder of the experiments.
-        results: Folder of the images.
     """
-    from sdlab.table import prompts_of
-    from sdlab.table import table as run
+    from sdlab.tables import prompts_of
 
-    names = list(experiments) or finished(root)
-    made = run(
-        names,
-        prompt_set(prompts, subject) if prompts else prompts_of(names, results=results),
-        results=results,
-        root=root,
-        images_per_cell=images_per_cell,
-        rows=rows,
-        columns=columns,
-        reference=reference,
-        language=language,
-    )
+    named = options["prompts"]
+    names, chosen = _names_and_prompts(options)
+    chosen = chosen if named else prompts_of(names, results=options["results"])
+    made = run(names, chosen, reference=reference, **options)
     print(f"{made.save(out, title=title)}: {made.size}")
 
 
-def score(
-    experiments: Positional[tuple[str, ...]] = (),
-    photos: Path | None = None,
-    json: bool = False,
-    plot: Path | None = None,
-    root: Path = Path("experiments"),
-    results: Path = Path("results"),
-) -> None:
+@command("score", "sdlab.scores:score")
+def score(run: Run, json: bool = False, plot: Path | None = None, **options: Any) -> None:
     """Likeness, prompt fidelity, diversity, drift and copies; which is best.
 
     Args:
         experiments: Names; also LORA@0.7 and LORA@step100 if they have images. Without any: base and all
             that are finished and have images.
-        photos: Folder of the subject's photos; None takes those of the training.
-        json: Print JSON instead of a table.
         plot: File for the plot of likeness against prompt fidelity, as PNG and PDF.
-        root: Folder of the experiments.
-        results: Folder of the images; each experiment gets a scores.json there.
     """
-    from dataclasses import asdict
-
     from sdlab.scores import recommend
-    from sdlab.scores import score as run
 
-    names = list(experiments) or [n for n in finished(root) if (results / n / "images.json").is_file()]
-    scores = run(names, photos=photos, root=root, results=results)
+    results = Path(options["results"])
+    names = [n for n in finished(options["root"]) if (results / n / "images.json").is_file()]
+    scores = run(options.pop("experiments") or names, **options)
     choice = recommend(scores) if scores.eligible else None
     if plot is not None:
         from sdlab.scores.plots import save, tradeoff
@@ -424,182 +348,103 @@ def score(
         print(f"plot: {', '.join(map(str, written))}")
 
 
+@command("report", "sdlab.reports:report")
 def report(
-    experiments: Positional[tuple[str, ...]] = (),
-    prompts: str | None = None,
-    subject: str = "sks woman",
-    out: Path = Path("results/report"),
-    title: str | None = None,
-    author: str = "",
-    language: Literal["en", "ru"] = "en",
-    best_dreambooth: str | None = None,
-    best_lora: str | None = None,
-    dataset: Path = Path("data/instance_images"),
-    images_per_cell: Literal[1, 2, 4] = 4,
-    root: Path = Path("experiments"),
-    results: Path = Path("results"),
+    run: Run, best_dreambooth: str | None = None, best_lora: str | None = None, **options: Any
 ) -> None:
     """The report that is handed in: README.md, report.html and report.pdf.
 
     Args:
         experiments: Names; without any: all that there are.
-        prompts: homework_a, homework_b, or a JSON file; None takes the prompts of the images.
-        subject: What takes the place of {subject} in the prompts.
-        out: Folder for the report.
-        title: Its title.
-        author: Name, group and year, in a line under the title.
-        language: English or Russian.
         best_dreambooth: The DreamBooth that is compared with the best LoRA.
         best_lora: The LoRA that is compared with the best DreamBooth.
-        dataset: Folder of the prepared photos.
-        images_per_cell: 4 makes a 2×2 picture.
-        root: Folder of the experiments.
-        results: Folder of the images.
     """
-    from sdlab.report import report as run
-
-    chosen = {"dreambooth": best_dreambooth, "lora": best_lora}
-    best = {method: name for method, name in chosen.items() if name}
-    path = run(
-        experiments or None,
-        prompt_set(prompts, subject) if prompts else None,
-        out=out,
-        title=title,
-        author=author,
-        language=language,
-        best=best or None,
-        dataset=dataset,
-        images_per_cell=images_per_cell,
-        root=root,
-        results=results,
-    )
+    experiments, named = options["experiments"], options["prompts"]
+    chosen = _names_and_prompts(options)[1]
+    best = {"dreambooth": best_dreambooth, "lora": best_lora}
+    best = {method: name for method, name in best.items() if name}
+    path = run(experiments or None, chosen if named else None, best=best or None, **options)
     print(f"the report: {path}, {path.with_name('report.pdf')} and {path.with_name('README.md')}")
 
 
+@command("convert", "sdlab.formats:convert")
 def convert(
-    file: Positional[Path],
-    out: Positional[Path] = Path("cache_dir/models/civitai_model"),
-    tokenizer: Path | None = None,
-    config: Path | None = None,
+    run: Run, file: Positional[str], out: Positional[str] = "cache_dir/models/civitai_model", **options: Any
 ) -> None:
-    """A checkpoint from Civitai -> a base model in the diffusers layout.
-
-    Args:
-        file: A .safetensors or .ckpt file of Stable Diffusion 1.5.
-        out: The folder to make.
-        tokenizer: A folder with CLIP's tokenizer; None takes it from the hub's cache or downloads it.
-        config: A folder with the model's configuration files; None takes Stable Diffusion 1.5's.
-    """
-    from sdlab.formats import convert as run
-
-    print(f"{run(file, out, tokenizer=tokenizer, config=config)}: a base model, ready to train from")
+    """A checkpoint from Civitai -> a base model in the diffusers layout."""
+    print(f"{run(file, out, **options)}: a base model, ready to train from")
 
 
-def export_lora(
-    experiment: Positional[str],
-    format: Literal["kohya", "diffusers"] = "kohya",
-    out: Path | None = None,
-    half: bool = False,
-    root: Path = Path("experiments"),
-) -> None:
+@command("export lora", "sdlab.exports:export_lora")
+def export_lora(run: Run, experiment: Positional[str], out: Path | None = None, **options: Any) -> None:
     """A LoRA -> one file for A1111, Forge, ComfyUI or diffusers, with its card.
 
     Args:
-        experiment: Name of a finished LoRA experiment.
-        format: kohya for A1111, Forge, ComfyUI and Civitai; diffusers for load_lora_weights.
         out: The .safetensors file to make; None takes the experiment's name.
-        half: Write float16, half the size.
-        root: Folder of the experiments.
     """
-    from sdlab.formats import export_lora as run
-
     out = out or Path(f"{Path(experiment).name}.safetensors")
-    run(experiment, out, format=format, half=half, root=root)
+    run(experiment, out, **options)
     print(f"{out}, and its model card: {out.with_suffix('.md')}")
 
 
-def export_model(
-    model: Positional[str],
-    format: Literal["single-file", "diffusers"] = "single-file",
-    out: Path | None = None,
-    half: bool = False,
-    root: Path = Path("experiments"),
-) -> None:
+@command("export model", "sdlab.exports:export_model")
+def export_model(run: Run, base: Positional[str], out: Path | None = None, **options: Any) -> None:
     """A model -> one file for A1111, Forge, ComfyUI; a LoRA is merged into it.
 
     Args:
-        model: Name of a finished experiment, or a base model.
-        format: single-file for A1111, Forge and ComfyUI; diffusers for from_pretrained.
+        base: Name of a finished experiment, or a base model.
         out: The .safetensors file or the folder to make; None takes the model's name.
-        half: Write float16, half the size.
-        root: Folder of the experiments.
     """
-    from sdlab.formats import export_model as run
-
-    name = Path(model).name.removesuffix(".safetensors")
-    out = out or Path(f"{name}.safetensors" if format == "single-file" else name)
-    print(f"{run(model, out, format=format, half=half, root=root)}: the whole model")
+    name = Path(base).name.removesuffix(".safetensors")
+    out = out or Path(f"{name}.safetensors" if options["format"] == "single-file" else name)
+    print(f"{run(base, out, **options)}: the whole model")
 
 
-def keep(place: Positional[Path], root: Path = Path("experiments"), results: Path = Path("results")) -> None:
-    """Finished work to a folder that outlives the machine, and back.
+@command("homework", "sdlab.homeworks:commands")
+def homework(
+    run: Run, which: Positional[Literal["A", "B"]], base: str = "mini", subject: str = "sks woman"
+) -> None:
+    """The commands of homework A or B, to run, change or paste.
 
     Args:
-        place: A folder that outlives the machine, such as /content/drive/MyDrive/sdlab.
-        root: Folder of the experiments.
-        results: Folder of the images.
+        which: A sweeps learning rate and rank, B sweeps DreamBooth and trains LoRAs on top of it.
     """
-    from sdlab.keeping import keep as run
-
-    run(place, root=root, results=results)
-
-
-def environment(json: bool = False) -> None:
-    """What this machine is, what was chosen and why, what of the course fits.
-
-    Args:
-        json: Print JSON instead of text.
-    """
-    from dataclasses import asdict
-
-    from sdlab import environment as this
-
-    if not json:
-        print(this.check())
-        return
-    machine = this.this_machine()
-    found = {"machine": asdict(machine), "versions": this.versions(), "to_do": this.findings(machine)}
-    found |= {"works": this.capabilities(machine), "can_run": this.can_run(machine)}
-    print(as_json(found))
+    for words in run(which, base, subject=subject):
+        print(shlex.join(["sdlab", *words]))
 
 
-COMMANDS: dict[str, Callable[..., None]] = {
-    "demo": demo,
-    "prepare": prepare,
-    "class-images": class_images,
-    "generate": generate,
-    "control": control,
-    "table": table,
-    "score": score,
-    "report": report,
-    "convert": convert,
-    "export lora": export_lora,
-    "export model": export_model,
-    "keep": keep,
-    "environment": environment,
-}
-TRAINING: dict[str, Callable[..., None]] = {
-    "train dreambooth": train,
-    "train lora": train,
-    "sweep dreambooth": sweep,
-    "sweep lora": sweep,
-    "preflight dreambooth": preflight,
-    "preflight lora": preflight,
-}
+@command("check", "sdlab.handin:completeness")
+def check(
+    run: Run, which: Positional[Literal["A", "B"] | None] = None, json: bool = False, **options: Any
+) -> None:
+    """Is this homework complete? What is missing, with the command for it."""
+    with stdout_to_stderr(json):
+        steps = run(which, **options)
+    complete = all(step.complete for step in steps)
+    if json:
+        print(as_json({"complete": complete, "steps": [asdict(step) for step in steps]}))
+    else:
+        print(*steps, "complete" if complete else "not complete yet", sep="\n")
+    if not complete:
+        raise SystemExit(1)
+
+
+@command("sync", "sdlab.backup:sync")
+def sync(run: Run, place: Positional[str], **options: Any) -> None:
+    """Finished work to a folder that outlives the machine, and back."""
+    run(place, **options)
+
+
+@command("environment", "sdlab.machine:check")
+def environment(run: Run, json: bool = False) -> None:
+    """What this machine is, what was chosen and why, and what fits it."""
+    from sdlab import machine
+
+    print(as_json(machine.facts()) if json else run())
 
 
 @contextmanager
-def talk_to_stderr(json: bool) -> Iterator[None]:
+def stdout_to_stderr(json: bool) -> Iterator[None]:
     """Leaves stdout to the JSON alone, so that a script can read it."""
     with redirect_stdout(sys.stderr) if json else nullcontext():
         yield
@@ -610,53 +455,39 @@ def as_json(value: Any) -> str:
     return dumps(value, indent=1, default=str)
 
 
-def prompt_set(prompts: str, subject: str) -> PromptSet:
-    """A prompt set by its name or file, with the subject filled in."""
-    if prompts in PROMPT_SETS:
-        return PROMPT_SETS[prompts].fill(subject)
-    if not Path(prompts).is_file():
-        raise ValueError(f"prompts must be homework_a, homework_b or a JSON file, got {prompts!r}.")
-    return PromptSet.load(prompts).fill(subject)
-
-
-def finished(root: Path) -> list[str]:
+def finished(root: str | Path) -> list[str]:
     """`base` and every finished experiment."""
     from sdlab.experiment import find
 
     return ["base", *(one.name for one in find(root) if one.status == "finished")]
 
 
-def defaults(method: str, base: str, root: str, profile: str) -> DreamBooth | LoRA:
-    """The hyperparameters of the base model's profile."""
-    from sdlab.profiles import hyperparameters
+def _names_and_prompts(options: dict[str, Any]) -> tuple[list[str], PromptSet]:
+    """Takes out of the options the experiments that are meant, and the prompts about what they learned."""
+    from sdlab.profiles import subject_of
+    from sdlab.prompts import prompt_set
 
-    return hyperparameters(method, base, profile=profile, root=root)
-
-
-def with_hyperparameters(command: Callable[..., None], chosen: DreamBooth | LoRA) -> Callable[..., None]:
-    """The command with these hyperparameters as defaults, each a flag without a prefix."""
-
-    def run(**values: Any) -> None:
-        command(**values)
-
-    signature = inspect.signature(command, eval_str=True)
-    first = signature.parameters["hyperparameters"].replace(
-        annotation=Annotated[type(chosen), arg(name="")], default=chosen
-    )
-    others = [value for name, value in signature.parameters.items() if name != "hyperparameters"]
-    run.__signature__ = signature.replace(parameters=[*others, first])  # type: ignore[attr-defined]
-    run.__annotations__ = {p.name: p.annotation for p in [*others, first]}
-    run.__doc__ = command.__doc__
-    return run
+    names = list(options.pop("experiments")) or finished(options["root"])
+    subject = options.pop("subject") or subject_of(names, options["root"])
+    return names, prompt_set(options.pop("prompts"), subject)
 
 
-def say_what_the_profile_sets(chosen: DreamBooth | LoRA, given: set[str]) -> None:
-    """Names the values that the profile sets otherwise than diffusers does, unless they were given."""
-    plain = METHODS[chosen.method]()
-    own = {field.name: getattr(plain, field.name) for field in fields(plain)}
-    differing = {k: v for k, v in vars(chosen).items() if v != own[k] and k not in given}
-    idle = () if chosen.with_prior_preservation else ("class_prompt", "num_class_images")
-    differing = {k: v for k, v in differing.items() if k not in ("pretrained_model_name_or_path", *idle)}
-    if differing:
-        words = ", ".join(f"{name}={value}" for name, value in differing.items())
-        print(f"not given, so set for {chosen.pretrained_model_name_or_path}: {words}", file=sys.stderr)
+def imported(target: str) -> Callable[..., Any]:
+    """What `module:name` means."""
+    module, _, name = target.partition(":")
+    function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return function
+
+
+def _type(annotation: Any, target: Callable[..., Any]) -> Any | None:
+    """What a command line can give of an option's type, None where that is nothing."""
+    try:
+        names = vars(sys.modules[target.__module__])
+        kind = eval(annotation, names) if isinstance(annotation, str) else annotation
+    except NameError:  # imported for type checkers alone
+        return None
+    members = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    readable = [one for one in members if one in (str, int, float, bool, Path) or get_origin(one) is Literal]
+    if not readable:
+        return None
+    return Union[*readable, NoneType] if NoneType in members else Union[*readable]

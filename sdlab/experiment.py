@@ -6,32 +6,39 @@ import json
 import os
 import socket
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
-from sdlab.atomic import append_line, write_bytes, write_json
-from sdlab.methods import METHODS, DreamBooth, Hyperparameters, LoRA, from_dict, unknown
+from sdlab.config import (
+    BESIDE_TRAINING,
+    METHODS,
+    PLACES,
+    DreamBooth,
+    Hyperparameters,
+    LoRA,
+    from_dict,
+    unknown,
+)
+from sdlab.files import acquire_lock, append_line, read_text, write_bytes, write_json
 from sdlab.prompts import check_file_name
 
 __all__ = ["METHODS", "DreamBooth", "Experiment", "Hyperparameters", "LoRA", "Locked", "find"]
 
-RESERVED = ("base", "report")  # folders of results/ that are no experiment
-# Where something lies may change; that it is the same is told by its fingerprint.
-_PLACES = ("pretrained_model_name_or_path", "instance_data_dir", "class_data_dir")
-# These change nothing about the trained weights.
-_HARMLESS = (
-    "checkpointing_steps",
-    "checkpoints_total_limit",
-    "validation_prompt",
-    "num_validation_images",
-    "validation_steps",
-    "validation_epochs",
-)
+# Names that mean something else where experiments are named.
+RESERVED = {
+    "base": "the base model itself",
+    "report": "the folder results/report/",
+    "photos": "the subject's photos, in scores",
+    "mini": "the base model mini",
+    "sd15": "the base model Stable Diffusion 1.5",
+}
+_TRAINED_FROM = ("base_fingerprint", "instance_images", "captions", "base")
 
 
 class Locked(RuntimeError):
@@ -43,7 +50,7 @@ class Experiment:
     """One folder: experiment.json, log.jsonl, checkpoints/, and model/ or pytorch_lora_weights.safetensors.
 
     Args:
-        name: The folder's name; letters, digits and `_ . + -`.
+        name: The folder's name; letters, digits and `_ . -`.
         root: The folder of all experiments.
 
     Raises:
@@ -55,9 +62,11 @@ class Experiment:
 
     def __post_init__(self) -> None:
         check_file_name(self.name, "experiment")
-        if self.name in RESERVED:
+        means = "a model with a LoRA on it" if "+" in self.name else RESERVED.get(self.name)
+        if means:
             raise ValueError(
-                f"The name {self.name!r} is reserved: results/{self.name}/ is something else. Take another."
+                f"The name {self.name!r} is reserved: it means {means}. "
+                f"Try {'my_' + self.name.replace('+', '_')!r}."
             )
         object.__setattr__(self, "root", Path(self.root))
 
@@ -73,14 +82,14 @@ class Experiment:
             The experiment.
 
         Raises:
-            ValueError: There is none; the message lists those that are there.
+            ValueError: There is none (the message lists those that are there), or its record can't be read.
         """
-        path = Path(name_or_path)
-        if (path / "experiment.json").is_file():
-            path = path.resolve() if path.name in ("", ".", "..") else path
-            return cls(path.name, path.parent)
-        if (Path(root) / path / "experiment.json").is_file():
-            return cls((Path(root) / path).name, (Path(root) / path).parent)
+        for path in (Path(name_or_path).expanduser(), Path(root) / name_or_path):
+            if (path / "experiment.json").is_file():
+                path = path.resolve() if path.name in ("", ".", "..") else path
+                found = cls(path.name, path.parent)
+                found.hyperparameters  # noqa: B018  # raises where the record was torn or edited
+                return found
         names = [experiment.name for experiment in find(root)]
         raise ValueError(
             unknown(f"experiment in {root}", str(name_or_path), names or ["(there is none yet)"])
@@ -94,10 +103,16 @@ class Experiment:
     @property
     def record(self) -> dict[str, Any]:
         """What experiment.json holds; empty for a new experiment."""
+        file = self.path / "experiment.json"
         try:
-            return dict(json.loads((self.path / "experiment.json").read_text(encoding="utf-8")))
+            return dict(json.loads(read_text(file)))
         except FileNotFoundError:
             return {}
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"{file} can't be read as JSON ({error}). Undo the last edit of it, or delete {self.path} to "
+                "train the experiment again."
+            ) from error
 
     @property
     def status(self) -> str:
@@ -108,7 +123,11 @@ class Experiment:
     @property
     def hyperparameters(self) -> DreamBooth | LoRA:
         """The hyperparameters it was begun with."""
-        return from_dict(self.record["hyperparameters"])
+        try:
+            return from_dict(self.record["hyperparameters"])
+        except (KeyError, TypeError, ValueError) as error:
+            file = self.path / "experiment.json"
+            raise ValueError(f"{file} holds no usable hyperparameters: {error}") from error
 
     @property
     def lora_file(self) -> Path:
@@ -135,46 +154,57 @@ class Experiment:
         """Where the images are that were made while training."""
         return self.path / "validation"
 
-    def update(self, **values: Any) -> None:
-        """Sets some entries of experiment.json.
+    @property
+    def has_steps(self) -> bool:
+        """Whether something was trained that another start must not replace."""
+        if self.record.get("status") == "finished" or any(self.checkpoints_folder.glob("step_*")):
+            return True
+        return any(row["step"] > 0 for row in self.log())
 
-        Args:
-            **values: Ready for JSON.
-        """
+    def update(self, **values: Any) -> None:
+        """Sets some entries of experiment.json; they are ready for JSON."""
         write_json(self.path / "experiment.json", self.record | values)
 
     def begin(self, hyperparameters: DreamBooth | LoRA, fingerprints: dict[str, str | None]) -> None:
         """Writes down what will be trained from what, or checks that it is what was begun before.
+
+        What was begun and took no step protects nothing and begins anew. More steps than before are taken.
 
         Args:
             hyperparameters: What is asked for now.
             fingerprints: Of the base and the images, as they are now; None where there is nothing to compare.
 
         Raises:
-            ValueError: The experiment was begun with something else; the message says what differs.
+            ValueError: The experiment did steps with something else; the message says what differs.
         """
-        if record := self.record:
-            self._check_same(record, hyperparameters, fingerprints)
+        if self.has_steps:
+            self._check_same(hyperparameters, fingerprints)
+            self._go_on_longer(hyperparameters)
             return
+        record = {name: value for name, value in self.record.items() if name in _TRAINED_FROM}
         values = {"name": self.name, "method": hyperparameters.method, "status": "running"}
-        self.update(**values, hyperparameters=hyperparameters.as_dict(), **fingerprints)
+        record |= values | {"hyperparameters": hyperparameters.as_dict()} | fingerprints
+        write_json(self.path / "experiment.json", record)
 
-    def _check_same(
-        self, record: dict[str, Any], new: Hyperparameters, fingerprints: dict[str, str | None]
-    ) -> None:
-        ignored = _PLACES + _HARMLESS
+    def _go_on_longer(self, new: Hyperparameters) -> None:
+        """Writes down that more steps are asked for than before, and how many there were."""
+        values = self.record["hyperparameters"]
+        if new.max_train_steps > values["max_train_steps"]:
+            longer = [*self.record.get("longer_from", []), values["max_train_steps"]]
+            values = values | {"max_train_steps": new.max_train_steps}
+            self.update(hyperparameters=values, status="running", longer_from=longer)
+
+    def _check_same(self, new: Hyperparameters, fingerprints: dict[str, str | None]) -> None:
+        record, ignored = self.record, PLACES | BESIDE_TRAINING
         now = {name: value for name, value in new.as_dict().items() if name not in ignored}
-        before = from_dict(record["hyperparameters"]).as_dict()
-        now |= {
-            name: value
-            for name, value in fingerprints.items()
-            if value is not None and record.get(name) is not None
-        }
-        before = before | {name: record.get(name) for name in fingerprints}
+        before = self.hyperparameters.as_dict()
+        for name, value in fingerprints.items():
+            if value is not None and record.get(name) is not None:
+                now[name], before[name] = value, record[name]
         differing = [
             f"{name} was {before.get(name)!r}, is {now[name]!r}"
             for name in now
-            if before.get(name) != now[name]
+            if before.get(name) != now[name] and not (name == "max_train_steps" and now[name] > before[name])
         ]
         if differing:
             raise ValueError(
@@ -189,45 +219,33 @@ class Experiment:
         Raises:
             Locked: Another process has it; the message says which and since when.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
         owner = self.path / ".owner.json"
-        lock = FileLock(self.path / ".lock")
-        try:
-            lock.acquire(timeout=1)  # `status` of another process may hold it for an instant
+        try:  # `status` of another process may hold it for an instant
+            lock = acquire_lock(self.path / ".lock", timeout=1)
         except Timeout:
             raise Locked(
                 f"The experiment {self.name!r} is being worked on by {_who(owner)}. "
                 "Wait for it, or stop it there."
             ) from None
-        try:
+        with lock:
             if owner.exists():
                 print(f"{self.name}: taking over from {_who(owner)}, which ended without finishing.")
-            now = {
-                "process": os.getpid(),
-                "host": socket.gethostname(),
-                "since": time.strftime("%Y-%m-%d %H:%M:%S"),
-            }
-            write_json(owner, now)
-            yield
-        finally:
-            owner.unlink(missing_ok=True)
-            lock.release()
+            since = time.strftime("%Y-%m-%d %H:%M:%S")
+            write_json(owner, {"process": os.getpid(), "host": socket.gethostname(), "since": since})
+            try:
+                yield
+            finally:
+                owner.unlink(missing_ok=True)
 
     def _locked(self) -> bool:
-        lock = FileLock(self.path / ".lock")
         try:
-            lock.acquire(timeout=0)
+            with acquire_lock(self.path / ".lock", timeout=0):
+                return False
         except Timeout:
             return True
-        lock.release()
-        return False
 
     def log(self) -> list[dict[str, Any]]:
-        """Reads log.jsonl.
-
-        Returns:
-            One dict per row (`step`, `loss`, `learning_rate` …); a row that a kill tore is left out.
-        """
+        """The rows of log.jsonl (`step`, `loss`, `learning_rate` …), without one that a kill tore."""
         try:
             lines = (self.path / "log.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
         except FileNotFoundError:
@@ -235,28 +253,17 @@ class Experiment:
         return [json.loads(line) for line in lines if line.endswith("}\n")]
 
     def add_to_log(self, row: dict[str, Any]) -> None:
-        """Appends a row to log.jsonl.
-
-        Args:
-            row: Ready for JSON.
-
-        Raises:
-            DiskFull: The disk is full.
-        """
+        """Appends a row to log.jsonl; it is ready for JSON."""
         append_line(self.path / "log.jsonl", json.dumps(row))
 
     def cut_log(self, step: int) -> None:
-        """Drops the log's rows after a step, for a run that goes on from there.
-
-        Args:
-            step: The last step to keep.
-        """
+        """Drops the log's rows after a step, for a run that goes on from there."""
         rows = [json.dumps(row) + "\n" for row in self.log() if row["step"] <= step]
         write_bytes(self.path / "log.jsonl", "".join(rows).encode())
 
 
 def find(root: str | Path = "experiments") -> list[Experiment]:
-    """Lists the experiments in a folder.
+    """Lists the experiments in a folder; one that can't be read is skipped with a warning that says why.
 
     Args:
         root: The folder of all experiments.
@@ -264,10 +271,13 @@ def find(root: str | Path = "experiments") -> list[Experiment]:
     Returns:
         Those that were begun, by name.
     """
-    return [
-        Experiment(file.parent.name, file.parent.parent)
-        for file in sorted(Path(root).glob("*/experiment.json"))
-    ]
+    found = []
+    for file in sorted(Path(root).glob("*/experiment.json")):
+        try:
+            found.append(Experiment.load(file.parent))
+        except (ValueError, OSError) as error:
+            warnings.warn(f"{file.parent} is skipped: {error}", stacklevel=2)
+    return found
 
 
 def _who(owner: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from colorsys import hsv_to_rgb
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -19,17 +20,10 @@ LIMBS = (
     *((1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7), (1, 8), (8, 9), (9, 10), (1, 11), (11, 12), (12, 13)),
     *((1, 0), (0, 14), (14, 16), (0, 15), (15, 17)),
 )
-COLOURS = (
-    *((255, 0, 0), (255, 85, 0), (255, 170, 0), (255, 255, 0), (170, 255, 0), (85, 255, 0), (0, 255, 0)),
-    *((0, 255, 85), (0, 255, 170), (0, 255, 255), (0, 170, 255), (0, 85, 255), (0, 0, 255), (85, 0, 255)),
-    *((170, 0, 255), (255, 0, 255), (255, 0, 170), (255, 0, 85)),
-)
+COLOURS = [tuple(round(255 * part) for part in hsv_to_rgb(n / 18, 1, 1)) for n in range(18)]
 NECK, SHOULDERS = 1, (2, 5)
-# COCO's 17 points are OpenPose's without the neck, in another order.
-COCO = (0, 15, 14, 17, 16, 5, 2, 6, 3, 7, 4, 11, 8, 12, 9, 13, 10)
-THICKNESS = (
-    1 / 128
-)  # half a limb's thickness and a joint's radius: 4 of 512 pixels, as in OpenPose's drawings
+COCO = (0, 15, 14, 17, 16, 5, 2, 6, 3, 7, 4, 11, 8, 12, 9, 13, 10)  # COCO's 17 points among OpenPose's 18
+THICKNESS = 1 / 128  # half a limb's thickness and a joint's radius: 4 of 512 pixels, as OpenPose draws
 LIMB_BRIGHTNESS = 0.6
 _DRAWN = 512  # shorter sides are drawn larger and shrunk, which makes their lines smooth
 
@@ -37,18 +31,9 @@ _DRAWN = 512  # shorter sides are drawn larger and shrunk, which makes their lin
 def canny_map(
     image: Image.Image, low_threshold: float = LOW_THRESHOLD, high_threshold: float = HIGH_THRESHOLD
 ) -> Image.Image:
-    """Edges, white on black.
+    """Draws edges white on black, without smoothing first; thresholds are Sobel gradients, 0 to 1442.
 
-    Args:
-        image: the picture; its edges are found in grey, without smoothing.
-        low_threshold: gradient from which an edge goes on, 0 to 1442 (Sobel's gradient of 8-bit grey).
-        high_threshold: gradient at which an edge begins, not below `low_threshold`.
-
-    Returns:
-        RGB of the picture's size.
-
-    Source:
-        Canny 1986, as in scikit-image, with the thresholds of `cv2.Canny(…, L2gradient=True)`.
+    Source: Canny 1986, as in scikit-image, with the thresholds of `cv2.Canny(…, L2gradient=True)`.
     """
     import numpy as np
     from PIL import Image
@@ -60,14 +45,7 @@ def canny_map(
 
 
 def depth_map(depth: np.ndarray) -> Image.Image:
-    """Depth as grey, stretched so that the farthest is black and the nearest white.
-
-    Args:
-        depth: relative nearness in any unit, larger is nearer, (height, width).
-
-    Returns:
-        RGB of the same size; black where all is equally near.
-    """
+    """Draws relative nearness (height, width) as grey: the farthest black, the nearest white."""
     import numpy as np
     from PIL import Image
 
@@ -77,15 +55,7 @@ def depth_map(depth: np.ndarray) -> Image.Image:
 
 
 def pose_map(people: Iterable[np.ndarray], size: tuple[int, int]) -> Image.Image:
-    """Skeletons as OpenPose draws them.
-
-    Args:
-        people: for each person (18, 3): x and y in pixels, and whether the point is seen (above 0).
-        size: width and height in pixels.
-
-    Returns:
-        RGB; black without people.
-    """
+    """Draws skeletons as OpenPose does; each person is (18, 3): x and y in pixels, and seen where above 0."""
     from PIL import Image, ImageDraw
 
     larger = max(1, -(-_DRAWN // min(size)))
@@ -100,26 +70,19 @@ def pose_map(people: Iterable[np.ndarray], size: tuple[int, int]) -> Image.Image
                 drawing.polygon([(float(x), float(y)) for x, y in corners], fill=dark)
         for (x, y, seen), colour in zip(points * (larger, larger, 1), COLOURS, strict=True):
             if seen > 0:
-                drawing.ellipse((x - thick, y - thick, x + thick, y + thick), fill=colour)
+                drawing.circle((x, y), thick, fill=colour)
     return sheet.reduce(larger) if larger > 1 else sheet
 
 
 def openpose_from_coco(points: np.ndarray) -> np.ndarray:
-    """COCO's 17 points as OpenPose's 18; the neck is the middle of the shoulders where both are seen.
-
-    Args:
-        points: (17, 3): x, y, and whether the point is seen (above 0).
-
-    Returns:
-        (18, 3) float.
-    """
+    """Turns COCO's points (17, 3) into OpenPose's (18, 3); the neck is the middle of seen shoulders."""
     import numpy as np
 
-    people = np.zeros((18, 3))
-    people[list(COCO)] = points
-    people[NECK] = people[list(SHOULDERS)].mean(axis=0)
-    people[NECK, 2] = people[list(SHOULDERS), 2].min()
-    return people
+    person = np.zeros((18, 3))
+    person[list(COCO)] = points
+    person[NECK] = person[list(SHOULDERS)].mean(axis=0)
+    person[NECK, 2] = person[list(SHOULDERS), 2].min()
+    return person
 
 
 def _limb(start: np.ndarray, end: np.ndarray, thick: float) -> np.ndarray:

@@ -2,57 +2,32 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from sdlab.basemodel import resolve
-from sdlab.environment import this_machine
-from sdlab.methods import METHODS, DreamBooth, LoRA, from_dict, unknown
+from sdlab.config import METHODS, DreamBooth, LoRA, from_dict, unknown
+from sdlab.experiment import Experiment
+from sdlab.machine import Machine, this_machine
+from sdlab.models import Base, resolve
+from sdlab.subject import Subject
 
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """Good settings for one base model on one kind of machine.
-
-    Args:
-        name: Its key in `PROFILES`.
-        resolution: Side of the images in pixels.
-        instance_prompt: What the instance images are called.
-        class_prompt: What the class images are called.
-        num_class_images: For prior preservation.
-        dreambooth_learning_rate: For DreamBooth.
-        dreambooth_steps: For DreamBooth.
-        lora_learning_rate: The best of `lora_learning_rates`.
-        lora_learning_rates: The homework's sweep: learns nothing, a bit, well, destroys.
-        lora_steps: For a LoRA.
-        lora_ranks: The homework's sweep of ranks at `lora_learning_rate`.
-        lora_text_encoder: Whether a LoRA trains the text encoder too.
-        train_batch_size: Instance images in a step.
-        lr_scheduler: Of the learning rate.
-        checkpointing_steps: Steps between two checkpoints.
-        num_inference_steps: For generating.
-        guidance_scale: For generating.
-        images_per_batch: For generating.
-        use_8bit_adam: To save memory.
-        gradient_checkpointing: To save memory.
-        mixed_precision: To save memory and time.
-        allow_tf32: To save time.
-        num_held_out_images: For the validation loss.
-        validation_steps: Steps between two validations.
-    """
+    """Good settings for one base model on one kind of machine, under the hyperparameters' names."""
 
     name: str
     resolution: int
-    instance_prompt: str = "a photo of sks woman face"
-    class_prompt: str = "a photo of woman face"
     num_class_images: int
     dreambooth_learning_rate: float
     dreambooth_steps: int
-    lora_learning_rate: float
-    lora_learning_rates: tuple[float, ...]
+    lora_learning_rate: float  # the best of the next
+    lora_learning_rates: tuple[float, ...]  # the homework's sweep: learns nothing, a bit, well, destroys
     lora_steps: int
-    lora_ranks: tuple[int, ...]
+    lora_ranks: tuple[int, ...]  # the homework's sweep of ranks at `lora_learning_rate`
     lora_text_encoder: bool = False
     train_batch_size: int = 1
     lr_scheduler: str = "constant"
@@ -66,6 +41,7 @@ class Profile:
     allow_tf32: bool = False
     num_held_out_images: int = 2
     validation_steps: int = 100
+    reason: str = ""  # why it suits this machine
 
 
 _SD15 = Profile(
@@ -82,6 +58,12 @@ _SD15 = Profile(
     images_per_batch=4,
     allow_tf32=True,
 )
+
+_SMALL_GPU: dict[str, Any] = {
+    "use_8bit_adam": True,
+    "gradient_checkpointing": True,
+    "mixed_precision": "fp16",
+}
 
 PROFILES: dict[str, Profile] = {
     "mini": Profile(
@@ -103,31 +85,23 @@ PROFILES: dict[str, Profile] = {
         images_per_batch=8,
     ),
     "sd15": _SD15,
-    "sd15-16gb": replace(
-        _SD15, name="sd15-16gb", use_8bit_adam=True, gradient_checkpointing=True, mixed_precision="fp16"
-    ),
-    "sd15-8gb": replace(
-        _SD15,
-        name="sd15-8gb",
-        use_8bit_adam=True,
-        gradient_checkpointing=True,
-        mixed_precision="fp16",
-        images_per_batch=1,
-    ),
+    "sd15-16gb": replace(_SD15, name="sd15-16gb", **_SMALL_GPU),
+    "sd15-8gb": replace(_SD15, name="sd15-8gb", images_per_batch=1, **_SMALL_GPU),
 }
+_MIXED_PRECISION = {"bfloat16": "bf16", "float16": "fp16", "float32": "no"}
 
 
-def profile(base: str | Path = "mini", *, name: str = "auto", root: str | Path = "experiments") -> Profile:
+def profile(base: Base = "mini", *, name: str = "auto", root: str | Path = "experiments") -> Profile:
     """Chooses the profile for a base model on this machine.
 
     Args:
-        base: Anything that `basemodel.resolve` knows.
+        base: Anything that `models.resolve` knows, or what it gave.
         name: A key of `PROFILES`, or `auto`.
         root: The folder of all experiments.
 
     Returns:
         The profile of that name; with `auto` `mini` for the mini model and what was trained from it, else one
-        of `sd15` by the GPU's memory.
+        of `sd15` by the GPU's memory and the dtype that it is good at. `reason` says why.
 
     Raises:
         ValueError: The base or the name is unknown.
@@ -140,10 +114,21 @@ def profile(base: str | Path = "mini", *, name: str = "auto", root: str | Path =
         return PROFILES[str(base)]
     if resolve(base, root).root_name == "mini":
         return PROFILES["mini"]
-    memory = this_machine().gpu_memory / 1e9
-    if not memory or memory > 20:  # a machine without a GPU has no need to save the GPU's memory
-        return PROFILES["sd15"]
-    return PROFILES["sd15-16gb" if memory > 12 else "sd15-8gb"]
+    return for_machine(this_machine())
+
+
+def for_machine(machine: Machine) -> Profile:
+    """The profile of Stable Diffusion 1.5 that suits a machine, with the reason."""
+    memory = machine.gpu_memory / 1e9
+    if not memory:  # a machine without a GPU has no need to save the GPU's memory
+        return replace(PROFILES["sd15"], reason=f"{machine.device}, because {machine.device_reason}")
+    name = "sd15" if memory > 20 else "sd15-16gb" if memory > 12 else "sd15-8gb"
+    return replace(
+        PROFILES[name],
+        mixed_precision=_MIXED_PRECISION[machine.dtype],
+        use_8bit_adam=PROFILES[name].use_8bit_adam and machine.device == "cuda",
+        reason=f"{machine.processor} has {memory:.0f} GB and {machine.dtype_reason}",
+    )
 
 
 _profile = profile  # `hyperparameters` has an argument of that name
@@ -153,6 +138,7 @@ def hyperparameters(
     method: str,
     base: str | Path = "mini",
     *,
+    subject: str | Subject | None = None,
     profile: str = "auto",
     root: str | Path = "experiments",
     **overrides: Any,
@@ -161,7 +147,9 @@ def hyperparameters(
 
     Args:
         method: `dreambooth` or `lora`.
-        base: The base model, see `basemodel.resolve`.
+        base: The base model, see `models.resolve`.
+        subject: Who or what the photos show, such as `sks dog`: it sets `instance_prompt` and `class_prompt`.
+            None takes the base's own where it is an experiment, else `sks woman`.
         profile: A key of `PROFILES`; `auto` takes what fits the base and this machine.
         root: The folder of all experiments.
         **overrides: Hyperparameters by name, such as `learning_rate=1e-4`.
@@ -177,14 +165,42 @@ def hyperparameters(
     chosen = _profile(base, name=profile, root=root)
     names = {item.name for item in fields(METHODS[method])}
     values = {name: value for name, value in vars(chosen).items() if name in names}
-    values |= {"pretrained_model_name_or_path": str(base)}
+    values |= {"pretrained_model_name_or_path": str(base)} | _prompts(base, subject, root)
     if method == "dreambooth":
-        values |= {
-            "learning_rate": chosen.dreambooth_learning_rate,
-            "max_train_steps": chosen.dreambooth_steps,
-        }
-        values |= {"train_text_encoder": True, "with_prior_preservation": True}
+        own = {"learning_rate": chosen.dreambooth_learning_rate, "max_train_steps": chosen.dreambooth_steps}
+        own |= {"train_text_encoder": True, "with_prior_preservation": True}
     else:
-        values |= {"learning_rate": chosen.lora_learning_rate, "max_train_steps": chosen.lora_steps}
-        values |= {"train_text_encoder": chosen.lora_text_encoder, "rank": chosen.lora_ranks[0]}
-    return from_dict({"method": method, **values, **overrides})
+        own = {"learning_rate": chosen.lora_learning_rate, "max_train_steps": chosen.lora_steps}
+        own |= {"train_text_encoder": chosen.lora_text_encoder, "rank": chosen.lora_ranks[0]}
+    return from_dict({"method": method, **values, **own, **overrides})
+
+
+def _prompts(base: str | Path, subject: str | Subject | None, root: str | Path) -> dict[str, str]:
+    """Instance and class prompt of the subject; of none, those that the base was trained with."""
+    trained = resolve(base, root).experiment if subject is None and str(base) not in PROFILES else None
+    if trained is not None:
+        before = trained.hyperparameters
+        return {
+            "instance_prompt": before.instance_prompt,
+            "class_prompt": before.class_prompt or before.subject.class_prompt,
+        }
+    who = subject if isinstance(subject, Subject) else Subject.parse(subject or "sks woman")
+    return {"instance_prompt": who.instance_prompt, "class_prompt": who.class_prompt}
+
+
+def subject_of(experiments: Iterable[str | Experiment], root: str | Path = "experiments") -> Subject:
+    """Who or what experiments were trained on, by their records; `sks woman` where none was trained.
+
+    Raises:
+        ValueError: They were trained on different subjects.
+    """
+    parts = [part for one in experiments for part in re.split(r"[+@]", getattr(one, "name", str(one)))]
+    folders = [Path(root) / part for part in parts] + [Path(part) for part in parts]
+    trained = [Experiment.load(one) for one in folders if (one / "experiment.json").is_file()]
+    found = {subject.phrase: subject for subject in (one.hyperparameters.subject for one in trained)}
+    if len(found) > 1:
+        raise ValueError(
+            f"The experiments were trained on different subjects: {', '.join(found)}. "
+            "Name those of one subject, or say whom the prompts mean: --subject."
+        )
+    return next(iter(found.values()), Subject())

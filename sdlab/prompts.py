@@ -4,45 +4,48 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass, field
+import tomllib
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from sdlab.atomic import write_json
+from sdlab.files import read_text, write_json
+from sdlab.subject import Subject
 
 _FILE_NAME = re.compile(r"[^\W_][\w.+-]{0,99}")
 # Windows opens a device, not a file, under these names, whatever their ending.
 _WINDOWS_DEVICES = {"con", "prn", "aux", "nul"} | {f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10)}
+_EXAMPLE = '{"prompts": {"street": "a photo of sks woman on the street"}, "negative_prompt": ""}'
+_KEYS = ("prompts", "negative_prompt", "subject")
 
 
 def check_file_name(name: str, what: str) -> str:
     """Returns a name that can be a file's or folder's name on every system, or says why it can't.
 
     Args:
-        name: The name to check.
         what: What bears the name, for the message, such as "prompt".
-
-    Returns:
-        The name, unchanged.
 
     Raises:
         ValueError: The name has other characters than letters, digits and `_ . + -`, or ends with a dot.
     """
-    good = (
-        _FILE_NAME.fullmatch(name)
-        and not name.endswith(".")
-        and name.split(".")[0].lower() not in _WINDOWS_DEVICES
+    if _is_file_name(name):
+        return name
+    raise ValueError(
+        f"The name of a {what} becomes a file name: it starts with a letter or digit and goes on with "
+        f"letters, digits and _ . + - (at most 100), got {name!r}. Try {_suggestion(name)!r}."
     )
-    if not good:
-        raise ValueError(
-            f"The name of a {what} becomes a file name: it starts with a letter or digit and goes on with "
-            f"letters, digits and _ . + - (at most 100), got {name!r}. Try {_suggestion(name)!r}."
-        )
-    return name
+
+
+def _is_file_name(name: str) -> bool:
+    device = name.split(".")[0].lower() in _WINDOWS_DEVICES
+    return bool(_FILE_NAME.fullmatch(name)) and not name.endswith(".") and not device
 
 
 def _suggestion(name: str) -> str:
-    words = re.sub(r"[^\w.+-]+", "_", name).strip("_.+-")[:100]
-    return words if words and words.split(".")[0].lower() not in _WINDOWS_DEVICES else "prompt1"
+    words = re.sub(r"[^\w.+-]+", "_", name).strip("_.+-")[:100].rstrip("_.+-")
+    return next((one for one in (words, f"my_{words}") if _is_file_name(one)), "prompt1")
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,8 @@ class PromptSet:
 
     Args:
         prompts: Name to prompt, in the order of the table's columns. A prompt may hold `{subject}`.
-        negative_prompt: What no image shall show.
+        negative_prompt: What no image is to show.
+        subject: Whom the prompts name, such as `sks woman`, so that `fill` can put another in its place.
 
     Raises:
         ValueError: There is no prompt, a name can't be a file name, or a prompt is empty.
@@ -59,6 +63,7 @@ class PromptSet:
 
     prompts: dict[str, str] = field(default_factory=dict)
     negative_prompt: str = ""
+    subject: str = ""
 
     def __post_init__(self) -> None:
         if not self.prompts:
@@ -71,29 +76,44 @@ class PromptSet:
                 raise ValueError(f"The prompt {name!r} is empty. Describe the image, or leave the name out.")
         object.__setattr__(self, "prompts", dict(self.prompts))
 
-    def fill(self, subject: str) -> PromptSet:
-        """Puts the subject into each prompt's `{subject}`.
+    def fill(self, subject: str | Subject) -> PromptSet:
+        """Puts the subject into each prompt: in place of `{subject}`, or of the one that was there.
 
         Args:
-            subject: Such as `sks woman`.
+            subject: Such as `sks woman` or `sks dog`.
 
         Returns:
-            A prompt set; prompts without `{subject}` are as before.
+            A prompt set; prompts that name no subject are as before.
+
+        Raises:
+            ValueError: The subject has no class.
         """
-        return PromptSet(
-            {name: p.replace("{subject}", subject) for name, p in self.prompts.items()}, self.negative_prompt
-        )
+        new = subject if isinstance(subject, Subject) else Subject.parse(subject)
+        before = rf"\b{re.escape(self.subject)}( face)?\b" if self.subject else r"(?!)"
+        filled = {
+            name: re.sub(before, lambda found: new.portrait if found[1] else new.phrase, prompt)
+            .replace("{subject}", new.phrase)
+            .replace("{portrait}", new.portrait)
+            for name, prompt in self.prompts.items()
+        }
+        return replace(self, prompts=filled, subject=new.phrase)
 
     def first(self, count: int) -> PromptSet:
-        """Takes the first prompts only, for a look that shall not take long.
+        """Takes the first `count` prompts, or all where there are fewer."""
+        return replace(self, prompts=dict(islice(self.prompts.items(), count)))
 
-        Args:
-            count: How many, at least 1.
-
-        Returns:
-            A prompt set; of fewer prompts than `count`, all.
-        """
-        return PromptSet(dict(list(self.prompts.items())[:count]), self.negative_prompt)
+    def ignored(self) -> list[str]:
+        """Says what another program would read in the prompts, and which are plain words here."""
+        found = {
+            name: re.findall(r"<(?:lora|lyco|hypernet):[^>]*>|\([^()]*:[\d.]+\)", prompt)
+            for name, prompt in self.prompts.items()
+        }
+        return [
+            f"prompt {name!r}: {', '.join(signs)} has no effect here, it is read as plain words. A LoRA is "
+            "asked for beside the prompts: sdlab generate mini+FILE@0.7."
+            for name, signs in found.items()
+            if signs
+        ]
 
     def save(self, path: str | Path) -> Path:
         """Writes the prompt set as JSON.
@@ -104,7 +124,9 @@ class PromptSet:
         Returns:
             The path.
         """
-        return write_json(path, asdict(self))
+        return write_json(
+            path, {key: value for key, value in asdict(self).items() if key != "subject" or value}
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> PromptSet:
@@ -117,51 +139,65 @@ class PromptSet:
             The prompt set.
 
         Raises:
-            ValueError: The file isn't JSON, or isn't names to prompts.
+            ValueError: The file isn't JSON, isn't names to prompts, or holds a name twice.
         """
+
+        def refuse(reason: str) -> ValueError:
+            return ValueError(f"{path} isn't a prompt set: {reason}. Expected {_EXAMPLE}")
+
+        def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+            names = [name for name, _ in pairs]
+            if twice := {name for name in names if names.count(name) > 1}:
+                raise refuse(f"{min(twice)!r} stands there twice")
+            return dict(pairs)
+
         try:
-            value = json.loads(Path(path).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(
-                f"{path} isn't a prompt set: it isn't JSON ({error}). Expected {_EXAMPLE}"
-            ) from error
-        value = value if isinstance(value, dict) and "prompts" in value else {"prompts": value}
-        prompts, negative = value["prompts"], value.get("negative_prompt", "")
-        if not isinstance(prompts, dict) or not all(
-            isinstance(text, str) for text in [*prompts.values(), negative]
-        ):
-            raise ValueError(
-                f"{path} isn't a prompt set: prompts must be names to texts. Expected {_EXAMPLE}"
-            )
-        return cls(prompts, negative)
+            value = json.loads(read_text(path), object_pairs_hook=once)
+        except json.JSONDecodeError as error:
+            raise refuse(f"it isn't JSON ({error})") from error
+        if not isinstance(value, dict):
+            raise refuse("it must be names to texts")
+        if "prompts" not in value:  # names to prompts alone, perhaps with a negative prompt among them
+            rest = {key: value.pop(key) for key in _KEYS[1:] if key in value}
+            value = {"prompts": value, **rest}
+        if strange := [key for key in value if key not in _KEYS]:
+            raise refuse(f"{strange[0]!r} is none of {', '.join(_KEYS)}")
+        prompts = value["prompts"]
+        texts = [*prompts.values()] if isinstance(prompts, dict) else [None]
+        if not all(isinstance(text, str) for text in [*texts, *(value.get(key, "") for key in _KEYS[1:])]):
+            raise refuse("prompts must be names to texts")
+        for name in [*prompts]:
+            if re.sub(r"[\W_]", "", name.lower()).startswith("negativ"):
+                raise refuse(f"{name!r} stands among the prompts: write negative_prompt beside them")
+        return cls(**value)
 
 
-_EXAMPLE = '{"prompts": {"street": "a photo of sks woman on the street"}, "negative_prompt": ""}'
+@cache
+def homework_file() -> dict[str, Any]:
+    """What homeworks.toml holds."""
+    return tomllib.loads(Path(__file__).with_name("homeworks.toml").read_text(encoding="utf-8"))
 
-HOMEWORK_A = PromptSet(
-    {
-        "street": "portrait of {subject}, on the street, midnight, lights, NY, sharp focus, high quality",
-        "desert": "portrait of {subject}, in the desert, sun, pyramids, Egypt, sharp focus, high quality",
-        "forest": "portrait of {subject}, in the forest, trees, nature, sharp focus, high quality",
-        "kitchen": "portrait of {subject}, in the kitchen, cooking, home, sharp focus, high quality",
-        "moon": "portrait of {subject}, on the moon, space, stars, earth, sharp focus, high quality",
-    }
-)
 
-# Letter for letter as handed in: two spaces in some places, and a Cyrillic first letter in "сamels".
-HOMEWORK_B = PromptSet(
-    {
-        "prompt1": "portrait of sks woman face, on the street, lights, midnight, NY, standing, "
-        "4K, raw, hrd, hd, high quality, realism, sharp focus,  beautiful eyes, detailed eyes",
-        "prompt2": "portrait of sks woman face, in the desert, wearing a dress, sun, pyramids, сamels, "
-        "Egypt, standing, standing alone, "
-        "4K, raw, hrd, hd, high quality, realism, sharp focus,  beautiful eyes, detailed eyes",
-        "prompt3": "portrait of sks woman face, in the game of thrones, wearing a dress, holding a knife, "
-        "standing aside, dragons nearby, lord jojn snow holding hands with her, "
-        "4K, raw, hrd, hd, high quality, realism, sharp focus,  beautiful eyes, detailed eyes",
-        "prompt4": "portrait of sks woman face, cinderella, in the princess castle with rainbow, "
-        "full height, crying, cartoon, 4K, raw, hrd, hd, high quality, sharp focus",
-        "prompt5": "a face of sks woman, astronaut, moon, space, full height, "
-        "4K, raw, hrd, hd, high quality, sharp focus",
-    }
-)
+PROMPT_SETS = {name: PromptSet(**values) for name, values in homework_file()["prompts"].items()}
+HOMEWORK_A, HOMEWORK_B = PROMPT_SETS["homework_a"], PROMPT_SETS["homework_b"]
+
+
+def prompt_set(name_or_path: str | Path | None, subject: str | Subject) -> PromptSet:
+    """A prompt set by its name or file, filled with the subject.
+
+    Args:
+        name_or_path: A key of `PROMPT_SETS` or a JSON file; None takes what suits the subject: homework A's
+            prompts, or the DreamBooth paper's for animals and things.
+
+    Raises:
+        ValueError: There is no such set or file.
+    """
+    subject = subject if isinstance(subject, Subject) else Subject.parse(subject)
+    by_kind = {"animal": "paper_live", "thing": "paper_objects"}
+    name = str(name_or_path or by_kind.get(subject.kind, "homework_a"))
+    if name in PROMPT_SETS:
+        return PROMPT_SETS[name].fill(subject)
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise ValueError(f"prompts must be {', '.join(PROMPT_SETS)} or a JSON file, got {name!r}.")
+    return PromptSet.load(path).fill(subject)

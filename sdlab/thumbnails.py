@@ -12,39 +12,25 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-def square(images: Sequence[Image.Image], side: int, gap: int = 2) -> Image.Image:
-    """One, two or four pictures as one: beside each other, or 2×2 as in homework A.
-
-    Args:
-        images: one, two or four pictures of any size.
-        side: width of one picture alone, or of the 2×2 picture, in pixels.
-        gap: white pixels between the pictures.
-
-    Returns:
-        A picture `side` wide. Four pictures make it square, two make it half as high.
-
-    Raises:
-        ValueError: another number of pictures.
-    """
+def grid(images: Sequence[Image.Image], side: int, across: int = 2, gap: int = 2) -> Image.Image:
+    """Pictures of any size as one, `across` beside each other; the longer side of two together is `side`."""
     from PIL import Image
 
-    count = len(images)
-    if count not in (1, 2, 4):
-        raise ValueError(f"a cell shows 1, 2 or 4 images, got {count}")
-    if count == 1:
+    if len(images) == 1:
         return fitted(images[0], side)
-    part = (side - gap) // 2
-    rows = count // 2
-    sheet = Image.new("RGB", (2 * part + gap, rows * part + (rows - 1) * gap), "white")
-    for index, image in enumerate(images):
-        small = fitted(image, part)
-        left, top = (index % 2) * (part + gap), (index // 2) * (part + gap)
-        sheet.paste(small, (left + (part - small.width) // 2, top + (part - small.height) // 2))
+    small = [fitted(image, (side - gap) // 2) for image in images]
+    width, height = max(one.width for one in small), max(one.height for one in small)
+    rows = -(-len(small) // across)
+    size = (across * (width + gap) - gap, rows * (height + gap) - gap)
+    sheet = Image.new("RGB", size, "white")
+    for index, one in enumerate(small):
+        left, top = index % across * (width + gap), index // across * (height + gap)
+        sheet.paste(one, (left + (width - one.width) // 2, top + (height - one.height) // 2))
     return sheet
 
 
 def fitted(image: Image.Image, side: int) -> Image.Image:
-    """The picture scaled so that its longer side is `side` pixels; never enlarged more than to that."""
+    """The picture scaled so that its longer side is `side` pixels."""
     from PIL import Image
 
     scale = side / max(image.size)

@@ -33,7 +33,7 @@ def test_a_drive_export_is_taken_as_it_is(tmp_path: Path) -> None:
     dataset = prepare(tmp_path / "drive-download.zip", tmp_path / "out", 64, progress=False)
     assert {record["source"] for record in dataset.records} == {"photos_a.jpg", "photos_more_a.jpg", "b.jpg"}
     assert [entry["source"] for entry in dataset.refused] == ["a copy of it.jpg"]
-    assert dataset.passed_over == ("list.txt",)
+    assert dataset.ignored == ("list.txt",)
     before = {path: path.stat().st_mtime_ns for path in dataset.images}
     again = prepare(tmp_path / "drive-download.zip", tmp_path / "out", 64, progress=False)
     assert {path: path.stat().st_mtime_ns for path in again.images} == before

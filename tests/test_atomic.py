@@ -9,11 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from sdlab.atomic import DiskFull, fingerprint, write_bytes, write_folder
+from sdlab.files import DiskFull, fingerprint, write_bytes, write_folder
 
 _FULL = """
 import resource, signal, sys
-from sdlab.atomic import write_bytes
+from sdlab.files import write_bytes
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 write_bytes(sys.argv[1], b"new" * 1000)

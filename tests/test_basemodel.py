@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from sdlab import mini
-from sdlab.basemodel import SD15, base_fingerprint, load_pipeline, resolve
 from sdlab.experiment import Experiment, LoRA
-from sdlab.formats import export_model
+from sdlab.exports import export_model
+from sdlab.models import SD15, load_pipeline, resolve
 
 
 def test_names_and_places_resolve(tmp_path: Path) -> None:
@@ -43,10 +43,10 @@ def test_the_pipeline_is_whole_and_has_no_safety_checker() -> None:
 
 def test_a_fingerprint_follows_the_weights_not_the_place(tmp_path: Path) -> None:
     copy = shutil.copytree(mini.path(), tmp_path / "copy")
-    assert base_fingerprint(copy) == base_fingerprint("mini")
+    assert resolve(copy).fingerprint == resolve("mini").fingerprint
     weights = next((copy / "unet").glob("*.safetensors"))
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    assert base_fingerprint(copy) != base_fingerprint("mini")
+    assert resolve(copy).fingerprint != resolve("mini").fingerprint
 
 
 def test_without_a_network_the_other_ways_to_a_base_model_are_named(

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sdlab.experiment import Experiment
-from sdlab.sampling import image_files
+from sdlab.images import image_files
 from sdlab.training import train
 from sdlab.training.setup import set_up
 
@@ -26,7 +26,7 @@ def test_a_caption_takes_the_place_of_the_instance_prompt(
     files = image_files("captioned")
     training = set_up(Experiment("exp1"), chosen, [files, files[:2]], lambda text: None)
     with torch.no_grad():
-        seen = training.prompts.embeddings([[0, 1], [0, 1]])
+        seen = training.model.prompts.embeddings([[[0, 1], [0, 1]]])
         for row, text in enumerate(
             [
                 chosen.instance_prompt,
@@ -35,8 +35,10 @@ def test_a_caption_takes_the_place_of_the_instance_prompt(
                 chosen.class_prompt,
             ]
         ):
-            tokens = training.pipeline.tokenizer(text, padding="max_length", return_tensors="pt").input_ids
-            assert torch.allclose(seen[row], training.pipeline.text_encoder(tokens)[0][0], atol=1e-5)
+            tokens = training.model.pipeline.tokenizer(
+                text, padding="max_length", return_tensors="pt"
+            ).input_ids
+            assert torch.allclose(seen[row], training.model.pipeline.text_encoder(tokens)[0][0], atol=1e-5)
 
 
 def test_an_experiment_goes_on_with_its_captions_only(

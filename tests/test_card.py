@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 
+from sdlab.cards import model_card
 from sdlab.experiment import DreamBooth, Experiment, LoRA
-from sdlab.formats import model_card
 
 HUB_ID = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 

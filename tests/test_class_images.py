@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from sdlab.cli import main
-from sdlab.sampling import class_images, image_files, read_record
+from sdlab.images import class_images, image_files, read_record
 
 OPTIONS = {"num_inference_steps": 1, "resolution": 64, "progress": False}
 PROMPT = "a photo of woman face"

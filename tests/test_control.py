@@ -14,14 +14,13 @@ from scipy.ndimage import distance_transform_edt
 
 from recipes.mini import world
 from sdlab import Control, PromptSet, generate
-from sdlab.atomic import file_sha256
 from sdlab.control import control_map, with_controlnets
 from sdlab.experiment import DreamBooth, LoRA
-from sdlab.generate import ImageRecord, load_images
+from sdlab.files import file_sha256
+from sdlab.images import ImageRecord, choose_sampling, load_images, read_record, ready_pipeline
 from sdlab.maps import KINDS, canny_map
 from sdlab.mini import annotator_path, controlnet_path
-from sdlab.sampling import choose_sampling, read_record, ready_pipeline
-from sdlab.table import control_table
+from sdlab.tables import control_table
 from sdlab.training import train
 
 ROOT = Path(__file__).parent.parent
@@ -109,6 +108,34 @@ def test_finished_images_are_kept_until_the_control_changes(place: Path, picture
     assert not set(again) & set(first)
 
 
+def test_another_control_of_the_same_name_makes_room_with_a_word_and_comes_back(
+    place: Path, picture: Path, tmp_path: Path
+) -> None:
+    first = run(place, ["lora"], Control("pose", picture))
+    before = [pixels(one.path) for one in first]
+    other = tmp_path / picture.name  # another picture under the same name
+    Image.open(picture).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(other)
+    for control in (Control("pose", picture, end=0.5), Control("pose", other)):
+        with pytest.warns(UserWarning, match="made with another control"):
+            changed = run(place, ["lora"], control)
+        assert not any(
+            np.array_equal(pixels(one.path), old) for one, old in zip(changed, before, strict=True)
+        )
+    with pytest.warns(UserWarning, match="they come back"):
+        again = run(place, ["lora"], Control("pose", picture))
+    assert all(np.array_equal(pixels(one.path), old) for one, old in zip(again, before, strict=True))
+
+
+def test_control_in_landscape_format(place: Path, picture: Path) -> None:
+    records = generate(
+        "base", PROMPTS, control=[Control("pose", picture), Control("canny", picture, fit="fit")],
+        images_per_prompt=1, num_inference_steps=1, sampler="unipc", width=192, height=128,
+        results=place / "landscape", progress=False,
+    )  # fmt: skip
+    shown = [records[0].path, *(records[0].path.parent / one["map"] for one in records[0].control)]
+    assert [Image.open(file).size for file in shown] == [(192, 128)] * 3
+
+
 def test_several_controls_at_once(place: Path, picture: Path) -> None:
     controls = [Control("canny", picture, scale=0.5), Control("pose", picture)]
     both = run(place, ["lora"], controls)
@@ -167,6 +194,11 @@ def test_a_controlnet_of_another_base_is_refused(tmp_path: Path, picture: Path, 
         ValueError, match=r"made for another base model: its in_channels is 4, the UNet's is 8"
     ):
         run(place, ["base"], Control("canny", picture, model=str(tmp_path / "other")))
+
+
+def test_a_folder_without_a_controlnet_is_named(tmp_path: Path, picture: Path, place: Path) -> None:
+    with pytest.raises(ValueError, match=r"is no ControlNet: a folder with config.json"):
+        run(place, ["base"], Control("canny", picture, model=str(tmp_path)))
 
 
 @pytest.mark.slow  # the hub is asked five times

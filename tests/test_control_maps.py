@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 from pillow_heif import register_heif_opener
+from scipy.ndimage import distance_transform_edt
 
 from recipes.mini import world
 from sdlab import Control, mini
@@ -162,6 +163,42 @@ def test_controlnet_aux_is_only_imported_where_asked_for(picture: Path) -> None:
     else:
         made = control_map(Control("canny", picture, annotator="controlnet_aux"), SIDE).image
         assert made.size == (SIDE, SIDE)
+
+
+def test_the_homeworks_canny_detector_agrees_with_ours() -> None:
+    pytest.importorskip("controlnet_aux")
+    for file in sorted((Path(__file__).parent.parent / "data/control_images").glob("*.png")):
+        ours, theirs = (
+            np.asarray(control_map(Control("canny", file, annotator=one), 512).image.convert("L")) > 127
+            for one in (None, "controlnet_aux")
+        )
+        # OpenCV's gradient is |x| + |y| of the strongest colour there, so it finds some edges more
+        assert near(ours, theirs) > 0.99 and near(theirs, ours) > 0.7
+
+
+def near(edges: np.ndarray, others: np.ndarray) -> float:
+    """Share of edges with one of the others within 2 pixels."""
+    return float((distance_transform_edt(~others)[edges] <= 2).mean())
+
+
+@pytest.mark.parametrize("fit", ["crop", "fit"])
+@pytest.mark.parametrize("size", [(192, 128), (96, 160)])
+def test_maps_have_the_images_width_and_height(picture: Path, size: tuple[int, int], fit: str) -> None:
+    for kind in KINDS:
+        made = control_map(Control(kind, picture, fit=fit), size)
+        assert made.image.size == made.reference.size == size
+        left, top, right, bottom = made.image.getbbox()
+        drawn = min(size) + 2 if fit == "fit" else max(size)  # a square picture that isn't stretched
+        assert right - left <= drawn and bottom - top <= drawn
+
+
+def test_a_folder_and_a_home_directory_as_control_image(
+    picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(FileNotFoundError, match="is a folder: name a picture in it"):
+        Control("canny", picture.parent)
+    monkeypatch.setenv("HOME", str(picture.parent))
+    assert control_map(Control("canny", "~/portrait.png"), SIDE).record["image"] == "portrait.png"
 
 
 def test_canny_follows_its_thresholds() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sdlab.demo import demo
+from sdlab.demonstration import demo
 from sdlab.experiment import find
 from sdlab.profiles import PROFILES
 
@@ -63,7 +63,7 @@ def test_demo_goes_from_photos_to_report_and_does_nothing_twice(
 def test_photos_of_the_user_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from PIL import Image
 
-    from sdlab.demo import _photos
+    from sdlab.demonstration import _photos
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data/raw_images").mkdir(parents=True)

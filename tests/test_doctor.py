@@ -71,13 +71,13 @@ def test_dataset_json_holds_findings_and_no_place_of_this_machine(dataset: Datas
 
 def test_the_contact_sheet_shows_every_photo_and_is_no_training_image(dataset: Dataset) -> None:
     path = save_sheet(dataset)
-    assert path == dataset.folder.with_name("out_sheet.png")
-    with Image.open(path) as sheet:
-        assert sheet.width == 4 * 344 + 5 * 32 and sheet.height > 2 * 168
+    assert path == dataset.folder.with_name("out_sheet.html")
+    page = path.read_text("utf-8")
+    assert page.count("<figure") == len(dataset) and page.count("data:image/webp") == 2 * len(dataset)
     save_sheet(dataset)  # its own sheet is replaced
-    Image.new("RGB", (9, 9)).save(path.with_name("mine.png"))
+    path.with_name("mine.html").write_text("mine")
     with pytest.raises(ValueError, match=r"no contact sheet of sdlab's"):
-        save_sheet(dataset, path.with_name("mine.png"))
+        save_sheet(dataset, path.with_name("mine.html"))
     html = dataset._repr_html_()
     assert html.count("<figure") == len(dataset) and "too dark" in html
     assert len(html) < 400_000

@@ -20,7 +20,7 @@ torch = pytest.importorskip("torch")
 from diffusers import StableDiffusionPipeline  # noqa: E402
 
 from sdlab import mini  # noqa: E402
-from sdlab.formats import export_model  # noqa: E402
+from sdlab.exports import export_model  # noqa: E402
 
 SCRIPT = Path(__file__).parents[1] / "download_and_convert.sh"
 TOKEN = "secret-of-mine-42"

@@ -13,7 +13,7 @@ import pytest
 import torch
 from accelerate import PartialState
 
-from sdlab import environment
+from sdlab import machine as environment
 
 ROOT = Path(__file__).parent.parent
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sdlab.cli import parse
-from sdlab.homework import homework
+from sdlab.homeworks import homework
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs bash")
@@ -20,13 +20,21 @@ def commands(script: str, base: str, folder: Path) -> list[list[str]]:
     """The `sdlab` commands of a script, written down by a program in sdlab's place."""
     recorder = folder / "sdlab"
     recorder.write_text(
-        f'#!/usr/bin/env bash\nprintf "%q " "$@" >> {folder}/commands\necho >> {folder}/commands\n'
+        f"""#!/usr/bin/env bash
+if [ "$1" = homework ]; then exec {sys.executable} -m sdlab.cli "$@"; fi
+printf "%q " "$@" >> {folder}/commands; echo >> {folder}/commands
+"""
     )
     recorder.chmod(0o755)
     subprocess.run(
         ["bash", EXAMPLES / script],
         check=True,
-        env={"SDLAB": str(recorder), "BASE": base, "PATH": "/usr/bin:/bin"},
+        env={
+            "SDLAB": str(recorder),
+            "BASE": base,
+            "PATH": "/usr/bin:/bin",
+            "PYTHONPATH": str(EXAMPLES.parent),
+        },
     )
     return [shlex.split(line) for line in (folder / "commands").read_text().splitlines()]
 
@@ -34,7 +42,7 @@ def commands(script: str, base: str, folder: Path) -> list[list[str]]:
 # coursework.md names them, and the parameters.
 def test_homework_a_names_its_seven_experiments(tmp_path: Path) -> None:
     found = commands("homework_a.sh", "sd15", tmp_path)
-    trained = {words[2]: words for words in found if words[0] == "train"}
+    trained = {words[2].rpartition("/")[2]: words for words in found if words[0] == "train"}
     rates = {f"dreambooth_lora_k4_lr_2e_{n}": f"--learning_rate=2e-{n}" for n in (6, 5, 4, 3)}
     ranks = {f"dreambooth_lora_k{rank}_lr_2e_4": f"--rank={rank}" for rank in (8, 2)}
     assert list(trained) == ["dreambooth_v1", *rates, *ranks]

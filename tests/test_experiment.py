@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -48,7 +50,9 @@ def test_a_lock_says_who_has_it_and_dies_with_its_process(
 
 def test_the_same_again_is_taken_and_something_else_is_refused(tmp_path: Path) -> None:
     experiment = begun(tmp_path)
+    experiment.add_to_log({"step": 1, "loss": 0.1})
     same = {"base_fingerprint": "b", "instance_images": "i"}
+    experiment.add_to_log({"step": 10})
     experiment.begin(LoRA(rank=4, instance_data_dir="elsewhere", checkpointing_steps=7), same)
     experiment.begin(
         LoRA(rank=4), same | {"instance_images": None}
@@ -59,6 +63,25 @@ def test_the_same_again_is_taken_and_something_else_is_refused(tmp_path: Path) -
         experiment.begin(LoRA(rank=4), same | {"instance_images": "j"})
     with pytest.raises(ValueError, match="method was 'lora', is 'dreambooth'"):
         experiment.begin(DreamBooth(learning_rate=2e-4), same)
+
+
+def test_what_took_no_step_begins_anew(tmp_path: Path) -> None:
+    experiment = begun(tmp_path)
+    experiment.add_to_log({"step": 0, "validation_loss": 0.1})  # before the first step
+    experiment.update(status="failed", message="a photo can't be read")
+    experiment.begin(DreamBooth(), {"base_fingerprint": "c", "instance_images": "j"})
+    assert experiment.hyperparameters == DreamBooth()
+    assert experiment.record["method"] == "dreambooth" and experiment.record["instance_images"] == "j"
+
+
+def test_more_steps_than_before_are_taken_and_fewer_refused(tmp_path: Path) -> None:
+    experiment = begun(tmp_path)
+    experiment.add_to_log({"step": 800})
+    experiment.update(status="finished")
+    experiment.begin(LoRA(rank=4, max_train_steps=1000), {})
+    assert experiment.status != "finished" and experiment.record["longer_from"] == [800]
+    with pytest.raises(ValueError, match="max_train_steps was 1000, is 800"):
+        experiment.begin(LoRA(rank=4), {})
 
 
 def test_an_experiment_is_found_by_name_and_by_folder(tmp_path: Path) -> None:
@@ -86,3 +109,29 @@ def test_a_torn_row_of_the_log_is_left_out(tmp_path: Path) -> None:
 def test_a_name_that_would_collide_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="name"):
         Experiment(name)
+
+
+@pytest.mark.parametrize("name", ["base", "report", "photos", "mini", "sd15", "lora+lora"])
+def test_a_name_that_means_something_else_is_refused_and_the_other_is_allowed(name: str) -> None:
+    with pytest.raises(ValueError, match=r"is reserved: it means .*Try 'my_") as refused:
+        Experiment(name)
+    Experiment(str(refused.value).rsplit("Try '", 1)[1][:-2])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="another lock there")
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_enough(
+    code: int, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    def without(*_: object) -> None:  # as some network drives answer
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", without)
+    experiment = Experiment("mine")
+    with experiment.lock():
+        experiment.begin(LoRA(), {})
+        with pytest.raises(Locked), experiment.lock():
+            pass
+    assert experiment.status == "stopped"

@@ -19,11 +19,12 @@ from safetensors import safe_open  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
 from sdlab import mini  # noqa: E402
-from sdlab.basemodel import fuse, load_pipeline  # noqa: E402
 from sdlab.cli import main  # noqa: E402
 from sdlab.experiment import DreamBooth, Experiment, LoRA  # noqa: E402
-from sdlab.formats import convert, export_lora, export_model  # noqa: E402
-from sdlab.formats.kohya import kohya_weights  # noqa: E402
+from sdlab.exports import export_lora, export_model  # noqa: E402
+from sdlab.formats import convert  # noqa: E402
+from sdlab.formats.names import kohya_weights  # noqa: E402
+from sdlab.models import fuse, load_pipeline  # noqa: E402
 from sdlab.training import train  # noqa: E402
 from sdlab.training.lora import export, named_weights  # noqa: E402
 from tests.test_formats import image, stable_diffusion_1_5  # noqa: E402
@@ -84,7 +85,7 @@ def by_hand(experiment: Experiment, scale: float = 1.0) -> StableDiffusionPipeli
         if "lora_A" in name:
             part, path = name.removesuffix(".lora_A.weight").split(".", 1)
             up = weights[name.replace("lora_A", "lora_B")]
-            module = getattr(pipeline, part).get_submodule(path)
+            module = getattr(pipeline, part).get_submodule(path.removeprefix("text_model."))
             alpha = 5.0 if path.endswith("conv1") else experiment.hyperparameters.lora_alpha
             addition = (up.flatten(1) @ down.flatten(1)).reshape(module.weight.shape)
             module.weight.data += scale * alpha / len(down) * addition

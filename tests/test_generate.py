@@ -9,9 +9,18 @@ import pytest
 from PIL import Image
 
 from sdlab.experiment import DreamBooth, Experiment, LoRA
-from sdlab.generate import ImageRecord, generate, load_images
+from sdlab.images import (
+    ImageRecord,
+    choose_sampling,
+    class_images,
+    generate,
+    image_files,
+    load_images,
+    read_record,
+    ready_pipeline,
+    sample,
+)
 from sdlab.prompts import HOMEWORK_A, PromptSet
-from sdlab.sampling import choose_sampling, class_images, image_files, read_record, ready_pipeline, sample
 from sdlab.training import train
 
 PROMPTS = PromptSet(

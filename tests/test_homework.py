@@ -1,8 +1,9 @@
-"""The homeworks by name, the check cells, and finished work that outlives the machine."""
+"""The homeworks by name, and finished work that outlives the machine."""
 
 from __future__ import annotations
 
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -32,22 +33,12 @@ def test_there_is_no_homework_c() -> None:
         sdlab.homework("C")
 
 
-@pytest.mark.parametrize(
-    ("answer", "right", "said"),
-    [
-        (None, 4, "Not answered yet"),
-        (4, 4, "4: that holds."),
-        (2.05e-4, 2e-4, "that holds."),
-        ("Exp1.1 ", "exp1.1", "that holds."),
-        ("exp2", ("exp1.1", "exp3"), "that doesn't hold. Look at the table."),
-        (True, False, "that doesn't hold."),
-    ],
-)
-def test_a_check_cell_says_whether_the_answer_holds(
-    answer: object, right: object, said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    sdlab.check(answer, right, "Look at the table.")
-    assert said in capsys.readouterr().out
+def test_a_homework_follows_its_subject() -> None:
+    homework = sdlab.homework("B", subject="ohwx dog")
+    assert homework.prompts.prompts["prompt5"].startswith("a face of ohwx dog, astronaut")
+    for one in (*homework.dreambooths.values(), *homework.loras.values()):
+        assert one.instance_prompt == "a photo of ohwx dog" and one.class_prompt == "a photo of dog"
+        assert (one.validation_prompt or "a photo of ohwx dog").startswith("a photo of ohwx dog")
 
 
 def experiment(name: str, root: Path, status: str, chosen: DreamBooth | LoRA) -> Experiment:
@@ -71,13 +62,13 @@ def test_finished_work_comes_back_on_a_new_machine(
     experiment("lora_half", Path("experiments"), "stopped", LoRA())
     Path("results/lora_done").mkdir(parents=True)
     Path("results/lora_done/street_img1.png").write_bytes(b"image")
-    sdlab.keep(drive)
+    sdlab.sync(drive)
     assert "0 files brought back, 3 copied there" in capsys.readouterr().out
 
     monkeypatch.chdir(second)
     Path("results/lora_done").mkdir(parents=True)
     Path("results/lora_done/street_img1.png").write_bytes(b"of this machine")
-    sdlab.keep(drive)
+    sdlab.sync(drive)
     back = Experiment("lora_done")
     assert back.status == "finished" and back.lora_file.read_bytes() == b"weights"
     assert not back.checkpoints_folder.exists() and not Experiment("lora_half").path.exists()
@@ -91,21 +82,57 @@ def test_a_copy_that_broke_off_is_taken_up_again(tmp_path: Path, monkeypatch: py
     torn = Path("drive/experiments/lora_done")
     torn.mkdir(parents=True)
     (torn / "pytorch_lora_weights.safetensors").write_bytes(b"wei")  # its record would have come last
-    sdlab.keep("drive")
+    sdlab.sync("drive")
     assert (torn / "pytorch_lora_weights.safetensors").read_bytes() == b"weights"
     assert Experiment("lora_done", Path("drive/experiments")).status == "finished"
 
 
-def test_keep_without_a_place_does_nothing_and_drive_is_only_on_colab(tmp_path: Path) -> None:
-    sdlab.keep(None)
-    with pytest.raises(ValueError, match="Google Drive, which only Colab has"):
-        sdlab.keep("/content/drive/MyDrive/sdlab")
+def test_photos_deleted_here_never_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    second.mkdir()
+    (first / "data/raw_images").mkdir(parents=True)
+    monkeypatch.chdir(first)
+    for name in ("asks_us.jpg", "stays.jpg"):
+        Path("data/raw_images", name).write_bytes(b"photo")
+    sdlab.sync(tmp_path / "drive")
+    Path("data/raw_images/asks_us.jpg").unlink()
+    sdlab.sync(tmp_path / "drive")
+    said = capsys.readouterr().out
+    assert "not brought back: data/raw_images/asks_us.jpg" in said and "Delete them" in said
+    monkeypatch.chdir(second)  # a new machine
+    sdlab.sync(tmp_path / "drive")
+    assert [path.name for path in Path("data/raw_images").iterdir()] == ["stays.jpg"]
+    assert (tmp_path / "drive/data/raw_images/asks_us.jpg").is_file()  # deleting there is left to the user
 
 
-def test_keep_is_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_experiment_trained_again_replaces_its_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     experiment("lora_done", Path("experiments"), "finished", LoRA())
-    run = parse(shlex.split("keep drive"))
+    sdlab.sync("drive")
+    shutil.rmtree("experiments/lora_done")
+    again = experiment("lora_done", Path("experiments"), "finished", LoRA(rank=8))
+    again.lora_file.write_bytes(b"better")
+    capsys.readouterr()
+    sdlab.sync("drive")
+    assert "lora_done: trained again here, replaces the copy in drive" in capsys.readouterr().out
+    copy = Experiment("lora_done", Path("drive/experiments"))
+    assert copy.lora_file.read_bytes() == b"better" and copy.record == again.record
+
+
+def test_sync_without_a_place_does_nothing_and_drive_is_only_on_colab(tmp_path: Path) -> None:
+    sdlab.sync(None)
+    with pytest.raises(ValueError, match="Google Drive, which only Colab has"):
+        sdlab.sync("/content/drive/MyDrive/sdlab")
+
+
+def test_sync_is_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    experiment("lora_done", Path("experiments"), "finished", LoRA())
+    run = parse(shlex.split("sync drive"))
     assert run is not None
     run()
     assert Path("drive/experiments/lora_done/experiment.json").is_file()

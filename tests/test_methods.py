@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sdlab.methods import DreamBooth, LoRA, from_dict
+from sdlab.config import DreamBooth, LoRA, from_dict
 
 
 def test_rank_zero_is_refused_with_what_is_usual() -> None:

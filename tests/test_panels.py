@@ -19,7 +19,7 @@ from PIL import Image
 
 from sdlab import panels
 from sdlab.experiment import DreamBooth, Experiment, LoRA
-from sdlab.generate import generate
+from sdlab.images import generate
 from sdlab.prompts import PromptSet
 from sdlab.training import train
 from sdlab.training.curve import draw_curve
@@ -102,7 +102,7 @@ def test_a_terminal_shows_a_bar_with_the_same_figures(short: Callable[..., Any],
     chosen = short("lora", validation_steps=2)
     (workplace / "chosen.json").write_text(json.dumps(chosen.as_dict()))
     code = (
-        "import json, sys, sdlab; from sdlab.methods import from_dict; "
+        "import json, sys, sdlab; from sdlab.config import from_dict; "
         "chosen = from_dict(json.load(open('chosen.json'))); "
         "sdlab.train(f'exp{sys.argv[1]}', chosen, progress=sys.argv[1] == '1')"
     )
@@ -130,7 +130,7 @@ def test_a_notebook_without_a_reader_keeps_html_and_no_widgets(
     (workplace / "chosen.json").write_text(json.dumps(chosen.as_dict()))
     cells = [
         f"import os, sys; sys.path.insert(0, {str(ROOT)!r})\nimport json, sdlab\nfrom sdlab import panels\n"
-        "from sdlab.methods import from_dict\nchosen = from_dict(json.load(open('chosen.json')))\n"
+        "from sdlab.config import from_dict\nchosen = from_dict(json.load(open('chosen.json')))\n"
         f"prompts = sdlab.PromptSet({prompts().prompts!r})",
         "sdlab.sweep(chosen, rank=[2, 4]);",
         f"panels.checkpoint_slider('lora_rank2_lr5e-3', prompts, **{FEW!r})",

@@ -100,13 +100,13 @@ def test_killed_at_any_write_goes_on_and_ends_the_same(
 ) -> None:
     import os
 
-    from sdlab import atomic
+    from sdlab import files as writing
 
     (raw / "three.webp").unlink()
     prepare(raw, tmp_path / "out", 128)
     wanted = prepare(raw, tmp_path / "clean", 64)
     real_replace = os.replace
-    # each of the two images has three files in the cache and one in place; dataset.json is the seventh
+    # each of the two images has three hidden files and one in place; dataset.json is the seventh
     for survivors in (0, 2, 3, 6, 7, 8):
         out, moved = tmp_path / f"out{survivors}", []
         shutil.copytree(tmp_path / "out", out)
@@ -118,14 +118,14 @@ def test_killed_at_any_write_goes_on_and_ends_the_same(
             real_replace(source, target)
 
         with monkeypatch.context() as patch:
-            patch.setattr(atomic.os, "replace", dies)
+            patch.setattr(writing.os, "replace", dies)
             with pytest.raises(KeyboardInterrupt):
                 prepare(raw, out, 64, progress=False)
         done = {path: path.stat().st_mtime_ns for path in moved if path.suffix == ".png"}
         repaired = prepare(raw, out, 64, progress=False)
         assert repaired.fingerprint == wanted.fingerprint
         assert all("made by hand" not in note for record in repaired.records for note in record["notes"])
-        whole = {path for path in done if (path.parent / f"{path.name}.json") in moved}
+        whole = {path for path in done if path.with_suffix(".json") in moved}
         assert all(path.stat().st_mtime_ns == done[path] for path in whole)  # not done again
 
 
@@ -226,7 +226,7 @@ def test_unusable_files_are_refused_by_name_with_a_reason(raw: Path, tmp_path: P
     assert "empty" in reasons["empty.png"]
     assert "same file as one.jpg" in reasons["copy.jpg"]
     assert "at least 64" in reasons["thin.png"]
-    assert dataset.passed_over == ("readme.txt",)
+    assert dataset.ignored == ("readme.txt",)
     assert "cut.jpg" in dataset.summary()
 
 

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from sdlab.atomic import DiskFull, file_sha256
 from sdlab.experiment import DreamBooth, Experiment, LoRA
+from sdlab.files import DiskFull, file_sha256
 from sdlab.training import checkpoint, train
 
 resource = pytest.importorskip("resource", reason="needs SIGKILL, fork and limits, which Windows has not")
@@ -29,7 +29,7 @@ Short = Callable[..., DreamBooth | LoRA]
 
 # One process imports everything, and each run is a fork of it: 1 s instead of 7.
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["sdlab.training.loop", "sdlab.sampling"])
+SERVER.set_forkserver_preload(["sdlab.training.loop", "sdlab.images"])
 
 SEED, KILLS = 31, 50
 STEPS, INTERVAL = 5, 2

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sdlab.basemodel import base_fingerprint, checkpoint_names, load_pipeline, resolve
+from sdlab.models import checkpoint_names, load_pipeline, resolve
 from sdlab.training import train
 
 
@@ -33,7 +33,7 @@ def test_a_name_with_a_step_loads_that_checkpoints_weights(
         for key, value in expected.items():
             torch.testing.assert_close(found[key].detach(), value)
     assert any(not torch.equal(saved[key], last[key]) for key in saved)
-    assert base_fingerprint("one@step2") != base_fingerprint("one")
+    assert resolve("one@step2").fingerprint != resolve("one").fingerprint
 
 
 def test_a_step_without_a_checkpoint_is_refused_with_those_that_are_there(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,27 +14,53 @@ from recipes.mini import world
 from sdlab.prompts import PromptSet
 from sdlab.scores import (
     Comparison,
+    Interval,
     Scores,
     Tally,
     drift_table,
+    load_scores,
     nearest_photos,
     prompts_without,
     recommend,
 )
 from sdlab.scores.plots import along, heat_map, pareto, save, tradeoff
 
-Figure = tuple[float, float, float]
-
 
 def scores(**figures: tuple[float, float]) -> Scores:
     """Scores with these means of CLIP-I and CLIP-T, each ± 0.02; `__` in a name stands for `@`."""
 
-    def around(mean: float) -> Figure:
-        return mean, mean - 0.02, mean + 0.02
+    def around(mean: float) -> Interval:
+        return Interval(mean, mean - 0.02, mean + 0.02)
 
     names = {name.replace("__", "@"): values for name, values in figures.items()}
-    return Scores(
-        {n: Tally(n, {"CLIP-I": around(i), "CLIP-T": around(t)}, {}) for n, (i, t) in names.items()}
+    return Scores({n: Tally(n, {"CLIP-I": around(i), "CLIP-T": around(t)}) for n, (i, t) in names.items()})
+
+
+def test_one_torn_file_of_scores_stops_nothing_and_is_named(workplace: Path) -> None:
+    for name in ("one", "two"):
+        images(workplace / f"results/{name}", {"p": "sks woman"})
+        Tally(name, {"CLIP-I": Interval(0.5, 0.4, 0.6)}).save(f"results/{name}/scores.json")
+    torn = workplace / "results/two/scores.json"
+    torn.write_text(torn.read_text()[:40])
+    with pytest.warns(UserWarning, match=r"two.scores\.json can't be read as scores .*sdlab score two"):
+        load_scores(["one", "two"])
+    with pytest.raises(ValueError, match=r"two.scores\.json can't be read"):
+        Tally.load(torn)
+
+
+def test_the_table_is_a_frame_that_can_be_sorted_and_plotted() -> None:
+    table = scores(base=(0.3, 0.5), one=(0.6, 0.4)).table()
+    assert table.sort_values("CLIP-I", ascending=False).index.tolist() == ["one", "base"]
+    assert table.loc["one", ["CLIP-I", "CLIP-I low", "CLIP-I high"]].tolist() == [0.6, 0.58, 0.62]
+    assert "0.600 (0.580 to 0.620)" in repr(table)
+
+
+def test_the_recommendation_is_said_in_russian_too() -> None:
+    found = scores(base=(0.3, 0.5), good=(0.6, 0.48), other=(0.61, 0.48), overtrained=(0.9, 0.2))
+    english, russian = recommend(found), recommend(found, language="ru")
+    assert russian.name == english.name == "other" and russian.equals == english.equals == ("good",)
+    assert "other: CLIP-I 0.610" in russian.sentence and not re.search(
+        r"\b(the|base|Take)\b", russian.sentence
     )
 
 
@@ -89,8 +116,8 @@ def test_what_intervals_cannot_tell_apart_is_said() -> None:
     none = recommend(scores(base=(0.3, 0.5), one=(0.6, 0.4), two=(0.7, 0.3)))
     assert none.name == "two" and "None follows the prompts" in none.sentence
     drifted = scores(base=(0.3, 0.5), one=(0.6, 0.5))
-    drifted["base"].figures["PRES"] = (0.3, 0.2, 0.4)  # type: ignore[index]
-    drifted["one"].figures["PRES"] = (0.6, 0.5, 0.7)  # type: ignore[index]
+    drifted["base"].figures["PRES"] = Interval(0.3, 0.2, 0.4)  # type: ignore[index]
+    drifted["one"].figures["PRES"] = Interval(0.6, 0.5, 0.7)  # type: ignore[index]
     assert "become like the subject: PRES 0.600" in recommend(drifted).sentence
     with pytest.raises(ValueError, match="at least one experiment"):
         recommend(scores(base=(0.3, 0.5)))
@@ -150,7 +177,7 @@ def test_the_nearest_photos_stand_under_their_images(workplace: Path) -> None:
     (workplace / "photos").mkdir()
     for n in (1, 2):
         world.draw(world.sample(n), 64).save(workplace / f"photos/{n}.png")
-    Tally("one", {}, {}, rows, photos={"folder": "photos"}).save("results/one/scores.json")
+    Tally("one", {}, rows, photos={"folder": "photos"}).save("results/one/scores.json")
     sheet = nearest_photos("one")
     assert [heading.title for heading in sheet.columns] == ["0.20", "0.10"]
     assert [cell.images[0].name for cell in sheet.cells[1]] == ["2.png", "1.png"]
@@ -164,7 +191,7 @@ def test_choices_are_kept_and_counted_and_compared_with_scores(workplace: Path) 
         rows = tuple(
             {"file": f"{p}_img{n}.png", "CLIP-I": 0.5 + (name == "two")} for p in "pq" for n in (1, 2)
         )
-        Tally(name, {}, {}, rows).save(f"results/{name}/scores.json")
+        Tally(name, {}, rows).save(f"results/{name}/scores.json")
     comparison = Comparison(["one", "two"])
     assert len(comparison.pairs) == 4 and comparison.win_rates() == {}
     assert comparison.agreement() is None

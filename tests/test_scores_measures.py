@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +24,12 @@ from transformers import (
 
 from recipes.mini import world
 from sdlab import mini
-from sdlab.scores import apart, interval, score
-from sdlab.scores.embedders import Embedder, embedders_for
-from sdlab.scores.scoring import rare_words, without
+from sdlab.photos.faces import YUNET
+from sdlab.scores import Interval, apart, interval, measures, score
+from sdlab.scores.embedders import Embedder
+from sdlab.scores.faces import SFACE, largest_faces
+from sdlab.scores.scoring import embedders_for, rare_words, without
+from tests.data import shared
 
 PROMPTS = ["portrait of sks woman, on the street", "sks woman in the desert"]
 WITHOUT = ["portrait of woman, on the street", "woman in the desert"]
@@ -71,6 +75,19 @@ def dino_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def begun(workplace: Path, name: str, **overrides: str | None) -> None:
+    """The record of a finished experiment."""
+    folder = workplace / "experiments" / name
+    folder.mkdir(parents=True)
+    hyperparameters = {
+        "method": "lora", "instance_data_dir": str(workplace / "photos"),
+        "instance_prompt": "a photo of sks woman face", "class_prompt": "a photo of woman face",
+    }  # fmt: skip
+    record = {"name": name, "method": "lora", "status": "finished"}
+    record["hyperparameters"] = hyperparameters | overrides  # type: ignore[assignment]
+    (folder / "experiment.json").write_text(json.dumps(record))
+
+
 @pytest.fixture
 def experiment(workplace: Path) -> Path:
     """Records of an experiment, four photos and six images: two each of two prompts and one without `sks`."""
@@ -78,14 +95,7 @@ def experiment(workplace: Path) -> Path:
     photos.mkdir()
     for number, picture in enumerate(world.SUBJECTS["woman"].photos()[:4]):
         world.draw(picture, 48).save(photos / f"{number}.png")
-    folder = workplace / "experiments" / "one"
-    folder.mkdir(parents=True)
-    hyperparameters = {
-        "method": "lora", "instance_data_dir": str(photos), "instance_prompt": "a photo of sks woman face",
-        "class_prompt": "a photo of woman face",
-    }  # fmt: skip
-    record = {"name": "one", "method": "lora", "status": "finished", "hyperparameters": hyperparameters}
-    (folder / "experiment.json").write_text(json.dumps(record))
+    begun(workplace, "one")
     results = workplace / "results" / "one"
     results.mkdir(parents=True)
     rows = []
@@ -156,13 +166,10 @@ def test_all_measures_agree_with_loops_over_the_models(
     assert of_first[0]["DINO"] == pytest.approx(mean_to_photos([(1, 1)], 1), abs=1e-5)
     assert scores.likeness == "DINO"
     first_prompt = mean_to_photos([(1, 1), (1, 2)], 1)
-    assert scores.by_prompt().rows == (
-        {
-            "experiment": "one",
-            "p1": f"{first_prompt:.3f}",
-            "p2": f"{2 * expected['DINO'] - first_prompt:.3f}",
-        },
-    )
+    second_prompt = 2 * expected["DINO"] - first_prompt
+    assert scores.by_prompt().to_dict("index") == {
+        "one": {"p1": pytest.approx(first_prompt, abs=1e-5), "p2": pytest.approx(second_prompt, abs=1e-5)}
+    }
     recorded = json.loads((results / "scores.json").read_text())
     assert [model["name"] for model in recorded["models"]] == ["CLIP", "DINO", "pixels"]
     assert recorded["models"][0]["preprocessing"]["crop_size"] == {"height": 32, "width": 32}
@@ -202,20 +209,97 @@ def test_faces_are_compared_where_there_is_one(experiment: Path) -> None:
     judged = [row for row in scores["one"].images if "face" in row]
     assert 0 < len(judged) < 4 and all(0 < row["face"] <= 1 + 1e-9 for row in judged)
     assert scores.likeness == "face"
+    count = len(judged)
+    assert scores.notes() == [f"one: a face was found in {count} of 4 images; `face` is of these alone."]
 
 
-def test_rare_words_are_what_the_class_prompt_lacks() -> None:
-    assert rare_words("a photo of sks woman face", "a photo of woman face") == ("sks",)
-    assert rare_words("a photo of sks woman", None) == ()
+def test_a_measure_that_no_photo_allows_is_left_out_with_a_line(
+    experiment: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faceless = Embedder("face", "none", lambda pictures: np.full((len(pictures), 4), np.nan))
+    assert "face" not in score("one", embedders=[], face=faceless).measures
+    assert "face: not measured, since it can judge 0 of the 4 photos" in capsys.readouterr().out
+
+
+def test_faces_that_cannot_be_compared_cost_one_line_that_names_the_way_out(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    named = [one.name for one in embedders_for("sd15", "person")]
+    said = capsys.readouterr().out
+    if named[2:] == ["face"]:  # its weights may be in the hub's cache
+        assert said == ""
+    else:
+        assert said.count("\n") == 1 and "face: not measured" in said and "cache_dir/models" in said
+
+
+@pytest.mark.slow
+def test_a_face_is_like_itself_and_not_like_a_stranger() -> None:
+    from skimage.data import astronaut
+
+    folder = shared("faces")
+    if not (folder / SFACE).is_file():
+        pytest.skip(f"needs ../shared/data/faces/{SFACE}")
+    portrait = Image.fromarray(astronaut())
+    pictures = [portrait, portrait.rotate(10), Image.new("RGB", (64, 64))]
+    found = largest_faces(pictures, yunet=folder / YUNET, sface=folder / SFACE)
+    assert np.isnan(found).any(axis=1).tolist() == [False, False, True]
+    assert measures.cosines(found[:1], found[1:2])[0, 0] > 0.6
+
+
+def test_rare_words_come_from_the_experiments_own_prompts(experiment: Path) -> None:
+    assert rare_words(["base", "one"]) == ("sks",)
+    begun(experiment, "two", instance_prompt="a photo of zwx dog", class_prompt=None)
+    assert rare_words(["one", "two@step3"]) == ("sks", "zwx")
     assert [without(prompt, ["sks"]) for prompt in PROMPTS] == WITHOUT
     assert without("Sks woman with asks", ["sks"]) == "woman with asks"
+
+
+def test_an_experiment_is_scored_by_its_own_rare_word_and_empty_figures_have_a_reason(
+    experiment: Path, clip_folder: Path
+) -> None:
+    prompts = {"instance_prompt": "a photo of ohwx woman face", "class_prompt": "a photo of woman face"}
+    begun(experiment, "two", **prompts)
+    shutil.copytree(experiment / "results/one", experiment / "results/two")
+    embedders = [Embedder("CLIP", str(clip_folder))]
+    scores = score(["one", "two"], embedders=embedders)
+    assert "CLIP-T" in scores["one"].figures and set(scores["two"].figures) == {"PRES"}
+    assert scores["two"].rare_words == ("ohwx",)
+    assert "two: none of its images was made with ohwx, its rare word" in repr(scores)
+    listed = experiment / "results/two/images.json"
+    listed.write_text(listed.read_text().replace("sks", "ohwx"))
+    again = score(["one", "two"], embedders=embedders)
+    assert again.notes() == []
+    assert again["two"].figures["CLIP-T"] == again["one"].figures["CLIP-T"]  # the rare word is left out
+
+
+def test_images_that_were_not_made_alike_are_said(experiment: Path) -> None:
+    begun(experiment, "two")
+    shutil.copytree(experiment / "results/one", experiment / "results/two")
+    listed = experiment / "results/two/images.json"
+    listed.write_text(listed.read_text().replace('"guidance_scale": 1.0', '"guidance_scale": 5.0'))
+    scores = score(["one", "two"], embedders=[])
+    assert scores.notes() == ["Not made alike, compare with care: guidance_scale is one: 1.0; two: 5.0."]
+    assert score(["one"], embedders=[]).notes() == []
+
+
+def test_one_cell_with_two_settings_is_scored_by_the_newest_and_says_so(experiment: Path) -> None:
+    listed = experiment / "results/one/images.json"
+    rows = json.loads(listed.read_text())["images"]
+    rows[1] |= {"guidance_scale": 5.0, "made": "2026-11-25T12:00:00"}
+    listed.write_text(json.dumps({"images": rows}))
+    scores = score("one", embedders=[])
+    assert [row["file"] for row in scores["one"].images if row["prompt_name"] == "p1"] == ["p1_img2.png"]
+    assert "made earlier with another setting: 1 of its images" in scores.notes()[0]
+    assert scores.notes()[1].endswith("guidance_scale is one: 5.0, 1.0.")
 
 
 def test_the_interval_covers_the_mean_of_its_population_about_as_often_as_it_says() -> None:
     rng = np.random.default_rng(1)
     hits = [low <= 0.3 <= high for _, low, high in (interval(rng.normal(0.3, 0.1, 20)) for _ in range(200))]
     assert 0.88 < np.mean(hits) < 0.99  # 95 % in the limit; the percentile interval of 20 is a little short
-    assert apart((0.5, 0.4, 0.6), (0.8, 0.7, 0.9)) and not apart((0.5, 0.4, 0.6), (0.65, 0.55, 0.7))
+    middle = Interval(0.5, 0.4, 0.6)
+    assert apart(middle, Interval(0.8, 0.7, 0.9)) and not apart(middle, Interval(0.65, 0.55, 0.7))
 
 
 def test_what_cannot_be_scored_is_said_with_what_to_do(experiment: Path) -> None:
@@ -237,5 +321,5 @@ def test_a_model_that_cannot_be_downloaded_is_said_with_what_to_do(monkeypatch: 
     absent = Embedder("CLIP", "nobody/has-this-clip")
     with pytest.raises(OSError, match=r"nobody/has-this-clip that measures CLIP isn't on this machine"):
         absent.images([Image.new("RGB", (8, 8))])
-    assert [one.name for one in embedders_for("sd15")] == ["CLIP", "DINO"]
+    assert [one.name for one in embedders_for("sd15", "thing")] == ["CLIP", "DINO"]
     assert [one.name for one in embedders_for("mini")] == ["CLIP"]

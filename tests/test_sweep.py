@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from sdlab.experiment import DreamBooth, Experiment, LoRA
-from sdlab.sweep import experiment_name, plan, sweep
-from sdlab.table import Figures, duration, summary
+from sdlab.sweeps import experiment_name, plan, sweep
+from sdlab.tables import duration, figures, summary
 
 
 def test_names_are_made_from_what_varies() -> None:
@@ -45,6 +45,7 @@ def test_a_failing_experiment_does_not_stop_the_sweep(
 ) -> None:
     common = short("lora", learning_rate=5e-3, max_train_steps=2)
     Experiment("lora_rank2_lr5e-3").begin(LoRA(rank=64), {})  # something else under this name
+    Experiment("lora_rank2_lr5e-3").add_to_log({"step": 10})
     done = sweep(common, rank=[2, 4], progress=False)
     assert [(one.name, one.status) for one in done] == [("lora_rank4_lr5e-3", "finished")]
     assert "lora_rank2_lr5e-3 failed: " in capsys.readouterr().out
@@ -65,21 +66,29 @@ def test_summary_shows_what_differs(workplace: Path) -> None:
         Experiment(f"r{rank}").update(
             status="finished", seconds=61.2, trainable_parameters=1234 * rank, steps=9
         )
-    figures = summary(["base", "r2", "r4"], measurements={"base": {"likeness": 0.1}})
-    assert figures.columns == ["experiment", "rank", "steps", "time", "trained weights", "likeness"]
-    assert figures.rows[1]["trained weights"] == "2,468"
-    assert figures.rows[2]["time"] == "1 min 1 s"
-    assert figures.rows[0]["likeness"] == "0.10"
-    assert figures.markdown().splitlines()[3].startswith("| `r2` | 2 | 9 |")
-    assert figures.text().splitlines()[0].split() == [
+    shown = summary(["base", "r2", "r4"], measurements={"base": {"likeness": 0.1}})
+    assert [shown.index.name, *shown.columns] == [
+        "experiment",
+        "rank",
+        "steps",
+        "time",
+        "trained weights",
+        "likeness",
+    ]
+    assert shown.written()["trained weights"][1] == "2,468"
+    assert shown.written()["time"][2] == "1 min 1 s"
+    assert shown.written()["likeness"][0] == "0.10"
+    assert shown.markdown().splitlines()[3].startswith("| `r2` | 2 | 9 |")
+    assert shown.sort_values("rank", ascending=False)["time"].iloc[0] == 61.2
+    assert str(shown).splitlines()[0].split() == [
         "experiment", "rank", "steps", "time", "trained", "weights", "likeness"
     ]  # fmt: skip
 
 
 def test_figures_escape_what_they_show() -> None:
-    figures = Figures(({"experiment": "a", "message": "<img src=x onerror=alert(1)> | $x$"},))
-    assert "<img" not in figures.html() and "<img" not in figures.markdown()
-    assert figures.markdown().splitlines()[2].count("|") == 3
+    shown = figures([{"experiment": "a", "message": "<img src=x onerror=alert(1)> | $x$"}])
+    assert "<img" not in shown._repr_html_() and "<img" not in shown.markdown()
+    assert shown.markdown().splitlines()[2].count("|") == 3
 
 
 def test_durations_read_well() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,12 +13,12 @@ import pytest
 from PIL import Image
 from pypdf import PdfReader
 
+from sdlab.config import number
 from sdlab.experiment import DreamBooth, Experiment, LoRA
-from sdlab.generate import load_images
-from sdlab.lettering import writable
-from sdlab.methods import number
+from sdlab.images import load_images
 from sdlab.prompts import PromptSet
-from sdlab.table import Table, captions, control_table, table
+from sdlab.tables import Table, captions, control_table, table
+from sdlab.typeset import printable
 from tests.course import HOSTILE, controlled
 
 PROMPTS = PromptSet({"street": "portrait of sks woman, on the street", "moon": "sks woman on the moon"})
@@ -180,15 +181,16 @@ def test_hostile_prompts_are_only_text(course: Path) -> None:
     assert "$" not in markdown and "`" not in markdown and "](" not in markdown
     rows = [line for line in markdown.splitlines() if line.startswith("|")]
     assert {line.count("|") for line in rows} == {6}  # four prompts and the heading: no cell was broken
-    made.png(course / "hostile.png")
-    made.transposed().png(course / "hostile.png", title=HOSTILE.prompts["html"])
+    made.save(course / "hostile.png")
+    made.transposed().save(course / "hostile.png", title=HOSTILE.prompts["html"])
     printed = text_of(made.save(course / "hostile.pdf", title=HOSTILE.prompts["html"]))
     for text in (
         "<script>alert(2)</script>",
         "cost $x_{$",
         "портрет женщины",
         "[woman][rocket]",
-        "שלום עולם",
+        "שלום",
+        "עולם",  # pypdf gives words of a line that runs from right to left in the page's order
     ):
         assert text in printed
     page = made.save(course / "hostile.html").read_text(encoding="utf-8")
@@ -196,8 +198,8 @@ def test_hostile_prompts_are_only_text(course: Path) -> None:
 
 
 def test_letters_that_the_font_lacks_are_named() -> None:
-    assert writable("a 🚀 👩🏽‍🚀\n中") == "a [rocket] [woman][rocket] [U+4E2D]"
-    assert writable("שלום й 😀 ñ") == "שלום й 😀 ñ"
+    assert printable("a 🚀 👩🏽‍🚀 中") == "a [rocket] [woman][rocket] [U+4E2D]"
+    assert printable("שלום й 😀 ñ") == "שלום й 😀 ñ"
 
 
 def test_wide_tables_are_turned_and_long_ones_have_headings_on_each_page(course: Path) -> None:
@@ -219,12 +221,17 @@ def test_wide_tables_are_turned_and_long_ones_have_headings_on_each_page(course:
     assert said.count("sks woman on the moon") >= 3  # both halves have the row's heading, and the list below
 
 
+def _lower_edge(found: list[float], operator: bytes, _: object, matrix: list[float], *rest: object) -> None:
+    if operator == b"Do":  # a picture, its height and lower edge in points from the page's
+        found.append(min(matrix[5], matrix[5] + matrix[3]))
+
+
 def test_no_picture_is_cut_at_the_end_of_a_page(course: Path) -> None:
     names = ["base", "dreambooth", "lora_a", "lora_b"] * 4
     for page in PdfReader(table(names, PROMPTS).save(course / "t.pdf")).pages:
-        content = page.get_contents().get_data().decode("latin-1")
-        # `w 0 0 h x y cm` places a picture: y is its lower edge, in points from the page's
-        edges = [float(y) for y in re.findall(r"[\d.]+ 0 0 [\d.]+ [\d.]+ (-?[\d.]+) cm", content)]
+        edges: list[float] = []
+
+        page.extract_text(visitor_operand_before=partial(_lower_edge, edges))
         assert edges and min(edges) > 14 / 25.4 * 72
 
 
@@ -252,14 +259,14 @@ def test_ten_experiments_of_twenty_images_stay_below_a_megabyte(tmp_path: Path) 
 
 
 def test_png_shows_every_row_and_column(course: Path) -> None:
-    path = table(NAMES, PROMPTS).png(course / "table.png", title="A title")
+    path = table(NAMES, PROMPTS).save(course / "table.png", title="A title")
     with Image.open(path) as drawn:
         assert drawn.width > 2 * 260 and drawn.height > 4 * 260
         red = sum(
             count for count, colour in drawn.convert("RGB").getcolors(10**6) or [] if colour == (255, 0, 0)
         )
     assert red > 0.9 * 8 * 260 * 260 * 0.98
-    assert table(NAMES, PROMPTS).png(course / "table.webp").stat().st_size < path.stat().st_size
+    assert table(NAMES, PROMPTS).save(course / "table.webp").stat().st_size < path.stat().st_size
     with pytest.raises(ValueError, match=r"must end with \.png"):
         table(NAMES, PROMPTS).save(course / "table.bmp")
 

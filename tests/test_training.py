@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,11 +19,11 @@ from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file
 
 from sdlab import mini
-from sdlab.basemodel import load_pipeline, resolve
 from sdlab.experiment import DreamBooth, Experiment, LoRA
-from sdlab.sampling import image_files
+from sdlab.images import image_files
+from sdlab.models import load_pipeline, resolve
 from sdlab.training import lora, train
-from sdlab.training.loop import Diverged, batch_loss
+from sdlab.training.loop import Diverged, batch_losses
 from sdlab.training.setup import set_up
 
 Short = Callable[..., DreamBooth | LoRA]
@@ -151,15 +154,16 @@ def test_one_step_has_the_textbook_gradient(short: Short, workplace: Path) -> No
     chosen = short("dreambooth", with_prior_preservation=False, train_batch_size=2)
     files = image_files(chosen.instance_data_dir)
     training = set_up(Experiment("exp1"), chosen, [files], lambda text: None)
-    training.accelerator.backward(batch_loss(training, 3)[0])
+    training.done = 3
+    batch_losses([training])[0][0].backward()
     measured = {
         name: weight.grad.double() for name, weight in training.weights.items() if weight.grad is not None
     }
 
     from sdlab.training.data import draw_batch
 
-    batch = draw_batch(training.sources, 2, 3, chosen.seed, 1000)
-    pipeline = training.pipeline
+    batch = draw_batch(training.model.sources, 2, 3, chosen.seed, 1000)
+    pipeline = training.model.pipeline
     pipeline.unet.double().zero_grad()
     pipeline.text_encoder.double().zero_grad()
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2  # SD 1.5's schedule
@@ -192,21 +196,90 @@ def assert_same(one: Experiment, other: Experiment) -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_an_interrupt_saves_and_the_next_call_goes_on(short: Short, workplace: Path) -> None:
+@pytest.mark.parametrize("kind", ["SIGINT", "SIGHUP", "SIGUSR2"])
+def test_an_interrupt_saves_and_the_next_call_goes_on(kind: str, short: Short, workplace: Path) -> None:
     chosen = short("lora", max_train_steps=30, checkpointing_steps=4)
     whole = train("whole", chosen, progress=False)
     parts = Experiment("parts")
 
-    def interrupt() -> None:  # as Ctrl-C does, or a notebook's stop button
+    def interrupt() -> None:  # as Ctrl-C or a notebook's stop button, a lost connection, a cluster's warning
         while not any(row["step"] > 4 for row in parts.log()):
             time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), getattr(signal, kind))
 
     threading.Thread(target=interrupt).start()
     assert train("parts", chosen, progress=False).status == "stopped"
     assert 4 < parts.record["steps"] < 30
     assert train("parts", chosen, progress=False).status == "finished"
     assert_same(whole, parts)
+
+
+def test_an_end_from_outside_is_no_failure_and_claims_no_checkpoint(short: Short, workplace: Path) -> None:
+    def leave(number: int, frame: object) -> None:
+        sys.exit(3)
+
+    def twice() -> None:
+        while not Experiment("ended").log():
+            time.sleep(0.01)
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.002)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    threading.Thread(target=twice).start()
+    try:
+        with pytest.raises(SystemExit):
+            train("ended", short("lora", max_train_steps=10_000, checkpointing_steps=10_000), progress=False)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    ended = Experiment("ended")
+    assert ended.status == "stopped"
+    assert not list(ended.checkpoints_folder.glob("step_*"))
+    assert "from the start, for nothing is saved yet" in ended.record["message"]
+
+
+def test_more_steps_go_on_from_the_last_one(
+    short: Short, workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    constant = {"lr_scheduler": "constant", "num_held_out_images": 0, "checkpointing_steps": 3}
+    whole = train("whole", short("lora", max_train_steps=8, **constant), progress=False)
+    train("longer", short("lora", max_train_steps=4, **constant), progress=False)
+    longer = train("longer", short("lora", max_train_steps=8, **constant))
+    assert "going on after step 4 of 8, with the same learning rate" in capsys.readouterr().out
+    assert longer.status == "finished" and longer.record["steps"] == 8
+    assert_same(whole, longer)
+    cosine = constant | {"lr_scheduler": "cosine"}
+    train("cosine", short("lora", max_train_steps=4, **cosine), progress=False)
+    train("cosine", short("lora", max_train_steps=8, **cosine))
+    # half a cosine from 5e-3 to 0: at its middle half of it
+    assert (
+        "the cosine schedule now ends there, so the learning rate goes on at 0.0025"
+        in capsys.readouterr().out
+    )
+
+
+def test_a_start_that_did_no_step_is_repeated_with_the_fault_repaired(
+    short: Short, instance_images: Path, workplace: Path
+) -> None:
+    Path("photos").mkdir()
+    Path("photos/0.png").write_bytes(b"no picture")
+    chosen = {"instance_data_dir": "photos", "num_held_out_images": 0, "max_train_steps": 1}
+    with pytest.raises(ValueError, match="can't be read"):
+        train("exp1", short("lora", **chosen), progress=False)
+    Path("photos/0.png").write_bytes((instance_images / "0.png").read_bytes())
+    assert train("exp1", short("lora", rank=8, **chosen), progress=False).status == "finished"
+
+
+def test_a_closed_pipe_fails_no_training(short: Short, workplace: Path) -> None:
+    (workplace / "chosen.json").write_text(json.dumps(short("lora", max_train_steps=2).as_dict()))
+    code = (
+        "import json; from sdlab.config import from_dict; from sdlab.training import train; "
+        "train('exp1', from_dict(json.load(open('chosen.json'))))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    command = f"{shlex.quote(sys.executable)} -c {shlex.quote(code)} | head -n 1"
+    subprocess.run(command, shell=True, env=environment, stderr=subprocess.DEVNULL, check=True)
+    assert Experiment("exp1").status == "finished"
 
 
 def test_a_loss_that_is_no_number_stops_with_advice(short: Short, workplace: Path) -> None:

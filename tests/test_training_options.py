@@ -15,15 +15,15 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image, ImageChops
 from safetensors.torch import load_file
 
-from sdlab.basemodel import base_fingerprint, load_pipeline, resolve
+from sdlab.config import Hyperparameters
 from sdlab.experiment import DreamBooth, Experiment, LoRA
-from sdlab.methods import Hyperparameters
-from sdlab.sampling import image_files, read_record
+from sdlab.images import image_files, read_record
+from sdlab.models import load_pipeline, resolve
 from sdlab.training import preflight, train
 from sdlab.training.loop import resume, save_checkpoint, train_step
-from sdlab.training.needs import NotEnoughMemory
+from sdlab.training.memory import NotEnoughMemory
 from sdlab.training.setup import Training, set_up
-from sdlab.training.validation import split, steps_between, validation_loss
+from sdlab.training.validation import split, steps_between, validation_losses
 
 Short = Callable[..., DreamBooth | LoRA]
 
@@ -53,18 +53,18 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
 def test_a_break_changes_nothing(method: str, options: dict[str, Any], short: Short, workplace: Path) -> None:
     chosen = short(method, with_prior_preservation=False, **options)
     whole = ready(chosen)
-    losses = [train_step(whole, step) for step in range(4)]
+    losses = [train_step([whole])[0] for _ in range(4)]
     assert all(torch.isfinite(loss).all() for loss in losses)
 
     before = ready(chosen)
-    for step in range(2):
-        train_step(before, step)
+    for _ in range(2):
+        train_step([before])
     Experiment("exp1").path.mkdir(parents=True)
-    save_checkpoint(before, Experiment("exp1"), 2)
+    save_checkpoint(before)
     after = ready(chosen)
-    assert resume(after, Experiment("exp1")) == 2
-    for step in range(2, 4):
-        train_step(after, step)
+    assert resume(after) == 2
+    for _ in range(2, 4):
+        train_step([after])
     for name, weight in whole.weights.items():
         assert torch.equal(after.weights[name], weight), name
     if whole.ema is not None:
@@ -76,8 +76,8 @@ def test_the_text_encoder_stops_when_it_should(short: Short, workplace: Path) ->
     text = [weight for name, weight in training.weights.items() if name.startswith("text_encoder.")]
     unet = [weight for name, weight in training.weights.items() if name.startswith("unet.")]
     seen = []
-    for step in range(4):
-        train_step(training, step)
+    for _ in range(4):
+        train_step([training])
         seen.append([torch.cat([w.detach().flatten() for w in group]) for group in (text, unet)])
     assert not torch.equal(seen[0][0], seen[1][0])
     assert torch.equal(seen[1][0], seen[3][0])
@@ -93,24 +93,24 @@ def test_the_text_encoder_has_a_rate_of_its_own(short: Short, workplace: Path) -
 
 
 def test_latents_encoded_in_each_step_are_those_of_the_cache(short: Short, workplace: Path) -> None:
-    cached, fresh = (ready(short("lora", cache_latents=cache)).sources[0] for cache in (True, False))
+    cached, fresh = (ready(short("lora", cache_latents=cache)).model.sources[0] for cache in (True, False))
     one, other = (source.sample([2, 0], torch.Generator("cpu").manual_seed(1)) for source in (cached, fresh))
     assert torch.allclose(one, other, atol=1e-5)
     assert list(Path("cache_dir/latents").glob("*.safetensors"))
 
 
 def test_a_broken_cache_is_made_anew(short: Short, workplace: Path) -> None:
-    expected = ready(short("lora")).sources[0].sample([0], torch.Generator().manual_seed(1))
+    expected = ready(short("lora")).model.sources[0].sample([0], torch.Generator().manual_seed(1))
     for file in Path("cache_dir/latents").glob("*.safetensors"):
         file.write_bytes(file.read_bytes()[:100])
-    again = ready(short("lora")).sources[0].sample([0], torch.Generator().manual_seed(1))
+    again = ready(short("lora")).model.sources[0].sample([0], torch.Generator().manual_seed(1))
     assert torch.equal(expected, again)
 
 
 def test_noise_offset_shifts_whole_channels(short: Short, workplace: Path) -> None:
     from sdlab.training.data import draw_batch
 
-    sources = ready(short("lora")).sources
+    sources = ready(short("lora")).model.sources
     plain = draw_batch(sources, 1, 0, 7, 1000).noise
     shifted = draw_batch(sources, 1, 0, 7, 1000, noise_offset=0.1).noise - plain
     assert shifted.abs().max() > 1e-3
@@ -124,7 +124,9 @@ def test_held_out_photos_are_measured_on_the_same_noise_in_every_experiment(
     trained_on, held_out = split(files, short("lora", seed=1))
     assert sorted([*trained_on, *held_out]) == files and len(held_out) == 2
     assert split(files, short("dreambooth", seed=2)) == (trained_on, held_out)
-    losses = [validation_loss(ready(short("lora", seed=seed, rank=rank))) for seed, rank in ((1, 2), (2, 8))]
+    losses = [
+        validation_losses([ready(short("lora", seed=seed, rank=rank))])[0] for seed, rank in ((1, 2), (2, 8))
+    ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)  # B is 0 at first: both are the base model
     with pytest.raises(ValueError, match=r"got 6 of 6\. Take about one in ten, or 0"):
         split(files, short("lora", num_held_out_images=6))
@@ -228,7 +230,7 @@ def test_a_lora_can_be_added_at_a_scale_and_to_another_model(short: Short, workp
     both = prediction(load_pipeline("full+lora"))
     assert not torch.allclose(both, at["1"], atol=1e-4)
     assert not torch.allclose(both, prediction(load_pipeline("full")), atol=1e-4)
-    assert len({base_fingerprint(name) for name in ("lora", "lora@0.5", "full+lora", "full")}) == 4
+    assert len({resolve(name).fingerprint for name in ("lora", "lora@0.5", "full+lora", "full")}) == 4
     with pytest.raises(ValueError, match="'full' is a DreamBooth"):
         resolve("full@0.5")
     with pytest.raises(ValueError, match="scale must be a number from 0 on, got 'half'"):
@@ -239,13 +241,13 @@ def test_a_checkpoint_can_be_named(short: Short, workplace: Path) -> None:
     chosen = short("lora", max_train_steps=6, checkpoints_total_limit=None)
     training = ready(chosen)
     for step in range(4):
-        train_step(training, step)
+        train_step([training])
         if step % 2:
-            save_checkpoint(training, Experiment("exp1"), step + 1)
-    assert resume(ready(chosen), Experiment("exp1"), "checkpoint-2") == 2
-    assert resume(ready(chosen), Experiment("exp1"), "step_000004") == 4
+            save_checkpoint(training)
+    assert resume(ready(chosen), "checkpoint-2") == 2
+    assert resume(ready(chosen), "step_000004") == 4
     with pytest.raises(ValueError, match=r"one of the checkpoints \(step_000002, step_000004\), got '3'"):
-        resume(ready(chosen), Experiment("exp1"), "3")
+        resume(ready(chosen), "3")
 
 
 def test_preflight_measures_and_leaves_nothing(short: Short, workplace: Path) -> None:
@@ -267,7 +269,7 @@ def test_too_little_memory_is_said_before_anything_starts(short: Short, workplac
 _RUNS_OUT = """
 import json, resource, sys
 import psutil
-from sdlab.methods import from_dict
+from sdlab.config import from_dict
 from sdlab.training import loop, train
 steps = loop.train_steps
 def with_little_memory(*arguments):

@@ -2,15 +2,7 @@
 
 from sdlab.control.annotators import NothingFound
 from sdlab.control.making import ControlMap, control_map
-from sdlab.control.networks import control_options, load_controlnet, with_controlnets
+from sdlab.control.networks import control_options, with_controlnets
 from sdlab.control.settings import Control
 
-__all__ = [
-    "Control",
-    "ControlMap",
-    "NothingFound",
-    "control_map",
-    "control_options",
-    "load_controlnet",
-    "with_controlnets",
-]
+__all__ = ["Control", "ControlMap", "NothingFound", "control_map", "control_options", "with_controlnets"]

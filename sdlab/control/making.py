@@ -1,4 +1,4 @@
-"""Control -> control map of the images' size, with what the image's record says of it."""
+"""Control image -> control map of the images' size, with what an image's record says of it."""
 
 from __future__ import annotations
 
@@ -7,32 +7,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdlab.atomic import file_sha256
-from sdlab.control.annotators import annotate
-from sdlab.control.picture import fitted, load_picture, squared
-from sdlab.control.sources import annotator_source, controlnet_source, identity
+from sdlab.control.annotators import annotate, annotator_source
+from sdlab.control.networks import controlnet_source
+from sdlab.control.settings import Control
+from sdlab.files import file_sha256, fingerprint
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from sdlab.control.settings import Control
+LARGEST_RATIO = 4
 
 
 @dataclass(frozen=True)
 class ControlMap:
-    """A control map and where it comes from.
-
-    Args:
-        control: The settings.
-        image: The map, RGB, a square of the images' size.
-        reference: The control image as the map sees it, the same square.
-        root_name: Of the base model that it controls: `mini`, `sd15` …
-    """
+    """A control map and the control image as it sees it, both RGB and of the images' size."""
 
     control: Control
     image: Image.Image
     reference: Image.Image
-    root_name: str
+    root_name: str  # of the base model that it controls: `mini`, `sd15` …
 
     @property
     def record(self) -> dict[str, Any]:
@@ -41,38 +34,64 @@ class ControlMap:
         thresholds = {"low_threshold": control.low_threshold, "high_threshold": control.high_threshold}
         return {
             "kind": control.kind,
-            "image": Path(control.image).name,
-            "image_sha256": file_sha256(control.image)[:16],
+            "image": control.file.name,
+            "image_sha256": file_sha256(control.file)[:16],
             "map_sha256": hashlib.sha256(self.image.tobytes()).hexdigest()[:16],
             "scale": control.scale,
             "start": control.start,
             "end": control.end,
             "fit": control.fit,
             "is_map": control.is_map,
-            "annotator": identity(annotator_source(control, self.root_name)),
-            "controlnet": identity(controlnet_source(control, self.root_name)),
+            "annotator": _identity(annotator_source(control, self.root_name)),
+            "controlnet": _identity(controlnet_source(control, self.root_name)),
             **(thresholds if control.kind == "canny" and not control.is_map else {}),
         }
 
 
-def control_map(control: Control, side: int, root_name: str = "mini") -> ControlMap:
-    """Makes the control map of a control image.
-
-    The picture is cropped or fitted first and annotated then, at the images' size; a map that the user
-    brings is only cropped or fitted, and not touched where it has that size.
+def control_map(control: Control, size: int | tuple[int, int], root_name: str = "mini") -> ControlMap:
+    """Makes the control map of a control image, which is cropped or fitted first and annotated then.
 
     Args:
-        control: The settings.
-        side: Of the images, in pixels.
+        control: The settings; a map that the user brings (`is_map`) is cropped or fitted alone.
+        size: Of the images in pixels: width and height, or the side of a square.
         root_name: Of the base model: `mini`, `sd15` …
 
     Returns:
-        The map.
+        The map, the control image beside it, and its record.
 
     Raises:
         ValueError: The picture can't be used.
         NothingFound: There are no edges, no depth or no person in it.
     """
-    picture = fitted(load_picture(control.image, side), side, control.fit)
+    from PIL import Image, ImageOps
+
+    size = (size, size) if isinstance(size, int) else size
+    picture = _load(control, max(size))
+    if picture.size != size:
+        resize = ImageOps.fit if control.fit == "crop" else ImageOps.contain
+        picture = resize(picture, size, Image.Resampling.LANCZOS)
     found = picture if control.is_map else annotate(picture, control, annotator_source(control, root_name))
-    return ControlMap(control, squared(found, side), squared(picture, side), root_name)
+    return ControlMap(control, ImageOps.pad(found, size), ImageOps.pad(picture, size), root_name)
+
+
+def _load(control: Control, side: int) -> Image.Image:
+    """Reads a control image upright, as sRGB; a large JPEG no larger than images of that side need it."""
+    from sdlab.photos.decode import UnusablePhoto, decode, to_srgb
+
+    try:
+        decoded = decode(control.file, wanted=side)
+    except UnusablePhoto as reason:
+        raise ValueError(f"The control image {control.image} can't be used: {reason}.") from reason
+    width, height = decoded.image.size
+    if max(width, height) > LARGEST_RATIO * min(width, height):
+        raise ValueError(
+            f"The control image {control.image} is {decoded.size[0]}×{decoded.size[1]}, its longer side may "
+            f"be at most {LARGEST_RATIO} times the shorter one. Crop it to what is meant to control."
+        )
+    return to_srgb(decoded.image, decoded.profile)
+
+
+def _identity(source: str) -> str:
+    """Names a model in a record wherever it lies: a folder by its files' fingerprint, else as it is."""
+    files = [file for file in Path(source).glob("*") if file.suffix in (".safetensors", ".bin", ".json")]
+    return fingerprint(files) if source and files else source

@@ -7,33 +7,40 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdlab.basemodel import quiet
-from sdlab.control.sources import controlnet_source
+from sdlab import mini
+from sdlab.models import quiet
 
 if TYPE_CHECKING:
     import torch
     from diffusers import ControlNetModel, StableDiffusionControlNetPipeline, StableDiffusionPipeline
 
     from sdlab.control.making import ControlMap
+    from sdlab.control.settings import Control
+
+SD15_CONTROLNETS = {
+    "canny": "lllyasviel/control_v11p_sd15_canny",
+    "depth": "lllyasviel/control_v11f1p_sd15_depth",
+    "pose": "lllyasviel/control_v11p_sd15_openpose",
+}
 
 
-@lru_cache(maxsize=3)
+def controlnet_source(control: Control, root_name: str) -> str:
+    """Where a ControlNet's weights are, a folder or a hub id: `mini` has its own, the rest take SD 1.5's."""
+    if control.model:
+        return control.model
+    return str(mini.controlnet_path(control.kind)) if root_name == "mini" else SD15_CONTROLNETS[control.kind]
+
+
+@lru_cache(maxsize=3)  # experiments and scales share a ControlNet
 def load_controlnet(source: str, dtype: torch.dtype, device: torch.device) -> ControlNetModel:
-    """Loads a ControlNet once; experiments and scales share it.
-
-    Args:
-        source: A folder or a hub id.
-        dtype: Of its weights.
-        device: Where it computes.
-
-    Returns:
-        The ControlNet.
-
-    Raises:
-        OSError: It isn't on this machine and can't be downloaded.
-    """
+    """Loads a ControlNet from a folder or the hub."""
     from diffusers import ControlNetModel
 
+    if Path(source).exists() and not (Path(source) / "config.json").is_file():
+        raise ValueError(
+            f"{source!r} is no ControlNet: a folder with config.json and its weights is needed. "
+            "Name such a folder or a hub id, or leave model out."
+        )
     try:
         with quiet():
             return ControlNetModel.from_pretrained(source, dtype=dtype).to(device)
@@ -48,19 +55,7 @@ def load_controlnet(source: str, dtype: torch.dtype, device: torch.device) -> Co
 def with_controlnets(
     pipeline: StableDiffusionPipeline, maps: Sequence[ControlMap]
 ) -> StableDiffusionControlNetPipeline:
-    """Puts ControlNets around a pipeline, which shares all its weights.
-
-    Args:
-        pipeline: On its device, with its sampler.
-        maps: One for each ControlNet, at least one.
-
-    Returns:
-        The pipeline with control.
-
-    Raises:
-        ValueError: A ControlNet is made for another base model.
-        OSError: A ControlNet can't be loaded.
-    """
+    """Puts a ControlNet for each map around a pipeline, which keeps its weights, device and sampler."""
     from diffusers import StableDiffusionControlNetPipeline
 
     networks = []
@@ -78,14 +73,7 @@ def with_controlnets(
 
 
 def control_options(maps: Sequence[ControlMap]) -> dict[str, Any]:
-    """What a pipeline from `with_controlnets` is called with, besides prompts and sampler.
-
-    Args:
-        maps: As given to `with_controlnets`; each controls all images of a batch.
-
-    Returns:
-        Keyword arguments of the pipeline.
-    """
+    """What a pipeline from `with_controlnets` is called with, besides prompts and sampler."""
     options: dict[str, list[Any]] = {
         "image": [one.image for one in maps],
         "controlnet_conditioning_scale": [float(one.control.scale) for one in maps],
@@ -98,14 +86,9 @@ def control_options(maps: Sequence[ControlMap]) -> dict[str, Any]:
 def _check(network: ControlNetModel, pipeline: StableDiffusionPipeline, source: str) -> None:
     """Its outputs are added to the UNet's, so their shapes must be the same."""
     for name in ("in_channels", "block_out_channels", "cross_attention_dim"):
-        ours, theirs = _plain(network.config[name]), _plain(pipeline.unet.config[name])
-        if ours != theirs:
+        ours, theirs = network.config[name], pipeline.unet.config[name]
+        if str(ours).strip("[]()") != str(theirs).strip("[]()"):  # a list where it was read from JSON
             raise ValueError(
                 f"The ControlNet {Path(source).as_posix()!r} is made for another base model: its {name} is "
                 f"{ours}, the UNet's is {theirs}. Take one for this base, or leave model out."
             )
-
-
-def _plain(value: Any) -> Any:
-    """Configs hold lists where they were read from JSON, and tuples where they weren't."""
-    return tuple(value) if isinstance(value, list) else value

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from sdlab.config import unknown
 from sdlab.maps import HIGH_THRESHOLD, KINDS, LOW_THRESHOLD
-from sdlab.methods import unknown
 
 
 @dataclass(frozen=True)
@@ -17,13 +17,13 @@ class Control:
 
     Args:
         kind: `canny`, `depth` or `pose`.
-        image: The control image, or the map itself where `is_map` is set.
+        image: File of the control image, or of the map itself where `is_map` is set.
         scale: `controlnet_conditioning_scale`: factor of what the ControlNet adds; 0 is no control.
         start: `control_guidance_start`: share of the denoising steps before control begins, 0 to 1.
         end: `control_guidance_end`: share of the denoising steps after which control ends, 0 to 1.
         low_threshold: Canny: gradient from which an edge goes on.
         high_threshold: Canny: gradient at which an edge begins.
-        fit: `crop` cuts the sides that stick out of the square; `fit` shows all, black beside it.
+        fit: `crop` cuts what sticks out of the images' shape; `fit` shows all, black beside it.
         is_map: The image is a control map already and stays as it is.
         annotator: `controlnet_aux`, or for depth and pose the hub id or folder of a transformers model; None
             takes scikit-image for canny, else the base model's.
@@ -31,6 +31,7 @@ class Control:
 
     Raises:
         ValueError: A value breaks its rule.
+        FileNotFoundError: The control image isn't there.
 
     Source:
         Zhang et al. 2023, "Adding Conditional Control to Text-to-Image Diffusion Models".
@@ -65,12 +66,20 @@ class Control:
                 "canny's thresholds must be 0 < low_threshold <= high_threshold, "
                 f"got {self.low_threshold:g} and {self.high_threshold:g}. Usual: 100 and 200."
             )
-        if not Path(self.image).is_file():
-            raise FileNotFoundError(f"The control image {str(self.image)!r} isn't there. Check the path.")
+        if not self.file.is_file():
+            what = (
+                "is a folder: name a picture in it" if self.file.is_dir() else "isn't there. Check the path"
+            )
+            raise FileNotFoundError(f"The control image {str(self.image)!r} {what}.")
+
+    @property
+    def file(self) -> Path:
+        """The control image's path, `~` resolved."""
+        return Path(self.image).expanduser()
 
     @property
     def label(self) -> str:
         """What results are called by: kind, picture, and the scale where it isn't 1."""
-        picture = re.sub(r"[^\w.-]+", "_", Path(self.image).stem).strip("_.-") or "image"
+        picture = re.sub(r"[^\w.-]+", "_", self.file.stem).strip("_.-") or "image"
         scale = "" if self.scale == 1 else f"_scale{self.scale:g}"
         return f"{self.kind}_{picture[:40]}{scale}"

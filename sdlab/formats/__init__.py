@@ -1,8 +1,6 @@
-"""Other tools' formats: what A1111, Forge, ComfyUI and Civitai read and write."""
+"""Other tools' formats: what A1111, Forge, ComfyUI, kohya and Civitai read and write."""
 
-from sdlab.formats.card import model_card
-from sdlab.formats.checkpoint_file import NotACheckpoint
+from sdlab.formats.checkpoints import NotACheckpoint
 from sdlab.formats.conversion import convert
-from sdlab.formats.exporting import export_lora, export_model
 
-__all__ = ["NotACheckpoint", "convert", "export_lora", "export_model", "model_card"]
+__all__ = ["NotACheckpoint", "convert"]

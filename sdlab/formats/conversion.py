@@ -1,32 +1,40 @@
-"""From a single-file checkpoint to a diffusers folder, offline."""
+"""From a single-file checkpoint to a pipeline, and from it to a folder that older programs read too."""
 
 from __future__ import annotations
 
+import gzip
+import importlib.util
 import json
-import shutil
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sdlab.atomic import must_be_free, write_folder
-from sdlab.basemodel import SD15, quiet
-from sdlab.formats.checkpoint_file import (
-    HARMLESS,
+import torch
+
+from sdlab.files import must_be_free, write_bytes, write_folder
+from sdlab.formats.checkpoints import (
+    CONFIGS,
+    EMA,
+    TEXT,
+    UNET,
+    VAE,
     NotACheckpoint,
     check_architecture,
     checkpoint_shapes,
-    size_as_float32,
+    read_weights,
 )
+from sdlab.formats.names import original_unet_names, vae_name, with_text_model
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
 
-CONFIGS = Path(__file__).parent / "sd15"
-"""Stable Diffusion 1.5's configuration files: all that its weights don't say."""
-
+SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+_CLIP_WORDS = 49_408
 _TOKENIZER_FILES = ["vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"]
+_END = "<|endoftext|>"
+# Packages that carry CLIP's merges.
+_MERGES = {"open_clip": "bpe_simple_vocab_16e6.txt.gz", "clip": "bpe_simple_vocab_16e6.txt.gz"}
 
 
 def convert(
@@ -36,13 +44,13 @@ def convert(
     tokenizer: str | Path | None = None,
     config: str | Path | None = None,
 ) -> Path:
-    """Converts a Stable Diffusion 1.5 checkpoint to the diffusers layout; what is there already is kept.
+    """Converts a Stable Diffusion 1.5 checkpoint to the diffusers layout.
 
     Args:
         file: A .safetensors or .ckpt file, as Civitai offers it.
         out: The folder to make; it can be a `pretrained_model_name_or_path`.
-        tokenizer: A folder with CLIP's tokenizer; None takes the one in `config`, else that of the hub's
-            cache, else downloads it.
+        tokenizer: A folder with CLIP's tokenizer; None takes the one in `config`, else one that is on this
+            machine, else downloads it.
         config: A folder with the model's configuration files; None takes Stable Diffusion 1.5's.
 
     Returns:
@@ -50,78 +58,219 @@ def convert(
 
     Raises:
         FileNotFoundError: There is no such file.
-        FileExistsError: `out` holds something else.
+        FileExistsError: `out` holds something.
         NotACheckpoint: The file isn't a Stable Diffusion 1.5 checkpoint; the message says what it is.
         OSError: There is no tokenizer, and none can be downloaded.
         DiskFull: The disk is full.
-
-    Source:
-        diffusers' `StableDiffusionPipeline.from_single_file`.
     """
-    file, out, known = Path(file), Path(out), Path(config) if config is not None else CONFIGS
+    file, out = Path(file).expanduser(), Path(out).expanduser()
     must_be_free(out)
-    if not (known / "model_index.json").is_file():
-        raise ValueError(f"config must be a folder with model_index.json, got {known}, which has none.")
-    shapes = checkpoint_shapes(file)
-    unet = json.loads((known / "unet" / "config.json").read_text(encoding="utf-8"))
-    check_architecture(shapes, file, unet)
-    with (
-        _with_tokenizer(known, tokenizer) as configs,
-        write_folder(out, needed=size_as_float32(shapes)) as folder,
-        quiet(),
-    ):
-        _load(file, configs).save_pretrained(folder)
+    pipeline = load_checkpoint(file, Path(config) if config is not None else CONFIGS, tokenizer)
+    with write_folder(out, needed=pipeline_bytes(pipeline)) as folder:
+        save_pipeline(pipeline, folder)
     return out
 
 
-def _load(file: Path, configs: Path) -> StableDiffusionPipeline:
-    import torch
-    from diffusers import StableDiffusionPipeline
-    from diffusers.loaders.single_file_utils import SingleFileComponentError
+def load_checkpoint(
+    file: Path, configs: Path = CONFIGS, tokenizer: str | Path | None = None
+) -> StableDiffusionPipeline:
+    """Loads a single-file checkpoint, offline if a tokenizer is at hand, in float32.
 
-    lacking = f"{file} lacks some of the model's weights. Take a checkpoint that holds the whole model."
-    try:
-        with torch.serialization.safe_globals(
-            HARMLESS
-        ):  # of a .ckpt, diffusers, too, reads the tensors alone
-            pipeline = StableDiffusionPipeline.from_single_file(
-                str(file), config=str(configs), local_files_only=True, dtype=torch.float32
+    Raises:
+        NotACheckpoint: It isn't a model of these configurations; the message says what it is.
+        OSError: There is no tokenizer, and none can be downloaded.
+    """
+    import diffusers
+    from accelerate import init_empty_weights
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    if not (configs / "model_index.json").is_file():
+        raise ValueError(f"config must be a folder with model_index.json, got {configs}, which has none.")
+    settings = {part: _settings(configs / part) for part in ("unet", "vae", "text_encoder", "scheduler")}
+    check_architecture(checkpoint_shapes(file), file, settings["unet"])
+    words = CLIPTokenizer.from_pretrained(_tokenizer_folder(configs, tokenizer))
+    weights = read_weights(file)
+    with init_empty_weights(include_buffers=False), quiet():
+        unet = diffusers.UNet2DConditionModel.from_config(settings["unet"])
+        vae = diffusers.AutoencoderKL.from_config(settings["vae"])
+        text = CLIPTextModel(CLIPTextConfig(**settings["text_encoder"]))
+    _fill(file, unet, _unet_weights(weights, unet))
+    blocks = len(vae.config.block_out_channels)
+    _fill(file, vae, lambda name: weights.get(VAE + vae_name(name, blocks)))
+    _fill(file, text, lambda name: _text_weight(weights, name))
+    words.model_max_length = text.config.max_position_embeddings
+    if "v_pred" in weights:  # what trainers of v-prediction models leave as a sign
+        settings["scheduler"] |= {"prediction_type": "v_prediction"}
+        settings["scheduler"] |= {"rescale_betas_zero_snr": "ztsnr" in weights}
+    scheduler = getattr(diffusers, settings["scheduler"]["_class_name"]).from_config(settings["scheduler"])
+    parts = {"unet": unet, "vae": vae, "text_encoder": text, "tokenizer": words, "scheduler": scheduler}
+    without = dict.fromkeys(["safety_checker", "feature_extractor", "image_encoder"])
+    with quiet():
+        return diffusers.StableDiffusionPipeline(**parts, **without, requires_safety_checker=False)
+
+
+def _settings(part: Path) -> dict[str, Any]:
+    name = "scheduler_config.json" if part.name == "scheduler" else "config.json"
+    return dict(json.loads((part / name).read_text(encoding="utf-8")))
+
+
+def _fill(file: Path, part: Any, find: Callable[[str], torch.Tensor | None]) -> None:
+    """Gives a part made without memory its weights, in float32."""
+    found: dict[str, torch.Tensor] = {}
+    for name, empty in part.state_dict().items():
+        weight = find(name)
+        if weight is None or weight.numel() != empty.numel():
+            raise NotACheckpoint(
+                f"{file} lacks some of the model's weights ({name}). Take one that holds the whole model."
             )
-    except (NotImplementedError, SingleFileComponentError) as error:
-        raise NotACheckpoint(lacking) from error
-    if any(weight.is_meta for weight in pipeline.text_encoder.parameters()):  # made, but never filled
-        raise NotACheckpoint(lacking)
-    return pipeline
+        # the original's attention is made of 1×1 convolutions
+        found[name] = weight.to(torch.float32).reshape(empty.shape).clone()
+        if not torch.isfinite(found[name]).all():
+            raise NotACheckpoint(
+                f"{file} holds weights that are no numbers (NaN or infinite), such as {name}: its training "
+                "diverged, or the file is damaged. Take another model, or download it again."
+            )
+    part.load_state_dict(found, assign=True)
+    part.eval()
 
 
-@contextmanager
-def _with_tokenizer(known: Path, tokenizer: str | Path | None) -> Iterator[Path]:
-    """A folder with the configuration files and a tokenizer."""
-    own = known / "tokenizer"
-    source = Path(tokenizer) if tokenizer is not None else own if own.is_dir() else _cached_tokenizer()
-    if not any((source / name).is_file() for name in ("vocab.json", "tokenizer.json")):
+def _unet_weights(weights: dict[str, torch.Tensor], unet: Any) -> Callable[[str], torch.Tensor | None]:
+    """Finds a UNet's weights; of files that hold the running mean alone, that, whose names have no dots."""
+    originals = original_unet_names(unet.state_dict(), unet.config.layers_per_block)
+    if any(name.startswith(UNET) for name in weights):
+        return lambda name: _unscaled(weights, UNET + originals[name])
+    return lambda name: weights.get(EMA + originals[name].replace(".", ""))
+
+
+def _text_weight(weights: dict[str, torch.Tensor], name: str) -> torch.Tensor | None:
+    """A text encoder's weight, with `text_model.` or, as transformers 5 has it, without."""
+    start = f"{TEXT}transformer."
+    known = (start + with_text_model(name), start + name)
+    return next((_unscaled(weights, one) for one in known if one in weights), None)
+
+
+def _unscaled(weights: dict[str, torch.Tensor], name: str) -> torch.Tensor | None:
+    """A weight; ComfyUI's scaled fp8 files keep it divided by a `scale_weight`."""
+    weight = weights.get(name)
+    scale = weights.get(f"{name.removesuffix('weight')}scale_weight")
+    return weight if weight is None or scale is None else weight.float() * scale.float()
+
+
+def _tokenizer_folder(configs: Path, given: str | Path | None) -> Path:
+    own = configs / "tokenizer"
+    folder = Path(given).expanduser() if given is not None else own if own.is_dir() else clip_tokenizer()
+    if not any((folder / name).is_file() for name in ("vocab.json", "tokenizer.json")):
         raise OSError(
-            f"{source} holds no tokenizer: vocab.json and merges.txt, or tokenizer.json, are needed."
+            f"{folder} holds no tokenizer: vocab.json and merges.txt, or tokenizer.json, are needed."
         )
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        for file in known.rglob("*.json"):
-            (folder / file.relative_to(known)).parent.mkdir(exist_ok=True)
-            shutil.copy(file, folder / file.relative_to(known))
-        shutil.copytree(source, folder / "tokenizer", dirs_exist_ok=True)
-        yield folder
+    return folder
 
 
-def _cached_tokenizer() -> Path:
-    """Stable Diffusion 1.5's tokenizer (1.5 MB), from the hub's cache or the hub."""
-    from huggingface_hub import snapshot_download
+def clip_tokenizer() -> Path:
+    """The folder of CLIP's tokenizer (1.5 MB): from wherever it is on this machine, else from the hub."""
+    from huggingface_hub import constants, snapshot_download
 
+    cache = Path(constants.HF_HUB_CACHE)
+    places = [*cache.glob("models--*/snapshots/*/tokenizer"), *cache.glob("models--*clip*/snapshots/*")]
+    places += [*Path("cache_dir/models").glob("*/tokenizer"), *Path("experiments").glob("*/model/tokenizer")]
+    if found := next((place for place in places if _is_clip(place)), None):
+        return found
+    for package, name in _MERGES.items():
+        spec = importlib.util.find_spec(package)
+        if spec and spec.origin and (merges := Path(spec.origin).with_name(name)).is_file():
+            return _from_merges(merges, Path("cache_dir/models/clip_tokenizer"))
     wanted = [f"tokenizer/{name}" for name in _TOKENIZER_FILES]
     try:
         return Path(snapshot_download(SD15, allow_patterns=wanted)) / "tokenizer"
     except Exception as error:  # offline has many names: timeouts, refused connections, unknown hosts …
         raise OSError(
-            f"CLIP's tokenizer isn't on this machine, and {SD15} can't be reached "
+            f"CLIP's tokenizer isn't on this machine (not in the hub's cache {cache}, cache_dir/models, "
+            f"experiments or an installed {' or '.join(_MERGES)}), and {SD15} can't be reached "
             f"({str(error).splitlines()[0]}). Give a folder that holds it, the `tokenizer` folder of any "
             "Stable Diffusion 1.5 in the diffusers layout: --tokenizer FOLDER."
         ) from error
+
+
+def _is_clip(folder: Path) -> bool:
+    """Whether a folder holds CLIP's words, not those of another model such as `mini`."""
+    try:
+        words = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
+        return len(words) == _CLIP_WORDS and (folder / "merges.txt").is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _from_merges(file: Path, folder: Path) -> Path:
+    """Makes CLIP's tokenizer from the list of merges that open_clip and OpenAI's clip carry.
+
+    Source:
+        OpenAI CLIP, `simple_tokenizer.py`: the words are 256 bytes, the same at a word's end, one for each of
+        the first 48,894 merges, and the two special ones.
+    """
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    lines = gzip.decompress(file.read_bytes()).decode("utf-8").split("\n")
+    merges = lines[1 : _CLIP_WORDS - 512 - 2 + 1]
+    letters = list(bytes_to_unicode().values())
+    words = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(line.split()) for line in merges)]
+    vocabulary = {word: number for number, word in enumerate([*words, "<|startoftext|>", _END])}
+    _write_slow_tokenizer(folder, vocabulary, merges)
+    return folder
+
+
+def _write_slow_tokenizer(folder: Path, vocabulary: dict[str, int], merges: list[str]) -> None:
+    """The files of transformers' older CLIPTokenizer, which other programs read alone."""
+    special = {"bos_token": "<|startoftext|>", "eos_token": _END, "pad_token": _END, "unk_token": _END}
+    write_bytes(folder / "vocab.json", json.dumps(vocabulary, ensure_ascii=False).encode())
+    write_bytes(folder / "merges.txt", "\n".join(["#version: 0.2", *merges, ""]).encode())
+    write_bytes(folder / "special_tokens_map.json", json.dumps(special, indent=2).encode())
+    if not (settings := folder / "tokenizer_config.json").is_file():
+        values = {**special, "model_max_length": 77, "tokenizer_class": "CLIPTokenizer"}
+        write_bytes(settings, json.dumps(values, indent=2).encode())
+
+
+def save_pipeline(pipeline: StableDiffusionPipeline, folder: Path) -> None:
+    """Saves a pipeline in the diffusers layout so that other programs and older versions read the same.
+
+    transformers 4 knows the text encoder's weights with `text_model.` alone, and the slow tokenizer; a
+    scheduler made from the config must not clip samples, as Stable Diffusion 1.5's own says.
+    """
+    from safetensors.torch import load_file, save_file
+
+    pipeline.scheduler.register_to_config(clip_sample=False)
+    with quiet():
+        pipeline.save_pretrained(folder)
+    file = folder / "text_encoder" / "model.safetensors"
+    weights = {with_text_model(name): weight for name, weight in load_file(file).items()}
+    save_file(weights, file, metadata={"format": "pt"})
+    words = json.loads((folder / "tokenizer" / "tokenizer.json").read_text(encoding="utf-8"))
+    pairs = words["model"]["merges"]
+    vocabulary = words["model"]["vocab"] | {one["content"]: one["id"] for one in words["added_tokens"]}
+    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in pairs]
+    _write_slow_tokenizer(folder / "tokenizer", vocabulary, merges)
+
+
+def pipeline_bytes(pipeline: StableDiffusionPipeline) -> int:
+    """What the weights take on the disk."""
+    parts = (pipeline.unet, pipeline.text_encoder, pipeline.vae)
+    return sum(weight.nbytes for part in parts for weight in part.parameters())
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps diffusers and transformers from telling of every file that they load, while the block runs."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    level = diffusers_logging.get_verbosity()
+    diffusers_logging.set_verbosity_error()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    diffusers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        diffusers_logging.set_verbosity(level)
+        diffusers_logging.enable_progress_bar()
+        if bars:
+            transformers_logging.enable_progress_bar()

@@ -9,13 +9,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdlab.atomic import write_json
+from sdlab.files import write_bytes, write_json
 from sdlab.photos.doctor import DROPPABLE, KINDS, Finding, examine
 
 if TYPE_CHECKING:
     from PIL import Image
 
 RECORD_FILE = "dataset.json"
+HIDDEN = ".sdlab"  # in the dataset: finished images, their records and the small whole photos
+MADE_BY = "<!-- contact sheet by sdlab -->"
+RED, YELLOW = "#e0356b", "#f5b400"
 Record = dict[str, Any]
 
 
@@ -24,12 +27,13 @@ class Dataset:
     """Instance images on disk, with the record of how each was made.
 
     Args:
-        folder: the folder with the images and dataset.json.
-        records: one per image: file, source, size, crop, detector, faces, notes, measured, sha256 …
-        refused: one per photo that couldn't be used: source, reason.
-        passed_over: names of files in the raw folder that are no photos.
-        dropped: records of photos that were left out as the user asked.
-        resolution: side of the images in pixels.
+        folder: The folder with the images and dataset.json.
+        records: One per image: file, source, size, crop, detector, faces, notes, measured, sha256 …
+        refused: One per photo that couldn't be used: source, reason.
+        ignored: Names of files and folders in the raw folder that weren't read.
+        dropped: Records of photos that were left out as the user asked.
+        resolution: Side of the images in pixels.
+        subject_kind: "person", "animal", "thing" or "style".
 
     Taught in: notebooks/01
     """
@@ -37,22 +41,20 @@ class Dataset:
     folder: Path
     records: tuple[Record, ...]
     refused: tuple[dict[str, str], ...] = ()
-    passed_over: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
     dropped: tuple[Record, ...] = ()
     resolution: int = 512
+    subject_kind: str = "person"
 
     @classmethod
     def load(cls, folder: str | Path = "data/instance_images") -> Dataset:
-        """Read a dataset that `prepare` made.
+        """Reads a dataset that `prepare` made.
 
         Args:
-            folder: the folder with dataset.json.
-
-        Returns:
-            The dataset.
+            folder: The folder with dataset.json.
 
         Raises:
-            FileNotFoundError: there is no dataset.json.
+            FileNotFoundError: There is no dataset.json.
             ValueError: dataset.json can't be read.
         """
         folder = Path(folder)
@@ -62,10 +64,11 @@ class Dataset:
         return cls(
             folder=folder,
             records=tuple(_without_findings(record) for record in content["images"]),
-            refused=tuple(content["refused"]),
-            passed_over=tuple(content["passed_over"]),
+            refused=tuple(content.get("refused", ())),
+            ignored=tuple(content.get("ignored", ())),
             dropped=tuple(content.get("dropped", ())),
             resolution=content["resolution"],
+            subject_kind=content.get("subject_kind", "person"),
         )
 
     @property
@@ -82,7 +85,7 @@ class Dataset:
     @cached_property
     def findings(self) -> list[Finding]:
         """What the doctor says: what will spoil the training, about the whole dataset and single images."""
-        return examine(self.records)
+        return examine(self.records, self.subject_kind)
 
     def findings_of(self, file: str) -> list[Finding]:
         """What the doctor says about one image."""
@@ -92,19 +95,17 @@ class Dataset:
         return len(self.records)
 
     def __repr__(self) -> str:
-        return f"Dataset({len(self)} images of {self.resolution}×{self.resolution} in {self.folder})"
+        images = "1 image" if len(self) == 1 else f"{len(self)} images"
+        return f"{images} of {self.resolution}×{self.resolution} in {self.folder}"
 
     def summary(self) -> str:
         """What was done to each photo, and what the doctor says, in lines for a terminal."""
-        images = "1 image" if len(self) == 1 else f"{len(self)} images"
-        lines = [f"{images} of {self.resolution}×{self.resolution} in {self.folder}"]
         width = max(len(record["file"]) for record in self.records)
-        lines += [f"  {r['file']:<{width}}  {'; '.join(r['notes'])}".rstrip() for r in self.records]
+        lines = [f"  {r['file']:<{width}}  {'; '.join(r['notes'])}".rstrip() for r in self.records]
         lines += [f"  refused {r['source']}: {r['reason']}" for r in self.refused]
         lines += [f"  dropped {r['source']}: {r['dropped']}" for r in self.dropped]
-        if self.passed_over:
-            lines.append(f"  passed over, no photos: {', '.join(self.passed_over)}")
-        return "\n".join([*lines, *self.diagnosis()])
+        lines += [f"  ignored, no photo: {name}" for name in self.ignored]
+        return "\n".join([repr(self), *lines, *self.diagnosis()])
 
     def diagnosis(self) -> list[str]:
         """The findings by kind: what each kind does to the training, then the images that have it."""
@@ -119,28 +120,68 @@ class Dataset:
             elif found:
                 lines.append(f"  {found[0].level}, {kind}: {effect}")
                 lines += [f"    {f.file + ': ' if f.file else ''}{f.text}" for f in found]
-        droppable = [
-            kind for kind in DROPPABLE if any(f.kind == kind and f.level != "note" for f in self.findings)
-        ]
-        if droppable:
+        kinds = {finding.kind for finding in self.findings if finding.level != "note"}
+        if droppable := [kind for kind in DROPPABLE if kind in kinds]:
             lines.append(f"  you decide; to leave photos out: sdlab prepare --drop {','.join(droppable)}")
         return lines
 
-    def sheet(self) -> Image.Image:
-        """The contact sheet: each photo with its crop beside the image that came of it, with the findings.
+    def _repr_html_(self, side: int = 112) -> str:
+        """The contact sheet: each photo with its crop beside the image that came of it, with the findings."""
+        from sdlab import thumbnails
+        from sdlab.templates import render
 
-        Returns:
-            An RGB picture.
-        """
-        from sdlab.photos.sheet import draw_sheet
+        pictures = []
+        for record in self.records:
+            if not (path := self.folder / record["file"]).is_file():
+                continue
+            both = [self._before(record), thumbnails.opened(path)]
+            found = [f.text for f in self.findings_of(record["file"]) if f.level != "note"]
+            pictures.append(
+                {
+                    "name": record["source"] or record["file"],
+                    "uris": [thumbnails.data_uri(thumbnails.fitted(one, side)) for one in both if one],
+                    "notes": record["notes"],
+                    "findings": found,
+                }
+            )
+        return render(
+            "dataset.html", dataset=self, pictures=pictures, side=side, diagnosis=self.diagnosis()[1:]
+        )
 
-        return draw_sheet(self)
+    def _before(self, record: Record) -> Image.Image | None:
+        """The small whole photo with crop and face drawn; None for an image that the user put there."""
+        from PIL import Image, ImageDraw
 
-    def _repr_html_(self) -> str:
-        """The contact sheet that a notebook shows."""
-        from sdlab.photos.sheet import sheet_html
+        path = self.folder / HIDDEN / f"{record['key']}.webp"
+        if not path.is_file():
+            return None
+        with Image.open(path) as file:
+            picture = file.convert("RGB")
+        scale = max(picture.size) / max(record["size"])
+        drawing = ImageDraw.Draw(picture)
+        if record["face"]:
+            left, top, width, height = (value * scale for value in record["face"])
+            drawing.rectangle((left, top, left + width, top + height), outline=YELLOW, width=5)
+        left, top, right, low = (round(value * scale) for value in record["crop"])
+        drawing.rectangle((left, top, right - 1, low - 1), outline=RED, width=7)
+        return picture
 
-        return sheet_html(self)
+
+def save_sheet(dataset: Dataset, path: str | Path | None = None) -> Path:
+    """Writes the contact sheet as a page that carries its pictures in itself.
+
+    Args:
+        dataset: Prepared.
+        path: Where; None takes `<folder>_sheet.html` beside the dataset's folder.
+
+    Raises:
+        ValueError: There is another file, which isn't overwritten.
+    """
+    path = Path(path) if path else dataset.folder.with_name(f"{dataset.folder.name}_sheet.html")
+    if path.exists() and MADE_BY.encode() not in path.read_bytes():
+        raise ValueError(f"{path} is no contact sheet of sdlab's. Move it away, or choose another name.")
+    head = f"<!doctype html>{MADE_BY}<meta charset='utf-8'><body style='font-family:sans-serif;margin:24px'>"
+    return write_bytes(path, f"{head}{dataset._repr_html_(168)}".encode())
 
 
 def read_record(folder: Path) -> Record:
@@ -150,8 +191,8 @@ def read_record(folder: Path) -> Record:
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content["images"], list):
-            raise TypeError("'images' is not a list")
+        if not isinstance(content["images"], list) or content["resolution"] < 1:
+            raise TypeError("'images' or 'resolution' isn't what it was")
         for record in content["images"]:
             record["file"], record["sha256"]
     except (ValueError, KeyError, TypeError) as error:
@@ -162,28 +203,24 @@ def read_record(folder: Path) -> Record:
 
 
 def write_record(dataset: Dataset) -> Path:
-    """Write dataset.json.
-
-    Args:
-        dataset: what it shall say.
-
-    Returns:
-        Its path.
-    """
+    """Writes dataset.json, unless it says the same already."""
     images = [
         record | {"findings": [finding.as_dict() for finding in dataset.findings_of(record["file"])]}
         for record in dataset.records
     ]
     content = {
         "resolution": dataset.resolution,
+        "subject_kind": dataset.subject_kind,
         "fingerprint": dataset.fingerprint,
         "findings": [finding.as_dict() for finding in dataset.findings if not finding.file],
         "images": images,
         "dropped": list(dataset.dropped),
         "refused": list(dataset.refused),
-        "passed_over": list(dataset.passed_over),
+        "ignored": list(dataset.ignored),
     }
-    return write_json(dataset.folder / RECORD_FILE, content)
+    path = dataset.folder / RECORD_FILE
+    same = path.is_file() and read_record(dataset.folder) == content
+    return path if same else write_json(path, content)
 
 
 def _without_findings(record: Record) -> Record:

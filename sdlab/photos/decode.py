@@ -1,11 +1,9 @@
-"""One photo file -> one upright RGB picture, or a refusal that says why."""
+"""One picture file from a user -> one upright RGB picture, or a refusal that says why."""
 
 from __future__ import annotations
 
 import io
-import threading
 import warnings
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,9 +23,6 @@ SUFFIXES = frozenset(
 )
 MAX_PIXELS = 50_400_000  # a 50-megapixel phone, 8192×6144: as RGBA 200 MB, of which a few copies are made
 MIN_SIDE = 64
-ORIENTATION = 0x0112
-AT_ONCE = 16_000_000  # pixels; larger photos wait for each other
-_ALONE = threading.Lock()
 
 
 class UnusablePhoto(ValueError):
@@ -39,10 +34,10 @@ class Decoded:
     """An upright RGB picture.
 
     Args:
-        image: the picture, possibly smaller than the photo on disk.
-        size: width and height that the photo has on disk, after turning.
-        notes: what was done to it.
-        profile: the photo's ICC profile, for `to_srgb`; empty where there is none.
+        image: The picture, possibly smaller than the photo on disk.
+        size: Width and height that the photo has on disk, after turning.
+        notes: What was done to it.
+        profile: The photo's ICC profile, for `to_srgb`; empty where there is none.
     """
 
     image: Image.Image
@@ -52,19 +47,16 @@ class Decoded:
 
 
 def decode(path: str | Path, *, wanted: int | None = None, background: str = "white") -> Decoded:
-    """Read a photo completely, turn it upright by its EXIF orientation and bring it to RGB.
+    """Reads a photo completely, turns it upright by its EXIF orientation and brings it to RGB.
 
     Args:
-        path: the photo.
-        wanted: side in pixels that the picture will be resized to; a JPEG far larger is decoded at a
+        path: The photo.
+        wanted: Side in pixels that the picture will be resized to; a JPEG far larger is decoded at a
             fraction of its size (never below twice `wanted`), which is several times faster.
-        background: colour behind transparent parts, as Pillow names it: "white", "#808080" …
-
-    Returns:
-        The picture, its size after turning, and notes such as "turned upright".
+        background: Colour behind transparent parts, as Pillow names it: "white", "#808080" …
 
     Raises:
-        UnusablePhoto: the file is no picture, is damaged or truncated, is too large or too small.
+        UnusablePhoto: The file is no picture, is damaged or truncated, is too large or too small.
 
     Taught in: notebooks/01
     """
@@ -81,38 +73,22 @@ def decode(path: str | Path, *, wanted: int | None = None, background: str = "wh
         raise UnusablePhoto(_reason(path, error)) from error
 
 
-def turn(path: Path) -> AbstractContextManager[object]:
-    """Lets threads work at the same time on ordinary photos, and one after the other on large ones.
+def load_image(path: str | Path) -> Image.Image:
+    """Reads any picture of a user's as sRGB: upright, 16 bits scaled, transparent parts laid on white.
 
-    Args:
-        path: the photo, which may be no photo at all.
-
-    Returns:
-        What to work within; it keeps memory bounded, however many threads there are.
+    Raises:
+        ValueError: It can't be read; the message names the file.
     """
-    from PIL import Image
-
-    _know_heif()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=FORMATS) as photo:
-                large = photo.width * photo.height > AT_ONCE
-    except Exception:  # `decode` will say what is wrong with it
-        large = False
-    return _ALONE if large else nullcontext()
+        decoded = decode(path)
+    except UnusablePhoto as reason:
+        message = f"{path} can't be read as an image: {reason}. Delete it or put it there again."
+        raise ValueError(message) from reason
+    return to_srgb(decoded.image, decoded.profile)
 
 
 def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """Bring colours to sRGB, which is what the base model was trained on; phones save wider colours.
-
-    Args:
-        image: RGB.
-        profile: ICC profile of its colours; empty or unreadable leaves the picture as it is.
-
-    Returns:
-        RGB.
-    """
+    """Brings RGB to sRGB, which the base model was trained on; an unreadable profile changes nothing."""
     from PIL import ImageCms
 
     if not profile:
@@ -128,28 +104,30 @@ def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
 def _decode(path: Path, wanted: int | None, background: str) -> Decoded:
     from PIL import Image
 
-    _know_heif()
+    _register_heif()
     notes: list[str] = []
     with Image.open(path, formats=FORMATS) as photo:
+        is_jpeg = photo.format in ("JPEG", "MPO")
         _check_size(photo.size)
         if getattr(photo, "is_animated", False) and photo.format != "MPO":
             notes.append("first frame of several")
         full = photo.size
-        if wanted and photo.format in ("JPEG", "MPO"):
+        if wanted and is_jpeg:
             photo.draft("RGB", (2 * wanted, 2 * wanted))
         photo.load()  # the whole file: verify() lets a truncated JPEG pass
-        if photo.format not in ("JPEG", "MPO"):
+        if not is_jpeg:
             full = photo.size  # a HEIC's real size may show only now
+        if _turn_upright(photo, path, notes):
+            full = full[::-1]
         profile = photo.info.get("icc_profile")
         profile = profile if isinstance(profile, bytes) else b""  # a PNG's text may bear the same name
         picture = _to_rgb(photo, background, profile, notes)
-        picture, turned = _upright(picture, photo, notes)
     if picture.mode != photo.mode:
         profile = b""  # it described the colours before they became RGB
     if picture is photo:
         picture = picture.copy()  # a plain picture, which doesn't remember the file's EXIF
     picture.info = {}  # no EXIF, GPS or colour profile is carried into the dataset
-    return Decoded(picture, full[::-1] if turned else full, tuple(notes), profile)
+    return Decoded(picture, full, tuple(notes), profile)
 
 
 def _check_size(size: tuple[int, int]) -> None:
@@ -162,99 +140,72 @@ def _check_size(size: tuple[int, int]) -> None:
         raise UnusablePhoto(f"it is {width}×{height} pixels, the shorter side must be at least {MIN_SIDE}")
 
 
-def _upright(picture: Image.Image, photo: Image.Image, notes: list[str]) -> tuple[Image.Image, bool]:
-    """The picture turned by the photo's EXIF orientation, and whether width and height changed places."""
-    from PIL import Image
+def _turn_upright(photo: Image.Image, path: Path, notes: list[str]) -> bool:
+    """Turns the photo by its EXIF orientation; says whether width and height changed places."""
+    from PIL import ExifTags, ImageOps
 
-    turns = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_270,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_90,
-    }
     try:
-        # pillow-heif takes the orientation out of EXIF and keeps it here
-        read = photo.info.get("original_orientation") if photo.format == "HEIF" else None
-        orientation = read or photo.getexif().get(ORIENTATION, 1)
+        exif, tag = photo.getexif(), ExifTags.Base.Orientation
+        if photo.format == "HEIF":  # pillow-heif takes the orientation out of EXIF and keeps it here
+            exif[tag] = photo.info.get("original_orientation") or 1
+        orientation = exif.get(tag, 1)
+        if orientation not in range(2, 9):
+            return False
+        notes.append("turned upright by its EXIF orientation")
+        if photo.format == "HEIF" and _turns_itself(path):
+            return False
+        ImageOps.exif_transpose(photo, in_place=True)
     except Exception:  # a broken EXIF block must not cost the photo
         notes.append("EXIF unreadable, orientation taken as it is")
-        return picture, False
-    if orientation not in turns:
-        return picture, False
-    notes.append("turned upright by its EXIF orientation")
-    if photo.format == "HEIF" and _heif_turns_itself(Path(getattr(photo, "filename", ""))):
-        return picture, False
-    return picture.transpose(turns[orientation]), orientation >= 5
+        return False
+    return bool(orientation >= 5)
 
 
-def _heif_turns_itself(path: Path) -> bool:
+def _turns_itself(heic: Path) -> bool:
     """Whether a HEIC says in its own boxes how to turn it, which the decoder has done; EXIF then repeats it.
 
-    Source: ISO/IEC 23008-12, `irot` and `imir` among the item properties of the `meta` box.
+    Source: ISO/IEC 23008-12, `irot` and `imir` among the item properties of the `meta` box, which is first.
     """
-    with path.open("rb") as file:
-        while len(head := file.read(8)) == 8:
-            size, kind = int.from_bytes(head[:4], "big"), head[4:]
-            if kind == b"meta":
-                properties = file.read(min(size, 1 << 20))
-                return b"irot" in properties or b"imir" in properties
-            if size < 8:  # a box without a plain size: trust the decoder
-                return True
-            file.seek(size - 8, 1)
-    return True
+    with heic.open("rb") as file:
+        head = file.read(1 << 16)
+    return b"irot" in head or b"imir" in head
 
 
 def _to_rgb(image: Image.Image, background: str, profile: bytes, notes: list[str]) -> Image.Image:
     """RGB without a further copy where it is RGB already."""
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
+    from PIL import Image
+
     if image.mode.startswith("I") or image.mode == "F":
         notes.append("16-bit grey scaled to 8 bits")
         return _scaled_to_8_bits(image).convert("RGB")
-    if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
-        return _on_background(image, background, notes)
+    if image.has_transparency_data:
+        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
+        alpha = rgba.getchannel("A")
+        if alpha.getextrema() != (255, 255):
+            notes.append(f"transparent parts laid on {background}")
+        paper = Image.new("RGB", rgba.size, background)
+        paper.paste(rgba, mask=alpha)
+        return paper
     if image.mode in ("CMYK", "LAB"):
         notes.append(f"{image.mode} brought to RGB")
-        if image.mode == "CMYK" and profile:
-            return to_srgb(image, profile)
-    return image.convert("RGB")
-
-
-def _on_background(image: Image.Image, background: str, notes: list[str]) -> Image.Image:
-    from PIL import Image
-
-    rgba = image if image.mode == "RGBA" else image.convert("RGBA")
-    alpha = rgba.getchannel("A")
-    lowest = alpha.getextrema()[0]
-    if isinstance(lowest, (int, float)) and lowest < 255:
-        notes.append(f"transparent parts laid on {background}")
-    paper = Image.new("RGB", rgba.size, background)
-    paper.paste(rgba, mask=alpha)
-    return paper
+    if image.mode == "CMYK" and profile:
+        return to_srgb(image, profile)
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _scaled_to_8_bits(image: Image.Image) -> Image.Image:
     """Pillow's own convert() saturates everything above 255 to white."""
     import numpy as np
-    from PIL import Image
 
-    values = np.asarray(image)
-    highest = float(np.nanmax(values))
-    top = 1.0 if image.mode == "F" and highest <= 1 else 255.0 if highest <= 255 else max(65535.0, highest)
-    grey = np.empty(values.shape, dtype=np.uint8)
-    for start in range(0, len(values), 256):  # in strips, or 50 megapixels would need a gigabyte
-        strip = values[start : start + 256].astype(np.float32) * np.float32(255 / top)
-        strip = np.nan_to_num(strip, posinf=255, neginf=0)
-        grey[start : start + 256] = np.clip(strip, 0, 255).round()
-    return Image.fromarray(grey)
+    image = image if image.mode == "F" else image.convert("I")
+    highest = float(np.max(image.getextrema()))
+    top = 1 if image.mode == "F" and highest <= 1 else 255 if highest <= 255 else max(65535.0, highest)
+    return image.point(lambda value: value * (255 / top) + 0.5).convert("L")
 
 
 @cache
-def _know_heif() -> None:
-    """Let Pillow open HEIC; thumbnails and depth images inside it aren't needed."""
+def _register_heif() -> None:
+    """Lets Pillow open HEIC; thumbnails and depth images inside it aren't needed."""
     from pillow_heif import register_heif_opener
 
     register_heif_opener(thumbnails=False)

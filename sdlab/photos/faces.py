@@ -1,39 +1,48 @@
-"""Where the faces are: detectors behind one small interface.
-
-A detector is a name and a function from a picture to faces. Two are here: scikit-image's LBP cascade, which
-is in its wheel, and YuNet, which OpenCV runs once its 230 KB of weights are in the cache.
-"""
+"""Where the faces are, by OpenCV's YuNet, whose 230 KB of weights are downloaded once."""
 
 from __future__ import annotations
 
+import hashlib
+import math
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.request import Request, urlopen
+
+from sdlab.files import file_sha256, write_bytes
 
 if TYPE_CHECKING:
     from PIL import Image
 
-YUNET = ("opencv/face_detection_yunet", "face_detection_yunet_2023mar.onnx")
-YUNET_SIDE, YUNET_SCORE = 640, 0.7
-LBP_SIDE = 320  # pixels of the longer side: faces down to a twelfth of the picture
-MIN_SHARE = 1 / 12
-CLOSE_UP = 120  # pixels of the close-up in which a face is looked for again
-AGREEMENT = 0.5  # intersection over union with the face found in the mirror image
-SMALLEST = 0.6  # of the largest face's side
+YUNET = "face_detection_yunet_2023mar.onnx"
+YUNET_SHA256 = "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4"
+HUB_REPOSITORY = "opencv/face_detection_yunet"
+ZOO = "https://github.com/opencv/opencv_zoo/raw/main/models/face_detection_yunet"
+WEIGHTS_FOLDER = Path("cache_dir/models")
+PATIENCE = 5  # seconds to wait for each of the two places
+
+SIDE, FAR_SIDE = 640, 1280  # pixels of the longer side: faces down to a thirtieth, to a sixtieth of it
+CLOSE_SIDE = 160  # of the surroundings of one face
+CONFIDENT, UPRIGHT = 0.7, 0.92  # YuNet's score; a face of less than UPRIGHT may be tilted or lying
+HAIR = 0.5  # face heights from the top of YuNet's box to the top of the hair
 
 
 @dataclass(frozen=True)
 class Face:
-    """A face, from the forehead to the chin, in pixels of the picture; it may reach over the edge."""
+    """A face, from the forehead to the chin, in pixels of the picture; it may reach over the edge.
+
+    Args:
+        up: Unit vector to the top of the head, x and y; of an upright face (0, -1).
+        score: How sure the detector is, 0 to 1.
+    """
 
     left: float
     top: float
     width: float
     height: float
+    up: tuple[float, float] = (0.0, -1.0)
+    score: float = 1.0
 
     @property
     def side(self) -> float:
@@ -45,14 +54,21 @@ class Face:
         """The middle, x and y."""
         return self.left + self.width / 2, self.top + self.height / 2
 
+    @property
+    def head(self) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of the head with its hair and chin."""
+        across, down = (HAIR * self.side * part for part in self.up)
+        return (
+            self.left + min(0, across),
+            self.top + min(0, down),
+            self.left + self.width + max(0, across),
+            self.top + self.height + max(0, down),
+        )
+
     def scaled(self, factor: float) -> Face:
         """The same face in a picture `factor` times as large."""
-        return Face(self.left * factor, self.top * factor, self.width * factor, self.height * factor)
-
-    def shrunk(self, factor: float) -> Face:
-        """The face of `factor` its size around the same middle."""
-        (x, y), width, height = self.centre, self.width * factor, self.height * factor
-        return Face(x - width / 2, y - height / 2, width, height)
+        sides = {name: getattr(self, name) * factor for name in ("left", "top", "width", "height")}
+        return replace(self, **sides)
 
     def as_list(self) -> list[int]:
         """Left, top, width, height in whole pixels, as dataset.json holds it."""
@@ -64,200 +80,132 @@ class Detector:
     """A way to find faces.
 
     Args:
-        name: written into dataset.json.
-        find: RGB picture -> faces, in any order.
-        why: why it was chosen, for the user.
+        name: Written into dataset.json.
+        why: Why it was chosen, for the user.
+        find: RGB picture -> faces, the largest first.
     """
 
     name: str
+    why: str
     find: Callable[[Image.Image], list[Face]]
-    why: str = ""
-
-    def faces(self, image: Image.Image) -> list[Face]:
-        """The faces of a picture, the largest first.
-
-        Args:
-            image: RGB.
-
-        Returns:
-            Faces; empty where none was found.
-        """
-        return sorted(self.find(image), key=lambda face: -face.width * face.height)
 
 
-def choose_detector() -> Detector:
-    """YuNet where OpenCV and its weights can be had, else the LBP cascade.
-
-    Returns:
-        The detector, which says why it was chosen.
-    """
-    try:
-        import cv2
-    except ImportError:
-        return Detector("lbp", find_by_lbp, "YuNet needs OpenCV: `pip install opencv-python-headless`")
-    if not hasattr(cv2, "FaceDetectorYN"):
-        return Detector("lbp", find_by_lbp, f"YuNet needs OpenCV 4.5.4 or newer, this is {cv2.__version__}")
-    weights = yunet_weights()
-    if weights is None:
-        return Detector(
-            "lbp", find_by_lbp, "YuNet's weights are not in the cache and can't be downloaded now"
+def choose_detector(subject_kind: str = "person") -> Detector:
+    """YuNet for persons, where its weights are here or can be downloaded; else none."""
+    if subject_kind != "person":
+        return Detector("not needed", f"not looked for, the subject is a {subject_kind}", lambda image: [])
+    if (weights := yunet_weights()) is None:
+        why = (
+            f"not looked for: YuNet's weights ({YUNET}, 230 KB) can't be downloaded now, so photos are "
+            "cropped where they draw the eye; run it again when online, or put the file into "
+            f"{WEIGHTS_FOLDER.as_posix()}"
         )
-    return Detector(
-        "yunet", lambda image: find_by_yunet(image, weights), "OpenCV and YuNet's weights are there"
-    )
+        return Detector("none", why, lambda image: [])
+    return yunet(weights)
 
 
-@cache
+def yunet(weights: Path) -> Detector:
+    """YuNet with these weights."""
+    return Detector("yunet", "looked for by YuNet", lambda image: find_faces(image, weights))
+
+
 def yunet_weights() -> Path | None:
-    """YuNet's ONNX file from the hub's cache, downloaded where the hub answers; None without it."""
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    """YuNet's weights: here, in the hub's cache, or downloaded from the hub or OpenCV's zoo.
 
-    if isinstance(cached := try_to_load_from_cache(*YUNET), str):
-        return Path(cached)
-    try:
-        return Path(hf_hub_download(*YUNET)) if _hub_answers() else None
-    except Exception:  # no such file, a proxy's page, no room: whatever it is, the other detector does
+    Source: https://github.com/opencv/opencv_zoo, MIT licence.
+    """
+    return downloaded(YUNET, YUNET_SHA256, HUB_REPOSITORY, ZOO)
+
+
+def downloaded(file: str, sha256: str, repository: str, folder: str) -> Path | None:
+    """A network of OpenCV's zoo: here, in the hub's cache, or downloaded from there or the zoo's folder."""
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    place = WEIGHTS_FOLDER / file
+    cached = try_to_load_from_cache(repository, file)
+    for path in (place, Path(cached) if isinstance(cached, str) else place):
+        if path.is_file() and file_sha256(path) == sha256:
+            return path
+    if constants.HF_HUB_OFFLINE:
         return None
+    for address in (f"{constants.ENDPOINT}/{repository}/resolve/main/{file}", f"{folder}/{file}"):
+        if hashlib.sha256(data := _content(address)).hexdigest() == sha256:
+            return write_bytes(place, data)
+    return None
 
 
-def _hub_answers() -> bool:
-    """Whether the hub can be reached; the hub's own client would try for half a minute."""
-    from huggingface_hub.constants import ENDPOINT, HF_HUB_OFFLINE
+def _content(address: str) -> bytes:
+    from http.client import HTTPException
+    from urllib.request import urlopen
 
-    if HF_HUB_OFFLINE:
-        return False
     try:
-        with urlopen(Request(ENDPOINT, method="HEAD"), timeout=3):
-            return True
-    except (OSError, ValueError):
-        return False
+        with urlopen(address, timeout=PATIENCE) as answer:
+            return bytes(answer.read(100_000_000))
+    except (OSError, ValueError, HTTPException):  # no network, no such file, an address that is none
+        return b""
 
 
-def find_by_yunet(image: Image.Image, weights: Path) -> list[Face]:
-    """Find faces by YuNet.
+def find_faces(image: Image.Image, weights: Path) -> list[Face]:
+    """Finds faces by YuNet: in the picture, else enlarged for small faces, else lying on either side.
 
     Args:
         image: RGB.
-        weights: the ONNX file.
+        weights: The ONNX file.
 
     Returns:
-        Faces in pixels of the picture.
+        Faces in pixels of the picture, the largest first, which alone is known to be tilted or lying.
 
     Source: Wu et al. 2023, "YuNet: A Tiny Millisecond-level Face Detector".
     """
+    found = _detected(image, SIDE, weights) or _detected(image, FAR_SIDE, weights)
+    if not found:
+        found = max((_detected(image, SIDE, weights, turn) for turn in (90, 270)), key=len)
+    found.sort(key=lambda face: -face.width * face.height)
+    if found and found[0].score < UPRIGHT:
+        found[0] = _turned_until_upright(image, found[0], weights)
+    return found
+
+
+def _turned_until_upright(image: Image.Image, face: Face, weights: Path) -> Face:
+    """The face as it is seen best when its surroundings are turned; YuNet finds a lying one too small."""
+    left, top = (round(middle - 1.5 * face.side) for middle in face.centre)
+    around = image.crop((left, top, left + round(3 * face.side), top + round(3 * face.side)))
+    seen = [one for turn in range(0, 360, 45) for one in _detected(around, CLOSE_SIDE, weights, turn)]
+    best = max(seen, key=lambda one: one.score, default=face)
+    return replace(best, left=best.left + left, top=best.top + top) if best.up != face.up else face
+
+
+def _detected(image: Image.Image, side: int, weights: Path, turn: int = 0) -> list[Face]:
+    """The faces of a picture looked at with a longer side of `side` pixels, turned left by degrees."""
     import numpy as np
-
-    small, factor = _shrunk(image, YUNET_SIDE)
-    with _YUNET_LOCK:  # a detector holds the size of its input
-        network = _yunet(str(weights))
-        network.setInputSize(small.size)
-        _, rows = network.detect(np.ascontiguousarray(np.asarray(small)[:, :, ::-1]))  # OpenCV reads BGR
-    found = [] if rows is None else rows[:, :4]
-    return [Face(*(float(value) * factor for value in row)) for row in found]
-
-
-def find_by_lbp(image: Image.Image) -> list[Face]:
-    """Find faces by local binary patterns, those only that a closer look and the mirror image confirm.
-
-    The cascade alone sees a face in many a curtain; in the mirror a face is still one, a curtain isn't.
-
-    Args:
-        image: RGB.
-
-    Returns:
-        Faces in pixels of the picture; much smaller ones than the largest are left out as mistakes.
-
-    Source: Liao et al. 2007, "Learning Multi-scale Block Local Binary Patterns for Face Recognition".
-    """
-    small, factor = _shrunk(image.convert("L"), LBP_SIDE)
-    least = max(24, round(min(small.size) * MIN_SHARE))  # the cascade was trained on 24×24
-    found = _cascade_faces(small, least, min(small.size), steps=1.2)
-    confirmed = [closer for face in found if (closer := _closer_look(small, face)) is not None]
-    largest = max((face.side for face in confirmed), default=0)
-    kept = [face for face in _without_nested(confirmed) if face.side >= SMALLEST * largest]
-    return [face.scaled(factor) for face in kept]
-
-
-def _closer_look(grey: Image.Image, face: Face) -> Face | None:
-    """The mean of the face and its mirror image, both found again in a close-up; None unless they agree."""
     from PIL import Image, ImageOps
 
-    half = round(1.1 * face.side)
-    x, y = (round(value) for value in face.centre)
-    close_up = grey.crop((x - half, y - half, x + half, y + half))
-    factor = 2 * half / CLOSE_UP
-    close_up = close_up.resize((CLOSE_UP, CLOSE_UP), Image.Resampling.BICUBIC)
-    expected = Face(0, 0, CLOSE_UP, CLOSE_UP).shrunk(face.side / (2 * half))
-    seen = []
-    for picture in (close_up, ImageOps.mirror(close_up)):
-        faces = _cascade_faces(picture, round(0.7 * expected.side), round(1.4 * expected.side), steps=1.05)
-        if not faces:
-            return None
-        seen.append(max(faces, key=lambda found: overlap(found, expected)))
-    one, other = seen
-    other = Face(CLOSE_UP - other.left - other.width, other.top, other.width, other.height)
-    if overlap(one, other) < AGREEMENT:
-        return None
-    left, top = (one.left + other.left) / 2, (one.top + other.top) / 2
-    mean = Face(left, top, (one.width + other.width) / 2, (one.height + other.height) / 2).scaled(factor)
-    return Face(mean.left + x - half, mean.top + y - half, mean.width, mean.height)
+    small = ImageOps.contain(image, (side, side), Image.Resampling.BILINEAR)
+    turned = small.rotate(turn, Image.Resampling.BILINEAR, expand=turn % 180 == 90)
+    network = _network(str(weights))
+    network.setInputSize(turned.size)
+    _, rows = network.detect(np.ascontiguousarray(np.asarray(turned)[:, :, ::-1]))  # OpenCV reads BGR
+    if rows is None:
+        return []
+    cos, sin = math.cos(math.radians(turn)), math.sin(math.radians(turn))
+    faces = []
+    for left, top, width, height, *_, score in rows.tolist():
+        x, y = left + (width - turned.width) / 2, top + (height - turned.height) / 2
+        x, y = x * cos - y * sin + small.width / 2, x * sin + y * cos + small.height / 2
+        width, height = abs(width * cos) + abs(height * sin), abs(width * sin) + abs(height * cos)
+        faces.append(Face(x - width / 2, y - height / 2, width, height, (sin, -cos), score))
+    return [face.scaled(max(image.size) / side) for face in faces]
 
 
-def overlap(one: Face, other: Face) -> float:
-    """Intersection over union of two faces, 0 to 1."""
-    width = min(one.left + one.width, other.left + other.width) - max(one.left, other.left)
-    height = min(one.top + one.height, other.top + other.height) - max(one.top, other.top)
-    shared = max(0, width) * max(0, height)
-    return shared / (one.width * one.height + other.width * other.height - shared)
+_OF_THIS_THREAD = threading.local()  # a network holds the size of its input
 
 
-def _cascade_faces(grey: Image.Image, least: int, most: int, steps: float) -> list[Face]:
-    import numpy as np
-
-    found = _cascade().detect_multi_scale(
-        np.asarray(grey), scale_factor=steps, step_ratio=1, min_size=(least, least), max_size=(most, most)
-    )
-    return [Face(*(int(item[name]) for name in ("c", "r", "width", "height"))) for item in found]
-
-
-def _without_nested(faces: list[Face]) -> list[Face]:
-    """Faces whose middle doesn't lie in a larger one: a part of a face is often found as a face."""
-
-    def inside(face: Face, larger: Face) -> bool:
-        x, y = face.centre
-        return (
-            larger.width > face.width
-            and 0 <= x - larger.left <= larger.width
-            and 0 <= y - larger.top <= larger.height
-        )
-
-    return [face for face in faces if not any(inside(face, other) for other in faces)]
-
-
-def _shrunk(image: Image.Image, side: int) -> tuple[Image.Image, float]:
-    """The picture with a longer side of at most `side`, and how much larger the original is."""
-    from PIL import Image
-
-    factor = max(1.0, max(image.size) / side)
-    size = (max(1, round(image.width / factor)), max(1, round(image.height / factor)))
-    return image.resize(size, Image.Resampling.BOX) if factor > 1 else image, factor
-
-
-_YUNET_LOCK = threading.Lock()
-
-
-@cache
-def _yunet(weights: str) -> Any:
+def _network(weights: str) -> Any:
     import cv2
 
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # it warns of targets nobody asked for
-
-    return cv2.FaceDetectorYN.create(weights, "", (YUNET_SIDE, YUNET_SIDE), YUNET_SCORE)
-
-
-@cache
-def _cascade() -> Any:
-    from skimage.data import lbp_frontal_face_cascade_filename
-    from skimage.feature import Cascade
-
-    return Cascade(lbp_frontal_face_cascade_filename())
+    loaded: dict[str, Any] = _OF_THIS_THREAD.__dict__.setdefault("loaded", {})
+    if weights not in loaded:
+        # it warns of targets that nobody asked for
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+        loaded[weights] = cv2.FaceDetectorYN.create(weights, "", (SIDE, SIDE), CONFIDENT)
+    return loaded[weights]

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sdlab.atomic import file_sha256, write_bytes
-from sdlab.photos.cache import Cache
+from sdlab.files import acquire_lock, file_sha256, write_bytes, write_json
 from sdlab.photos.captions import add_missing
 from sdlab.photos.crop import FRAMINGS, Crop, crop_by_hand
-from sdlab.photos.dataset import Dataset, Record, read_record, write_record
-from sdlab.photos.decode import SUFFIXES, UnusablePhoto, turn
-from sdlab.photos.doctor import check_kinds, examine
+from sdlab.photos.dataset import HIDDEN, Dataset, Record, read_record, write_record
+from sdlab.photos.decode import UnusablePhoto
+from sdlab.photos.doctor import ENOUGH, check_kinds, examine
 from sdlab.photos.faces import choose_detector
-from sdlab.photos.making import Settings, crop_check, make, own_record
-from sdlab.photos.sources import Found, Source, find_photos
-from sdlab.profiles import Profile
+from sdlab.photos.making import Made, Settings, crop_check, make, own_record
+from sdlab.photos.sources import TRAINED, Found, Source, find_photos, is_picture
+from sdlab.subject import Kind
+
+if TYPE_CHECKING:
+    from sdlab.profiles import Profile
 
 MIN_RESOLUTION = 64
 LOCK_FILE = ".dataset.lock"
-TRAINED = frozenset({".png", ".jpg", ".jpeg", ".webp"})
-MAX_WORKERS = 4  # each holds one decoded photo
+MAX_WORKERS = 2  # each holds a decoded photo of up to 50 megapixels, and copies of it
 
 
 def prepare(
@@ -30,13 +33,14 @@ def prepare(
     out: str | Path = "data/instance_images",
     resolution: Profile | int = 512,
     *,
+    subject_kind: Kind = "person",
     framing: str = "mixed",
     background: str = "white",
     drop: Sequence[str] = (),
     captions: str | None = None,
     progress: bool = True,
 ) -> Dataset:
-    """Make square training images of the photos in a folder, and say what will spoil the training.
+    """Makes square training images of the photos in a folder, and says what will spoil the training.
 
     Each photo is decoded completely, turned upright by its EXIF orientation, brought to RGB, cropped around
     the largest face, resized by Lanczos and saved as PNG without metadata. What is done is kept: a second or
@@ -44,50 +48,50 @@ def prepare(
     in dataset.json, are kept; no file that this function didn't make is ever changed or deleted.
 
     Args:
-        raw: folder or zip with the photos as they came.
-        out: folder for the images and dataset.json.
-        resolution: side of the images in pixels, divisible by 8; or the base model's profile, which says it.
+        raw: Folder or zip with the photos as they came.
+        out: Folder for the images and dataset.json.
+        resolution: Side of the images in pixels, divisible by 8; or the base model's profile, which says it.
+        subject_kind: "person", whose face is looked for; "animal", "thing" or "style", which is cropped where
+            the photo draws the eye.
         framing: "face", "head_and_shoulders", "upper_body", "whole", or "mixed": one of these for each photo.
-        background: colour behind transparent parts.
-        drop: kinds of findings, see `doctor.DROPPABLE`; photos that have them are left out.
-        captions: written into captions.txt for each image that has none; None writes no captions.
-        progress: say what is chosen and show a progress bar.
+        background: Colour behind transparent parts.
+        drop: Kinds of findings, see `doctor.DROPPABLE`; photos that have them are left out.
+        captions: Written into captions.txt for each image that has none; None writes no captions.
+        progress: Say what is chosen and show a progress bar.
 
     Returns:
         The dataset, with its findings, the photos left out and the reasons.
 
     Raises:
-        ValueError: no photo could be used, or an argument or the folders are not usable.
-        FileNotFoundError: there is no such raw folder.
+        ValueError: No photo could be used, or an argument or the folders are not usable.
+        FileNotFoundError: There is no such raw folder.
+        OSError: A folder can't be read or written.
 
     Taught in: notebooks/01
     """
-    from filelock import FileLock
-
-    raw, out = Path(raw), Path(out)
+    raw, out = Path(raw).expanduser(), Path(out).expanduser()
     side = resolution if isinstance(resolution, int) else resolution.resolution
-    _check(raw, out, side, framing, background)
+    _check(raw, out, side, subject_kind, framing, background)
     check_kinds(drop)
     with find_photos(raw) as found:
         if not found.sources and not found.refused and not out.is_dir():
             raise ValueError(_nothing_usable(raw, found))
-        settings = Settings(side, framing, background, choose_detector())
+        settings = Settings(side, framing, background, choose_detector(subject_kind))
         if progress:
-            print(f"faces: found by {settings.detector.name}, because {settings.detector.why}")
-        out.mkdir(parents=True, exist_ok=True)
-        with FileLock(out / LOCK_FILE):
-            work = _Work(found, settings, Cache(out), read_record(out))
-            records = _from_photos(work, progress)
-            records += _from_the_user(work, taken={record["file"] for record in records})
+            print(f"faces: {settings.detector.why}")
+        with _locked(out):
+            work = _Work(out, found, settings, read_record(out))
+            records = [*_from_photos(work, progress), *_from_the_user(work)]
             if not records:
                 raise ValueError(_nothing_usable(raw, found))
-            dataset = _publish(work, _dataset(work, records, drop))
+            dataset = _dataset(work, records, subject_kind, drop)
+            _publish(work, dataset)
             if captions:
                 add_missing(out, [record["file"] for record in dataset.records], captions)
     return dataset
 
 
-def _check(raw: Path, out: Path, resolution: int, framing: str, background: str) -> None:
+def _check(raw: Path, out: Path, resolution: int, kind: str, framing: str, background: str) -> None:
     from PIL import ImageColor
 
     if resolution < MIN_RESOLUTION or resolution % 8:
@@ -95,8 +99,9 @@ def _check(raw: Path, out: Path, resolution: int, framing: str, background: str)
             f"resolution must be divisible by 8 and at least {MIN_RESOLUTION}, got {resolution}. "
             "Stable Diffusion 1.5 uses 512, mini 128."
         )
-    if framing not in FRAMINGS:
-        raise ValueError(f"framing must be one of {', '.join(FRAMINGS)}, got {framing!r}.")
+    for name, value, allowed in (("subject_kind", kind, ENOUGH), ("framing", framing, FRAMINGS)):
+        if value not in allowed:
+            raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}.")
     try:
         ImageColor.getrgb(background)
     except ValueError as error:
@@ -107,29 +112,64 @@ def _check(raw: Path, out: Path, resolution: int, framing: str, background: str)
         raise ValueError(f"raw and out are the same folder, {raw}. Choose another folder for the images.")
 
 
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Makes the folder and keeps other runs out of it."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = acquire_lock(out / LOCK_FILE)
+    except OSError as error:
+        message = f"the images can't be written to {out}: {error.strerror}. Choose another folder with --out."
+        raise type(error)(message) from error
+    try:
+        yield
+    finally:
+        lock.lock.release()
+
+
 @dataclass
 class _Work:
-    """What one run works with; `content` is the dataset.json that it found."""
+    """What one run works with: `content` is the dataset.json that it found, which the user may have edited.
 
+    Finished images lie in a hidden folder, by the key of all that decides them, the record written last. So a
+    killed run leaves whole images and no half ones, and a photo that was dropped comes back at once.
+    """
+
+    out: Path
     found: Found
     settings: Settings
-    cache: Cache
     content: Record
 
     def __post_init__(self) -> None:
-        records = [*self.content.get("images", []), *self.content.get("dropped", [])]
-        self.known: dict[str, Record] = {record["file"]: record for record in records}
-
-    @property
-    def out(self) -> Path:
-        return self.cache.out
+        listed = [*self.content.get("images", []), *self.content.get("dropped", [])]
+        self.known: dict[str, Record] = {record["file"]: record for record in listed}
+        self.finished = {record["key"]: record for record in _finished_records(self.out / HIDDEN)}
+        made = (record for record in (*listed, *self.finished.values()) if record.get("key"))
+        self._ours = {(record["file"], record["sha256"]) for record in made}
 
     def is_ours(self, path: Path) -> bool:
         """Whether a file was made by `prepare` and not edited since."""
-        record = self.known.get(path.name)
-        return bool(
-            record and record.get("key") and file_sha256(path) in (record["sha256"], record.get("replaces"))
-        )
+        return (path.name, file_sha256(path)) in self._ours
+
+    def hidden(self, key: str, ending: str) -> Path:
+        """Where a finished image, its record or the small whole photo lies."""
+        return self.out / HIDDEN / f"{key}{ending}"
+
+    def kept(self, source: Source, by_hand: Crop | None) -> Record | None:
+        """The record of a photo that is finished; what a better detector did once stays good."""
+        now = self.settings.detector.name
+        detectors = ("yunet", "none") if now == "none" else (now,)
+        keys = (self.settings.key(source.sha256, by_hand, name) for name in detectors)
+        names = {"file": source.target, "source": source.name}
+        return next((self.finished[key] | names for key in keys if key in self.finished), None)
+
+    def keep(self, made: Made) -> Record:
+        """Puts a finished image into the hidden folder."""
+        key = made.record["key"]
+        write_bytes(self.hidden(key, ".webp"), made.before)
+        write_bytes(self.hidden(key, ".png"), made.image)
+        write_json(self.hidden(key, ".json"), made.record)
+        return made.record
 
     def own(self, path: Path, source: str | None) -> list[Record]:
         """The record of an image that the user put there or edited, or a refusal."""
@@ -142,7 +182,7 @@ class _Work:
         before = self.known.get(path.name, {})
         same = before.get("key") is None and before.get("sha256") == sha256 and "measured" in before
         if same and self.content["resolution"] == self.settings.resolution:
-            return [{**before, "source": source}]
+            return [before | {"source": source}]
         try:
             return [own_record(path, sha256, source, self.settings)]
         except UnusablePhoto as reason:
@@ -150,21 +190,29 @@ class _Work:
             return []
 
 
-def _from_photos(work: _Work, progress: bool) -> list[Record]:
-    """Records of the photos, each image finished and in the cache; one that the user edited stays theirs."""
-    records: list[Record] = []
+def _finished_records(hidden: Path) -> Iterator[Record]:
+    for path in hidden.glob("*.json"):
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            if file_sha256(path.with_suffix(".png")) == record["sha256"]:
+                yield record
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # the photo is done again
+
+
+def _from_photos(work: _Work, progress: bool) -> Iterator[Record]:
+    """Records of the photos, each image finished; one that the user edited stays theirs."""
     todo: list[tuple[Source, Crop | None]] = []
     for source in work.found.sources:
         path = work.out / source.target
         by_hand = _hand_box(work.known.get(source.target), source)
         if path.is_file() and not work.is_ours(path):
-            records += work.own(path, source.name)
-        elif record := work.cache.record(source.target, work.settings.key(source.sha256), by_hand):
-            records.append({**record, "source": source.name})
+            yield from work.own(path, source.name)
+        elif record := work.kept(source, by_hand):
+            yield record
         else:
             todo.append((source, by_hand))
-    work.cache.keep_only({source.target for source in work.found.sources})
-    return [*records, *_in_threads(work, todo, progress)]
+    yield from _in_threads(work, todo, progress)
 
 
 def _hand_box(before: Record | None, source: Source) -> Crop | None:
@@ -178,58 +226,47 @@ def _hand_box(before: Record | None, source: Source) -> Crop | None:
 
 
 def _in_threads(work: _Work, todo: list[tuple[Source, Crop | None]], progress: bool) -> Iterator[Record]:
-    """Makes images; Pillow and scikit-image let other threads run while they decode and search."""
-    import os
-
-    from tqdm.auto import tqdm
+    """Makes images; Pillow and OpenCV let other threads run while they decode and search."""
+    from tqdm.contrib.concurrent import thread_map
 
     def one(task: tuple[Source, Crop | None]) -> Record | UnusablePhoto:
         try:
-            with turn(task[0].path):
-                made = make(task[0], work.settings, task[1])
+            return work.keep(make(task[0], work.settings, task[1]))
         except UnusablePhoto as reason:
             return reason
-        work.cache.put(made)
-        return made.record
 
-    workers = min(MAX_WORKERS, os.cpu_count() or 1)
-    executor = ThreadPoolExecutor(workers)
-    try:
-        outcomes = executor.map(one, todo)
-        bar = tqdm(outcomes, total=len(todo), desc="photos", unit="photo", disable=not (progress and todo))
-        for (source, _), outcome in zip(todo, bar, strict=True):
-            if isinstance(outcome, UnusablePhoto):
-                work.found.refuse(source.name, outcome)
-            else:
-                yield outcome
-    finally:
-        executor.shutdown(cancel_futures=True)  # an interrupt shall not wait for the photos that are left
+    bar = {"desc": "photos", "unit": "photo", "disable": not (progress and todo)}
+    for (source, _), outcome in zip(todo, thread_map(one, todo, max_workers=MAX_WORKERS, **bar), strict=True):
+        if isinstance(outcome, UnusablePhoto):
+            work.found.refuse(source.name, outcome)
+        else:
+            yield outcome
 
 
-def _from_the_user(work: _Work, taken: set[str]) -> list[Record]:
+def _from_the_user(work: _Work) -> Iterator[Record]:
     """Pictures in the folder that no photo stands for: put there by hand, unless we made them once."""
-    refused = {source.target for source in work.found.sources} - taken
-    return [
-        record
-        for path in sorted(work.out.iterdir())
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-        if path.name not in taken | refused and not work.is_ours(path)
-        for record in work.own(path, None)
-    ]
+    targets = {source.target for source in work.found.sources}
+    for path in sorted(work.out.iterdir()):
+        if is_picture(path) and path.name not in targets and not work.is_ours(path):
+            yield from work.own(path, None)
 
 
-def _dataset(work: _Work, records: list[Record], drop: Sequence[str]) -> Dataset:
-    """The dataset without the photos that shall be dropped; what is the user's own is never dropped."""
+def _dataset(work: _Work, records: list[Record], subject_kind: str, drop: Sequence[str]) -> Dataset:
+    """The dataset without the photos to drop; what is the user's own is never dropped."""
     reasons: dict[str, str] = {}
-    for finding in examine(records):
+    for finding in examine(records, subject_kind):
         if finding.kind in drop and finding.file:
             reasons.setdefault(finding.file, f"{finding.kind}: {finding.text}")
-    ready = [
-        {**record, "caption": work.known.get(record["file"], {}).get("caption"), "replaces": None}
-        for record in sorted(records, key=lambda record: str(record["file"]))
-    ]
-    dropped = [r | {"dropped": reasons[r["file"]]} for r in ready if r["file"] in reasons and r["key"]]
-    kept = [record for record in ready if record["file"] not in {one["file"] for one in dropped}]
+    beside = {source.target: source.caption or None for source in work.found.sources}
+    kept, dropped = [], []
+    for record in sorted(records, key=lambda record: str(record["file"])):
+        file = record["file"]
+        caption = work.known.get(file, {}).get("caption") or beside.get(file)
+        record = {name: value for name, value in record.items() if name != "findings"} | {"caption": caption}
+        if file in reasons and record["key"]:
+            dropped.append(record | {"dropped": reasons[file]})
+        else:
+            kept.append(record)
     if not kept:
         raise ValueError(
             f"all {len(dropped)} photos have findings to drop: {', '.join(drop)}. "
@@ -239,38 +276,35 @@ def _dataset(work: _Work, records: list[Record], drop: Sequence[str]) -> Dataset
         folder=work.out,
         records=tuple(kept),
         refused=tuple(work.found.refused),
-        passed_over=tuple(work.found.passed_over),
+        ignored=tuple(work.found.ignored),
         dropped=tuple(dropped),
         resolution=work.settings.resolution,
+        subject_kind=subject_kind,
     )
 
 
-def _publish(work: _Work, dataset: Dataset) -> Dataset:
-    """Puts the images into place, dataset.json first, so that a killed run still knows its own files."""
-    ours = {
-        name: file_sha256(path)
-        for name in work.known
-        if (path := work.out / name).is_file() and work.is_ours(path)
-    }
-    records = []
-    for record in dataset.records:
-        before = ours.pop(record["file"], None)
-        records.append(record | {"replaces": before if before != record["sha256"] else None})
-    for name in ours:
-        (work.out / name).unlink()
-    dataset = replace(dataset, records=tuple(records))
+def _publish(work: _Work, dataset: Dataset) -> None:
+    """Puts the images into place, deletes ours of photos that are gone or dropped, and forgets their work."""
     write_record(dataset)
+    kept = {record["file"] for record in dataset.records}
+    for name in {name for name, _ in work._ours} - kept:
+        path = work.out / name
+        if path.is_file() and work.is_ours(path):
+            path.unlink()
     for record in dataset.records:
         path = work.out / record["file"]
         if record["key"] and not (path.is_file() and file_sha256(path) == record["sha256"]):
-            write_bytes(path, work.cache.image(record["file"]))
-    return dataset
+            write_bytes(path, work.hidden(record["key"], ".png").read_bytes())
+    keys = {record["key"] for record in (*dataset.records, *dataset.dropped)}
+    for path in (work.out / HIDDEN).glob("*.*"):
+        if path.stem not in keys and path.is_file():
+            path.unlink()
 
 
 def _nothing_usable(raw: Path, found: Found) -> str:
     if not found.refused:
-        others = f" It holds other things: {', '.join(found.passed_over[:5])}." if found.passed_over else ""
-        return f"{raw} holds no photos.{others} Put 15 or more photos of one person there (jpg, png, heic …)."
+        others = f" It holds other things: {', '.join(found.ignored[:5])}." if found.ignored else ""
+        return f"{raw} holds no photos.{others} Put photos of your subject there (jpg, png, heic …)."
     reasons = "".join(f"\n  {entry['source']}: {entry['reason']}" for entry in found.refused)
     return (
         f"none of the {len(found.refused)} photos in {raw} can be used:{reasons}\nPut readable photos there."

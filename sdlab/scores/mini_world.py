@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from sdlab.generate import ImageRecord, load_images
-from sdlab.scores.intervals import Interval, interval
+from sdlab.images import ImageRecord, load_images
+from sdlab.scores.measures import Interval, interval
 
 TRAITS = ("skin", "hair_colour", "hair_style", "glasses")
 
@@ -18,23 +18,10 @@ def mini_scores(
     results: str | Path = "results",
     prompt_names: Iterable[str] | None = None,
 ) -> dict[str, dict[str, Interval]]:
-    """Read the images of experiments on the mini model.
+    """Reads the images of experiments on the mini model; those without images are left out.
 
-    Args:
-        experiments: names; "base" is the base model.
-        subject: "woman" or "man".
-        results: folder of the images.
-        prompt_names: prompts whose images count; None takes all.
-
-    Returns:
-        Experiment to `likeness to the subject` (mean probability that skin, hair colour, hair
-        style and glasses are the subject's, 0 to 1) and `scene as in the prompt` (share of images, 0 to 1),
-        each as mean and the ends of its 95 % interval over the images.
-
-    Raises:
-        FileNotFoundError: the reader's weights are not there.
-
-    Taught in: notebooks/02
+    `likeness to the subject` is the mean probability that skin, hair colour, hair style and glasses are those
+    of the subject (woman or man), `scene as in the prompt` the share of images that show it, both 0 to 1.
     """
     wanted = None if prompt_names is None else set(prompt_names)
     scores: dict[str, dict[str, Interval]] = {}
@@ -54,20 +41,16 @@ def scene_of(prompt: str) -> str | None:
 
 
 def _read(images: list[ImageRecord], subject: str) -> dict[str, Interval]:
+    import numpy as np
+
     from sdlab import thumbnails
     from sdlab.mini import reader
 
     classes, person = reader.attributes(), reader.subjects()[subject]
     found = reader.probabilities([thumbnails.opened(image.path) for image in images])
     traits = [found[t][:, classes[t].index(person[t])] for t in TRAITS]
-    scores = {
-        "likeness to the subject": interval(
-            [float(sum(one)) / len(traits) for one in zip(*traits, strict=True)]
-        )
-    }
+    scores = {"likeness to the subject": interval(np.mean(traits, axis=0))}
     asked = [scene_of(image.prompt) for image in images]
     seen = [classes["scene"][index] for index in found["scene"].argmax(axis=1)]
     right = [float(one == other) for one, other in zip(asked, seen, strict=True) if one is not None]
-    if right:
-        scores["scene as in the prompt"] = interval(right)
-    return scores
+    return scores | ({"scene as in the prompt": interval(right)} if right else {})

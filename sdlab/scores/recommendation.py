@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sdlab.experiment import Experiment
-from sdlab.scores.intervals import Interval, apart
+from sdlab.scores.measures import Interval, apart
 from sdlab.scores.scoring import score
-from sdlab.scores.tally import Scores
+from sdlab.scores.tallies import Scores
+from sdlab.tables.figures import measurement_text
+from sdlab.words import Words
 
 BASE = "base"
-RULE = (
-    "highest likeness among those that follow the prompts as well as the base model: "
-    "their interval of CLIP-T reaches the base's interval"
-)
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class Recommendation:
     name: str
     equals: tuple[str, ...]
     sentence: str
-    rule: str = RULE
+    rule: str
 
     def __str__(self) -> str:
         return self.sentence
@@ -41,6 +39,7 @@ class Recommendation:
 def recommend(
     experiments: Scores | Iterable[str | Experiment],
     *,
+    language: str = "en",
     root: str | Path = "experiments",
     results: str | Path = "results",
 ) -> Recommendation:
@@ -52,6 +51,7 @@ def recommend(
 
     Args:
         experiments: Scores, or names that `score` takes; with `base` among them, since the rule needs it.
+        language: Of the sentence and the rule, "en" or "ru".
         root: The folder of all experiments.
         results: The folder of the images.
 
@@ -64,62 +64,56 @@ def recommend(
     scores = (
         experiments if isinstance(experiments, Scores) else score(experiments, root=root, results=results)
     )
-    likeness, fidelity = scores.of(scores.likeness), scores.of("CLIP-T")
     names = scores.eligible
     if not names:
         raise ValueError(
             "A recommendation needs at least one experiment whose images have the rare word, got none. "
             "Score some: score(['base', 'dreambooth_v1', 'lora_rank4'])."
         )
+    likeness, fidelity = scores.of(scores.likeness), scores.of("CLIP-T")
     faithful = [name for name in names if as_faithful(fidelity, name)]
-    compared = faithful or names
-    best = max(compared, key=lambda name: likeness[name][0])
-    equals = tuple(n for n in compared if n != best and not apart(likeness[n], likeness[best]))
-    return Recommendation(best, equals, _sentence(scores, best, equals, faithful, names))
+    best = max(faithful or names, key=lambda name: likeness[name][0])
+    equals = tuple(n for n in faithful or names if n != best and not apart(likeness[n], likeness[best]))
+    more_alike = [n for n in names if n not in faithful and likeness[n][0] > likeness[best][0]]
+    words = Words(language)
+    sentences = [
+        _choice(scores, best, words),
+        _class(scores.of("PRES"), best, words),
+        "" if faithful else words("take_stray"),
+        words("take_unfaithful", names=", ".join(more_alike)) if faithful and more_alike else "",
+        words("take_equals", names=", ".join(equals)) if equals else "",
+    ]
+    return Recommendation(best, equals, " ".join(filter(None, sentences)), words("take_rule"))
 
 
 def as_faithful(fidelity: dict[str, Interval], name: str) -> bool:
-    """Whether an experiment's images fit their prompts as well as the base's, as far as can be told.
-
-    Args:
-        fidelity: Experiment to CLIP-T.
-        name: The experiment.
-
-    Returns:
-        True also where one of the two wasn't measured.
-    """
+    """Whether its images fit their prompts (CLIP-T) as well as the base's, or that can't be told."""
     if BASE not in fidelity or name not in fidelity:
         return True
     return not apart(fidelity[name], fidelity[BASE]) or fidelity[name][0] > fidelity[BASE][0]
 
 
-def _sentence(
-    scores: Scores, best: str, equals: tuple[str, ...], faithful: list[str], names: list[str]
-) -> str:
+def _choice(scores: Scores, best: str, words: Words) -> str:
+    """`Take lora: CLIP-I …, CLIP-T …; the base model has … and ….`"""
     likeness, fidelity = scores.of(scores.likeness), scores.of("CLIP-T")
-    text = f"Take {best}: {scores.likeness} {_words(likeness[best])}"
+    text = words("take", name=best) + f" {words.name(scores.likeness)} {_text(likeness[best], words)}"
     if best in fidelity:
-        text += f", CLIP-T {_words(fidelity[best])}"
+        text += f", CLIP-T {_text(fidelity[best], words)}"
     if BASE in likeness and BASE in fidelity:
-        text += f"; the base model has {_words(likeness[BASE])} and {_words(fidelity[BASE])}"
+        before = (_text(figures[BASE], words) for figures in (likeness, fidelity))
+        text += words("take_base", values=words("and", some=next(before), last=next(before)))
         if not apart(likeness[best], likeness[BASE]):
-            text += ", so its likeness can't be told apart from the base model's"
-    text += "."
-    class_likeness = scores.of("PRES")
-    if BASE in class_likeness and best in class_likeness:
-        ours, before = class_likeness[best], class_likeness[BASE]
-        if ours[1] > before[2]:
-            text += f" Its class has become like the subject: PRES {_words(ours)}, base {_words(before)}."
-    if not faithful:
-        text += " None follows the prompts as well as the base model, so all were compared."
-    elif dropped := [n for n in names if n not in faithful and likeness[n][0] > likeness[best][0]]:
-        text += (
-            f" More like the photos, but less faithful to the prompts than the base: {', '.join(dropped)}."
-        )
-    if equals:
-        text += f" These images can't tell it apart from {', '.join(equals)}; more images per prompt may."
-    return text
+            text += words("take_like_base")
+    return text + "."
 
 
-def _words(figure: Interval) -> str:
-    return "{:.3f} ({:.3f} to {:.3f})".format(*figure)
+def _class(drift: dict[str, Interval], best: str, words: Words) -> str:
+    """A warning where the class has become like the subject."""
+    if BASE not in drift or best not in drift or drift[best][1] <= drift[BASE][2]:
+        return ""
+    figures = {key: _text(drift[name], words) for key, name in (("ours", best), ("base", BASE))}
+    return words("take_drifted", **figures)
+
+
+def _text(figure: Interval, words: Words) -> str:
+    return measurement_text(figure, words.language, decimals=3)

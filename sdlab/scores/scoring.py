@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sdlab.atomic import fingerprint
-from sdlab.basemodel import resolve
 from sdlab.experiment import Experiment, find
-from sdlab.generate import ImageRecord, load_images
-from sdlab.sampling import image_files
+from sdlab.files import fingerprint
+from sdlab.images import ImageRecord, by_setting, image_files, load_images
+from sdlab.models import resolve
 from sdlab.scores import measures
-from sdlab.scores.embedders import Embedder, embedders_for, pixels
-from sdlab.scores.features import image_features, record, text_features
-from sdlab.scores.intervals import interval
-from sdlab.scores.tally import MEASURES, PHOTOS, Scores, Tally
+from sdlab.scores.embedders import CLIP, DINO, Embedder, image_features, mini_clip, pixels, text_features
+from sdlab.scores.faces import face_embedder
+from sdlab.scores.measures import Interval, interval
+from sdlab.scores.tallies import MEASURES, PHOTOS, Scores, Tally
+from sdlab.subject import Subject
 
 if TYPE_CHECKING:
     import numpy as np
+    from pandas import DataFrame
 
 COLUMN = {"CLIP": "CLIP-I", "DINO": "DINO"}  # an embedder's likeness; another has its own name
 
@@ -45,7 +46,7 @@ def score(
         photos: Folder of the subject's photos; None takes those that the experiments were trained on.
         prompt_names: Prompts whose images count; None takes all.
         embedders: What measures; None takes what fits the base model, see `embedders_for`.
-        face: An embedder of faces besides, named `face`; rows of NaN say that there is none.
+        face: An embedder of faces of your own, named `face`; rows of NaN say that there is none.
         root: The folder of all experiments.
         results: The folder of the images; `<results>/<experiment>/scores.json` is written.
 
@@ -66,10 +67,13 @@ def score(
     tallies = {PHOTOS: _photos_tally(settings)}
     for name in names:
         found = load_images(name, results=results)
-        images = [image for image in found if wanted is None or image.prompt_name in wanted]
-        if not images:
+        asked = [image for image in found if wanted is None or image.prompt_name in wanted]
+        if not asked:
             raise ValueError(f"{name!r} has no images in {results}. Make some: sdlab generate {name}.")
-        tallies[name] = _tally(name, images, settings)
+        images = _newest(asked)
+        rare = rare_words([name], root) or settings.rare_words
+        tally = _tally(name, images, replace(settings, rare_words=rare))
+        tallies[name] = replace(tally, left_out=len(asked) - len(images))
         tallies[name].save(Path(results) / name / "scores.json")
     return Scores(tallies)
 
@@ -88,16 +92,30 @@ class _Settings:
         by_name = {embedder.name: embedder for embedder in reversed(self.embedders)}
         return by_name.get("DINO", self.embedders[0] if self.embedders else None)
 
+    def features(self, embedder: Embedder) -> np.ndarray:
+        """Features of the photos that can be judged."""
+        import numpy as np
+
+        found = image_features(embedder, self.photos)
+        return found[~np.isnan(found).any(axis=1)]
+
+    def of_subject(self, image: ImageRecord) -> bool:
+        """Whether its prompt speaks of the subject, and not of its class alone."""
+        return not self.rare_words or without(image.prompt, self.rare_words) != image.prompt
+
+
+def embedders_for(root_name: str, subject_kind: str = "person") -> list[Embedder]:
+    """The models that judge images of a base model; the mini CLIP knows characters too, as DINO does."""
+    if root_name == "mini":
+        return [mini_clip()]
+    face = face_embedder() if subject_kind == "person" else None
+    return [CLIP, DINO, *([face] if face else [])]
+
 
 def experiment_of(name: str, root: str | Path = "experiments") -> Experiment | None:
-    """Finds the experiment that a name of images speaks of.
+    """The experiment that a name of images speaks of; None for `base` and what isn't on this disk.
 
-    Args:
-        name: Such as `lora`, `lora@0.7`, `lora@step100`, `dreambooth+lora@0.7`, or `base`.
-        root: The folder of all experiments.
-
-    Returns:
-        The experiment, of a combination the LoRA; None for `base` and what isn't on this disk.
+    Of `lora@0.7`, `lora@step100` and `dreambooth+lora@0.7` it is `lora`.
     """
     for short in (name, name.split("@")[0], name.split("@")[0].split("+")[-1]):
         if (Path(root) / short / "experiment.json").is_file():
@@ -105,37 +123,18 @@ def experiment_of(name: str, root: str | Path = "experiments") -> Experiment | N
     return None
 
 
-def rare_words(instance_prompt: str, class_prompt: str | None) -> tuple[str, ...]:
-    """Gives the words that name the subject and nothing else.
-
-    Args:
-        instance_prompt: Such as `a photo of sks woman face`.
-        class_prompt: Such as `a photo of woman face`; None: there is nothing to compare with.
-
-    Returns:
-        The words of the first that aren't in the second: `sks`.
-    """
-    known = set(_words(class_prompt or instance_prompt))
-    return tuple(dict.fromkeys(word for word in _words(instance_prompt) if word not in known))
+def rare_words(names: Iterable[str], root: str | Path = "experiments") -> tuple[str, ...]:
+    """The rare words of the experiments' subjects, as their own prompts have them; none of `base`."""
+    known = [one.hyperparameters for name in names if (one := experiment_of(name, root)) is not None]
+    subjects = [Subject.of(one.instance_prompt, one.class_prompt) for one in known]
+    return tuple(dict.fromkeys(subject.rare_word for subject in subjects if subject.rare_word))
 
 
 def without(prompt: str, words: Iterable[str]) -> str:
-    """Gives a prompt without some words, for a model that has never learned them.
-
-    Args:
-        prompt: Such as `portrait of sks woman, on the street`.
-        words: Such as `sks`.
-
-    Returns:
-        Such as `portrait of woman, on the street`.
-    """
+    """A prompt without some words, for a model that has never learned them."""
     for word in words:
-        prompt = re.sub(rf"\b{re.escape(word)}\b ?", "", prompt, flags=re.IGNORECASE)
+        prompt = re.sub(rf"(?<!\w){re.escape(word)}(?!\w) ?", "", prompt, flags=re.IGNORECASE)
     return prompt.strip()
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.lower())
 
 
 def _settings(
@@ -145,8 +144,9 @@ def _settings(
     embedders: Sequence[Embedder] | None,
     face: Embedder | None,
 ) -> _Settings:
-    known = [one for one in (experiment_of(name, root) for name in names) if one is not None]
-    chosen = [one.hyperparameters for one in known or find(root)]  # of `base` alone: what is there
+    named = [one for one in (experiment_of(name, root) for name in names) if one is not None]
+    known = named or find(root)  # of `base` alone: what is there
+    chosen = [one.hyperparameters for one in known]
     folders = [Path(photos)] if photos is not None else [Path(one.instance_data_dir) for one in chosen]
     if len(set(folders)) != 1:
         places = ", ".join(sorted({folder.as_posix() for folder in folders})) or "none"
@@ -154,110 +154,88 @@ def _settings(
             f"The experiments must have one folder of photos to be compared with, got {places}. Score those "
             "of one subject together, or say which photos: photos='data/instance_images'."
         )
-    folder = folders[0]
-    files = image_files(folder)
+    files = image_files(folders[0])
     if len(files) < 2:
-        raise ValueError(f"{folder} must hold at least 2 photos to compare with, got {len(files)}.")
+        raise ValueError(f"{folders[0]} must hold at least 2 photos to compare with, got {len(files)}.")
     if embedders is None:
         base = chosen[0].pretrained_model_name_or_path if chosen else "mini"
-        embedders = embedders_for(resolve(base, root).root_name)
-    rare = dict.fromkeys(word for one in chosen for word in rare_words(one.instance_prompt, one.class_prompt))
-    return _Settings(files, [*embedders, *([face] if face else [])], tuple(rare))
+        subject = Subject.of(chosen[0].instance_prompt, chosen[0].class_prompt) if chosen else Subject()
+        embedders = embedders_for(resolve(base, root).root_name, subject.kind)
+    settings = _Settings(files, [], rare_words([one.name for one in known], root))
+    for embedder in [*embedders, *([face] if face else [])]:
+        if (judged := len(settings.features(embedder))) > 1:
+            settings.embedders.append(embedder)
+        else:
+            print(f"{embedder.name}: not measured, since it can judge {judged} of the {len(files)} photos")
+    return settings
 
 
 def _tally(name: str, images: list[ImageRecord], settings: _Settings) -> Tally:
     """All measures of one experiment's images."""
-
-    def of_subject(image: ImageRecord) -> bool:
-        return not settings.rare_words or bool(set(settings.rare_words) & set(_words(image.prompt)))
-
-    ours = [image for image in images if of_subject(image)]
-    others = [image for image in images if not of_subject(image)]
-    rows: list[dict[str, Any]] = [
-        {"file": image.path.name, "prompt_name": image.prompt_name} for image in [*ours, *others]
-    ]
-    columns = _of_subject(ours, settings) if ours else {}
-    for key, values in columns.items():
-        for row, value in zip(rows, values, strict=False):
-            row[key] = value if key == "nearest" else float(value)
-    for row, value in zip(rows[len(ours) :], _of_class(others, settings), strict=True):
-        row["PRES"] = float(value)
+    rows = _measured(images, settings)
     return Tally(
         experiment=name,
-        figures={key: interval(found) for key, found in _values(rows).items()},
-        prompts={
-            prompt: {
-                key: sum(found) / len(found)
-                for key, found in _values([row for row in rows if row["prompt_name"] == prompt]).items()
-            }
-            for prompt in dict.fromkeys(image.prompt_name for image in images)
-        },
-        images=tuple(_without_gaps(row) for row in rows),
-        models=tuple(record(embedder) for embedder in [*settings.embedders, pixels()]),
+        figures=_figures(rows),
+        images=tuple({k: v for k, v in row.items() if v == v} for row in rows.to_dict("records")),  # no NaN
+        models=tuple(embedder.record() for embedder in [*settings.embedders, pixels()]),
         photos={"folder": settings.photos[0].parent.as_posix(), "number": len(settings.photos)},
         rare_words=settings.rare_words,
         content=fingerprint([image.path for image in images]),
         controlled=any(image.control for image in images),
+        settings=tuple(map(asdict, by_setting(filter(settings.of_subject, images)))),
     )
 
 
-def _of_subject(images: list[ImageRecord], settings: _Settings) -> dict[str, Any]:
-    """Measure to one value per image of the subject."""
+def _newest(images: list[ImageRecord]) -> list[ImageRecord]:
+    """Of each prompt's images those of the setting that was used last: only like is compared with like."""
+    of_prompt: dict[str, list[ImageRecord]] = {}
+    for image in images:
+        of_prompt.setdefault(image.prompt_name, []).append(image)
+    return [image for group in of_prompt.values() for image in next(iter(by_setting(group).values()))]
+
+
+def _measured(images: list[ImageRecord], settings: _Settings) -> DataFrame:
+    """One row per image with its measures, NaN where it has none, and the `nearest` photo's file."""
     import numpy as np
+    import pandas as pd
 
-    files = [image.path for image in images]
-    columns: dict[str, Any] = {}
+    files, prompts = [image.path for image in images], np.array([image.prompt_name for image in images])
+    texts = [without(image.prompt, settings.rare_words) for image in images]
+    rows = pd.DataFrame()
     for embedder in settings.embedders:
-        seen, real = image_features(embedder, files), image_features(embedder, settings.photos)
-        columns[COLUMN.get(embedder.name, embedder.name)] = measures.likeness(seen, _valid(real))
+        seen = image_features(embedder, files)
+        likeness = measures.cosines(seen, settings.features(embedder)).mean(axis=1)
+        rows[COLUMN.get(embedder.name, embedder.name)] = likeness
         if embedder.name == "CLIP":
-            prompts = [without(image.prompt, settings.rare_words) for image in images]
-            columns["CLIP-T"] = measures.fidelity(seen, text_features(embedder, prompts))
+            rows["CLIP-T"] = (measures.unit(seen) * measures.unit(text_features(embedder, texts))).sum(axis=1)
         if embedder is settings.finest:
-            groups = np.array([image.prompt_name for image in images])
-            columns["diversity"] = measures.diversity(seen, groups)
-    index, columns["nearest photo"] = measures.nearest(
-        image_features(pixels(), files), image_features(pixels(), settings.photos)
-    )
-    return columns | {"nearest": [settings.photos[i].name for i in index]}
-
-
-def _of_class(images: list[ImageRecord], settings: _Settings) -> Sequence[float]:
-    """Likeness of images without the rare word to the photos, by the finest embedder."""
-    if not images or settings.finest is None:
-        return [float("nan")] * len(images)
-    seen = image_features(settings.finest, [image.path for image in images])
-    return list(measures.likeness(seen, _valid(image_features(settings.finest, settings.photos))))
+            rows["diversity"], rows["PRES"] = measures.diversity(seen, prompts), likeness
+    cosines = measures.cosines(image_features(pixels(), files), image_features(pixels(), settings.photos))
+    rows["nearest photo"] = cosines.max(axis=1)
+    rows["nearest"] = [settings.photos[index].name for index in cosines.argmax(axis=1)]
+    ours = np.array([settings.of_subject(image) for image in images])
+    rows = rows.where(ours[:, None] ^ (rows.columns == "PRES"))  # PRES is of the others alone
+    rows.insert(0, "file", [file.name for file in files])
+    rows.insert(1, "prompt_name", prompts)
+    return rows
 
 
 def _photos_tally(settings: _Settings) -> Tally:
     """The photos among themselves: what a perfect image could reach."""
-    columns = {
-        COLUMN.get(one.name, one.name): measures.likeness_among(_valid(image_features(one, settings.photos)))
-        for one in settings.embedders
-    }
-    columns["nearest photo"] = measures.nearest_other(image_features(pixels(), settings.photos))
-    figures = {key: interval(list(values)) for key, values in columns.items()}
-    return Tally(PHOTOS, figures, {}, photos={"number": len(settings.photos)})
-
-
-def _valid(features: np.ndarray) -> np.ndarray:
-    """Rows of photos that could be judged."""
     import numpy as np
 
-    return features[~np.isnan(features).any(axis=1)]
-
-
-def _values(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
-    """Measure to the values of the images that have it, in the order of the tables."""
-    names = dict.fromkeys([*MEASURES, *(key for row in rows for key in row)])
-    found = {
-        name: [row[name] for row in rows if isinstance(row.get(name), float) and row[name] == row[name]]
-        for name in names
+    cosines = {
+        COLUMN.get(one.name, one.name): measures.cosines(settings.features(one)) for one in settings.embedders
     }
-    return {name: values for name, values in found.items() if values}
+    figures = {name: interval(np.nanmean(found, axis=1)) for name, found in cosines.items()}
+    figures["nearest photo"] = interval(
+        np.nanmax(measures.cosines(image_features(pixels(), settings.photos)), axis=1)
+    )
+    return Tally(PHOTOS, figures, photos={"number": len(settings.photos)})
 
 
-def _without_gaps(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row without measures that the image hasn't, which JSON couldn't hold."""
-    return {key: value for key, value in row.items() if value == value}
+def _figures(rows: DataFrame) -> dict[str, Interval]:
+    """Means and intervals of the measures that any row has, in the order of the tables."""
+    names = [name for name in dict.fromkeys([*MEASURES, *rows]) if name in rows.select_dtypes("number")]
+    known = {name: rows[name].dropna() for name in names}
+    return {name: interval(values.to_numpy()) for name, values in known.items() if len(values)}

@@ -12,15 +12,7 @@ if TYPE_CHECKING:
 
 
 def render(template: str, **values: Any) -> str:
-    """Fill a template of this folder.
-
-    Args:
-        template: file name, such as "table.html".
-        values: what the template names.
-
-    Returns:
-        The text. Values are HTML-escaped in .html templates; .md templates escape by the filter `md`.
-    """
+    """Fills a template of this folder; .html templates escape by themselves, .md ones by the filter `md`."""
     return _environment(template.endswith(".html")).get_template(template).render(**values)
 
 
@@ -41,19 +33,13 @@ def _environment(escaped: bool) -> Environment:
 
 
 def markdown_text(text: object) -> str:
-    """Text as Markdown that shows exactly it: no HTML, no formula, no link, no new table cell.
-
-    Args:
-        text: anything; it is turned into one line.
-
-    Returns:
-        The text with HTML entities in place of the characters that Markdown reads.
-    """
+    """Text as one line of Markdown that shows exactly it: no HTML, formula, link, list or new table cell."""
     line = html.escape(" ".join(str(text).split()), quote=False).replace('"', "&quot;")
     # GitHub makes links of addresses and www. and @, and reads what a line begins with
-    line = re.sub(r"[\\`*\[\]|$~@]|:(?=//)|(?<=\bwww)\.|^[#+=-]|(?<=^\d)[.)]", _entity, line)
+    line = re.sub(r"[\\`*\[\]|$~@]|:(?=//)|(?<=\bwww)\.|^[#+-](?=[#+-]*(?:\s|$))|^=(?==*$)", _entity, line)
+    line = re.sub(r"^(\d{1,9})([.)])(?=\s|$)", lambda found: found[1] + _entity(found[2]), line)
     # inside a word an underscore is harmless, and names are easier to read with it
-    return re.sub(r"(?<!\w)_|_(?!\w)", "&#95;", line)
+    return re.sub(r"(?<!\w)_|_(?!\w)", _entity, line)
 
 
 def _breakable(text: object) -> Any:
@@ -63,8 +49,8 @@ def _breakable(text: object) -> Any:
     return escape(text).replace("_", Markup("_<wbr>"))
 
 
-def _entity(found: re.Match[str]) -> str:
-    return f"&#{ord(found.group())};"
+def _entity(found: re.Match[str] | str) -> str:
+    return f"&#{ord(found if isinstance(found, str) else found.group())};"
 
 
 def code(text: object) -> str:

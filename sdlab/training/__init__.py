@@ -1,24 +1,23 @@
-"""Training: one loop for DreamBooth and LoRA; finished work is kept, killed work goes on."""
+"""Training: one loop for DreamBooth and LoRA, many LoRAs in one pass; killed work goes on."""
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sdlab import environment
-from sdlab.atomic import fingerprint
-from sdlab.basemodel import base_fingerprint, resolve
-from sdlab.experiment import DreamBooth, Experiment, LoRA
+from sdlab import machine
+from sdlab.experiment import DreamBooth, Experiment, Locked, LoRA
+from sdlab.files import fingerprint
+from sdlab.images import class_images, image_files
+from sdlab.models import BaseModel, resolve
 from sdlab.photos.captions import captions_fingerprint
-from sdlab.sampling import class_images, image_files
 
 if TYPE_CHECKING:
-    from sdlab.training.needs import Trial
+    from sdlab.training.memory import Trial
 
-__all__ = ["preflight", "train"]
+__all__ = ["preflight", "train", "train_together"]
 
 
 def train(
@@ -52,34 +51,54 @@ def train(
     Source:
         Ruiz et al. 2022, arXiv:2208.12242; Hu et al. 2021, arXiv:2106.09685. Taught in: notebooks/02.
     """
-    experiment = Experiment(name, Path(root))
-    base = resolve(hyperparameters.pretrained_model_name_or_path, root)
-    images = image_files(hyperparameters.instance_data_dir)
-    if experiment.status != "finished":
-        _check(hyperparameters, images)
-    fingerprints = {
-        "base_fingerprint": base_fingerprint(hyperparameters.pretrained_model_name_or_path, root),
-        "instance_images": fingerprint(images) if images else None,
-        "captions": captions_fingerprint(hyperparameters.instance_data_dir),
-    }
-    with experiment.lock():
-        experiment.begin(hyperparameters, fingerprints)
-        if experiment.status == "finished":
-            _free_disk(experiment)
-            if progress:
-                print(f"{name}: finished before, kept")
-            return experiment
-        experiment.update(status="running", base=base.root_name, message="")
-        _run(experiment, hyperparameters, images, progress, resume_from_checkpoint)
-    return experiment
+    planned = {name: hyperparameters}
+    errors = train_together(planned, root=root, checkpoint_name=resume_from_checkpoint, progress=progress)
+    if errors:
+        raise errors[name]
+    return Experiment(name, Path(root))
 
 
-def _free_disk(experiment: Experiment) -> None:
-    """Drops what a run deletes last, for one that was killed just before."""
-    if any(experiment.checkpoints_folder.glob("*/optimizer.pt")):
-        from sdlab.training.checkpoint import drop_optimizer_states
+def train_together(
+    planned: Mapping[str, DreamBooth | LoRA],
+    *,
+    root: str | Path = "experiments",
+    checkpoint_name: str = "latest",
+    progress: bool = True,
+    said: set[str] | None = None,
+) -> dict[str, Exception]:
+    """Trains one experiment, or LoRAs that `lora.in_one_pass` put into one group, as `train` does.
 
-        drop_optimizer_states(experiment.checkpoints_folder)
+    Args:
+        planned: Name to hyperparameters.
+        root: The folder of all experiments.
+        checkpoint_name: See `train`.
+        progress: See `train`.
+        said: Choices that were said before; they aren't said again.
+
+    Returns:
+        What each that couldn't be trained, or diverged, was ended by, by its name; the others are trained.
+    """
+    common, root = next(iter(planned.values())), Path(root)
+    base, images = resolve(common.pretrained_model_name_or_path, root), image_files(common.instance_data_dir)
+    errors: dict[str, Exception] = {}
+    with ExitStack() as locks:
+        begun: dict[Experiment, DreamBooth | LoRA] = {}
+        for name, chosen in planned.items():
+            try:
+                experiment = Experiment(name, root)
+                _begin(experiment, chosen, base, images, locks)
+            except (ValueError, Locked) as error:
+                errors[name] = error
+                continue
+            if experiment.status != "finished":
+                begun[experiment] = chosen
+            elif progress:
+                _notify(f"{name}: finished before, kept")
+        for experiment in begun:
+            experiment.update(status="running", base=base.root_name, message="")
+        if begun:
+            errors |= _run(begun, base, images, progress, checkpoint_name, set() if said is None else said)
+    return errors
 
 
 def preflight(
@@ -103,92 +122,156 @@ def preflight(
     images = image_files(hyperparameters.instance_data_dir)
     _check(hyperparameters, images)
     from sdlab.training.loop import train_step
-    from sdlab.training.needs import try_steps
+    from sdlab.training.memory import try_steps, with_advice
     from sdlab.training.setup import set_up
 
+    notify = _notify if progress else _silent
     some = images[: hyperparameters.train_batch_size]
     sources = [some, some] if hyperparameters.with_prior_preservation else [some]  # class images: same size
-    experiment = Experiment("preflight", Path(root))
-    with _memory(hyperparameters):
-        training = set_up(experiment, hyperparameters, sources, print if progress else lambda text: None)
-        return try_steps(training, experiment.path, train_step)
+    with with_advice(hyperparameters):
+        training = set_up(Experiment("preflight", Path(root)), hyperparameters, sources, notify)
+        return try_steps(training, train_step)
 
 
-def _check(hyperparameters: DreamBooth | LoRA, images: list[Path]) -> None:
+def _notify(text: str) -> None:
+    with suppress(OSError):  # a closed pipe (`| head`) is no reason to lose a training
+        print(text, flush=True)
+
+
+def _silent(text: str) -> None:
+    pass
+
+
+def _begin(
+    experiment: Experiment,
+    chosen: DreamBooth | LoRA,
+    base: BaseModel,
+    images: list[Path],
+    locks: ExitStack,
+) -> None:
+    """Locks an experiment and writes down what it is trained from, or checks that it is the same again."""
+    steps = experiment.record.get("steps", 0)
+    if experiment.status != "finished" or chosen.max_train_steps > steps:
+        _check(chosen, images)
+        base.check(chosen.resolution, chosen.resolution)
+    fingerprints = {
+        "base_fingerprint": base.fingerprint,
+        "instance_images": fingerprint(images) if images else None,
+        "captions": captions_fingerprint(chosen.instance_data_dir),
+    }
+    locks.enter_context(experiment.lock())
+    experiment.begin(chosen, fingerprints)
+    states = list(experiment.checkpoints_folder.glob("*/optimizer.pt"))
+    if experiment.status == "finished" and len(states) > 1:  # it was killed just before it dropped them
+        from sdlab.training.checkpoint import drop_optimizer_states
+
+        drop_optimizer_states(experiment.checkpoints_folder)
+
+
+def _check(chosen: DreamBooth | LoRA, images: list[Path]) -> None:
     """Refuses what would fail later, before anything is made."""
     if not images:
         raise ValueError(
-            f"There are no images in instance_data_dir={hyperparameters.instance_data_dir!r}. "
+            f"There are no images in instance_data_dir={chosen.instance_data_dir!r}. "
             "Put photos into data/raw_images and run `sdlab prepare`."
         )
-    if hyperparameters.mixed_precision == "fp16" and environment.device().type == "cpu":
+    if chosen.mixed_precision == "fp16" and machine.device().type == "cpu":
         raise ValueError(
             "mixed_precision 'fp16' needs a GPU, and this machine trains on the CPU. Take 'no' or 'bf16'."
         )
 
 
 def _run(
-    experiment: Experiment,
-    hyperparameters: DreamBooth | LoRA,
+    begun: dict[Experiment, DreamBooth | LoRA],
+    base: BaseModel,
     images: list[Path],
     progress: bool,
     checkpoint_name: str,
-) -> None:
-    """Trains, and writes down how it ended."""
+    said: set[str],
+) -> dict[str, Exception]:
+    """Trains experiments that are locked and begun, and writes down how each ended."""
     try:
-        from sdlab.training.validation import split
-
-        trained_on, held_out = split(images, hyperparameters)
-        sources = [trained_on]
-        if hyperparameters.with_prior_preservation:
-            sources.append(_class_files(experiment, hyperparameters, progress))
-        from sdlab.training.loop import run
-
-        with _memory(hyperparameters):
-            run(
-                experiment,
-                hyperparameters,
-                sources,
-                progress,
-                held_out=held_out,
-                checkpoint_name=checkpoint_name,
-            )
-    except KeyboardInterrupt:
-        experiment.update(status="stopped", message="interrupted; train again to go on")
+        return _train_all(begun, base, images, progress, checkpoint_name, said)
+    except (KeyboardInterrupt, SystemExit) as error:
+        for experiment in _unfinished(begun):
+            places = sorted(experiment.checkpoints_folder.glob("step_*"))
+            kept = f"after {places[-1].name}" if places else "from the start, for nothing is saved yet"
+            experiment.update(status="stopped", message=f"interrupted; train again to go on {kept}")
+        if isinstance(error, SystemExit):
+            raise
+        return {}
     except BaseException as error:
-        experiment.update(status="failed", message=f"{type(error).__name__}: {error}")
+        for experiment in _unfinished(begun):
+            experiment.update(status="failed", message=f"{type(error).__name__}: {error}")
         raise
 
 
-@contextmanager
-def _memory(hyperparameters: DreamBooth | LoRA) -> Iterator[None]:
-    """Turns "out of memory" into advice, and frees what the training held."""
-    from sdlab.training.needs import NotEnoughMemory, advice, is_out_of_memory
-
-    try:
-        yield
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        said = str(error).splitlines()[0]
-        traceback.clear_frames(error.__traceback__)  # they hold the tensors
-        environment.free_memory()
-        raise NotEnoughMemory(f"Memory ran out ({said}). {advice(hyperparameters)}") from None
+def _unfinished(begun: dict[Experiment, DreamBooth | LoRA]) -> list[Experiment]:
+    return [experiment for experiment in begun if experiment.record["status"] == "running"]
 
 
-def _class_files(experiment: Experiment, hyperparameters: DreamBooth | LoRA, progress: bool) -> list[Path]:
-    """The class images, sampled as far as missing; the same ones as when the experiment was begun."""
-    number = hyperparameters.num_class_images
+def _train_all(
+    begun: dict[Experiment, DreamBooth | LoRA],
+    base: BaseModel,
+    images: list[Path],
+    progress: bool,
+    checkpoint_name: str,
+    said: set[str],
+) -> dict[str, Exception]:
+    """Trains as many at once as fit into memory; gives those that diverged."""
+    from sdlab.training.loop import run
+    from sdlab.training.memory import at_once, with_advice
+    from sdlab.training.setup import load_model, start
+    from sdlab.training.validation import split
+
+    notify = _notify if progress else _silent
+    waiting = list(begun)
+    first, common = waiting[0], begun[waiting[0]]
+    head = first.name if len(begun) == 1 else f"{len(begun)} LoRAs"
+
+    def choice(text: str) -> None:
+        if text not in said:
+            said.add(text)
+            notify(f"{head}: {text}")
+
+    trained_on, held_out = split(images, common)
+    sources = [trained_on]
+    if common.with_prior_preservation:
+        sources.append(_class_files(begun, base, progress))
+    errors: dict[str, Exception] = {}
+    with with_advice(common):
+        model = load_model(base, common, sources, choice, held_out)
+        number = at_once(model, list(begun.values()))
+        while waiting:
+            now, waiting = waiting[:number], waiting[number:]
+            if len(begun) > 1:
+                notify(f"{head}: {len(now)} in one pass: {', '.join(one.name for one in now)}")
+            for experiment in now:
+                experiment.update(held_out=[file.name for file in held_out])
+            trainings = [start(model, experiment, begun[experiment], choice) for experiment in now]
+            diverged = run(trainings, notify, progress, checkpoint_name=checkpoint_name)
+            for experiment in now:
+                if error := diverged.get(experiment.name):
+                    experiment.update(status="failed", message=f"{type(error).__name__}: {error}")
+            errors |= diverged
+            if any(training.experiment.record["status"] == "stopped" for training in trainings):
+                break
+    return errors
+
+
+def _class_files(begun: dict[Experiment, DreamBooth | LoRA], base: BaseModel, progress: bool) -> list[Path]:
+    """The class images, sampled as far as missing; the same ones as when the experiments were begun."""
+    common = next(iter(begun.values()))
     folder = class_images(
-        hyperparameters.pretrained_model_name_or_path,
-        hyperparameters.class_prompt or "",
-        number,
-        folder=hyperparameters.class_data_dir,
-        root=experiment.root,
-        resolution=hyperparameters.resolution,
+        base,
+        common.class_prompt or "",
+        common.num_class_images,
+        folder=common.class_data_dir,
+        resolution=common.resolution,
         progress=progress,
     )
-    files = image_files(folder)[:number]
-    experiment.begin(hyperparameters, {"class_images": fingerprint(files)})
-    experiment.update(class_images=fingerprint(files))
+    files = image_files(folder)[: common.num_class_images]
+    for experiment, chosen in begun.items():
+        experiment.begin(chosen, {"class_images": fingerprint(files)})
+        experiment.update(class_images=fingerprint(files))
     return files

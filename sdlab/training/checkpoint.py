@@ -13,65 +13,35 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from sdlab.atomic import file_sha256, write_folder, write_json
+from sdlab.files import file_sha256, write_folder, write_json
 
 WEIGHTS, OPTIMIZER, MANIFEST = "weights.safetensors", "optimizer.pt", "manifest.json"
 LATEST = "latest"
 
 
-def save(folder: Path, step: int, weights: Mapping[str, torch.Tensor], optimizer: dict[str, Any]) -> Path:
-    """Writes one checkpoint.
-
-    Args:
-        folder: The experiment's `checkpoints/`.
-        step: Steps done.
-        weights: What is trained, by name.
-        optimizer: The states of the optimizer and the learning-rate schedule.
-
-    Returns:
-        The checkpoint's folder.
-
-    Raises:
-        DiskFull: The disk is full; the checkpoints that were there are whole.
-    """
-    size = 3 * sum(
-        weight.numel() * weight.element_size() for weight in weights.values()
-    )  # Adam keeps two more
+def save(folder: Path, step: int, weights: Mapping[str, torch.Tensor], states: dict[str, Any]) -> None:
+    """Writes one checkpoint: what is trained by name, and the states of optimizer and schedule."""
+    size = 3 * sum(weight.nbytes for weight in weights.values())  # Adam keeps two more
     with write_folder(folder / f"step_{step:06d}", needed=size) as place:
         save_file(
             {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}, place / WEIGHTS
         )
-        torch.save(optimizer, place / OPTIMIZER)
+        torch.save(states, place / OPTIMIZER)
         hashes = {name: file_sha256(place / name) for name in (WEIGHTS, OPTIMIZER)}
         write_json(place / MANIFEST, {"step": step, "sha256": hashes})
-    return folder / f"step_{step:06d}"
 
 
-def latest(folder: Path) -> Path | None:
-    """Finds the newest whole checkpoint; torn ones are passed over with a warning.
-
-    Args:
-        folder: The experiment's `checkpoints/`.
-
-    Returns:
-        The checkpoint's folder, or None.
-    """
-    for place in reversed(steps(folder)):
-        if _whole(place):
-            return place
-        warnings.warn(f"{place} is torn or changed; using the checkpoint before it.", stacklevel=2)
-    return None
+def load(place: Path, weights: Mapping[str, torch.Tensor]) -> tuple[int, dict[str, Any]]:
+    """Overwrites the weights by a checkpoint's; gives the steps done and the other states."""
+    with torch.no_grad():
+        for name, value in load_file(place / WEIGHTS).items():
+            weights[name].copy_(value)
+    states = torch.load(place / OPTIMIZER, map_location="cpu", weights_only=True)
+    return int(json.loads((place / MANIFEST).read_text())["step"]), states
 
 
 def find(folder: Path, name: str = LATEST) -> Path | None:
-    """Finds the checkpoint to go on from.
-
-    Args:
-        folder: The experiment's `checkpoints/`.
-        name: `latest`, or one of them: `step_000100`, `checkpoint-100` as diffusers calls it, or `100`.
-
-    Returns:
-        The checkpoint's folder; None if it is to be the latest and there is none.
+    """Finds the checkpoint to go on from: `latest`, `step_000100`, diffusers' `checkpoint-100`, or `100`.
 
     Raises:
         ValueError: There is no such checkpoint, or it is torn.
@@ -91,54 +61,30 @@ def find(folder: Path, name: str = LATEST) -> Path | None:
     return place
 
 
-def load(place: Path, weights: Mapping[str, torch.Tensor]) -> tuple[int, dict[str, Any]]:
-    """Reads a checkpoint's weights into place.
-
-    Args:
-        place: From `latest`.
-        weights: What is trained, by name; overwritten.
-
-    Returns:
-        Steps done, and the optimizer's and schedule's states.
-    """
-    with torch.no_grad():
-        for name, value in load_file(place / WEIGHTS).items():
-            weights[name].copy_(value)
-    optimizer = torch.load(place / OPTIMIZER, map_location="cpu", weights_only=True)
-    return int(json.loads((place / MANIFEST).read_text())["step"]), optimizer
+def latest(folder: Path) -> Path | None:
+    """Finds the newest whole checkpoint; warns of torn ones."""
+    for place in reversed(steps(folder)):
+        if _whole(place):
+            return place
+        warnings.warn(f"{place} is torn or changed; using the checkpoint before it.", stacklevel=2)
+    return None
 
 
 def steps(folder: Path) -> list[Path]:
-    """Lists the checkpoints, oldest first.
-
-    Args:
-        folder: The experiment's `checkpoints/`.
-
-    Returns:
-        Their folders.
-    """
+    """Lists the checkpoints' folders, oldest first."""
     return sorted(folder.glob("step_*"))
 
 
 def tidy(folder: Path, keep: int | None) -> None:
-    """Deletes all but the newest checkpoints, and what a killed writer left.
-
-    Args:
-        folder: The experiment's `checkpoints/`.
-        keep: How many; None keeps all.
-    """
+    """Deletes all but the newest checkpoints, and what a killed writer left; None keeps all checkpoints."""
     surplus = steps(folder)[:-keep] if keep else []
     for place in [*surplus, *folder.glob(".*.partial")]:
         shutil.rmtree(place, ignore_errors=True)
 
 
 def drop_optimizer_states(folder: Path) -> None:
-    """Frees two thirds of the disk once training is finished; the weights of each checkpoint stay.
-
-    Args:
-        folder: The experiment's `checkpoints/`.
-    """
-    for place in steps(folder):
+    """Frees two thirds of the disk once training is finished: more steps go on from the newest alone."""
+    for place in steps(folder)[:-1]:
         (place / OPTIMIZER).unlink(missing_ok=True)
 
 

@@ -15,14 +15,7 @@ _LETTERS = 21
 
 
 def smoothed(values: Sequence[float], weight: float = SMOOTHED) -> list[float]:
-    """Exponential mean without the pull towards zero at the start.
-
-    Args:
-        values: the losses.
-        weight: of what came before, 0 to below 1.
-
-    Returns:
-        As many values.
+    """Gives the exponential mean without the pull towards zero at the start.
 
     Source: Kingma and Ba 2014, arXiv:1412.6980, section 3 (bias correction).
     """
@@ -34,20 +27,10 @@ def smoothed(values: Sequence[float], weight: float = SMOOTHED) -> list[float]:
 
 
 def draw_curve(title: str, values: Mapping[int, float], last: int, colour: str) -> bytes:
-    """Draws one curve with its axes.
-
-    Args:
-        title: Stands above it.
-        values: By step; one at least.
-        last: The step at the right edge.
-        colour: Of the curve.
-
-    Returns:
-        A WebP with a transparent background, readable on white and on black.
-    """
+    """Draws one curve over the steps up to `last` as a WebP that is readable on white and on black."""
     from PIL import Image, ImageDraw
 
-    from sdlab.lettering import font
+    from sdlab.typeset import font
 
     picture = Image.new("RGBA", (2 * WIDTH, _HEIGHT), (128, 128, 128, 0))
     drawing = ImageDraw.Draw(picture)

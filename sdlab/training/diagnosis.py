@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers import StableDiffusionPipeline
 from peft.tuners.lora import LoraLayer
 
-from sdlab.basemodel import fuse, load_pipeline
-from sdlab.experiment import Experiment
-from sdlab.methods import Hyperparameters, LoRA, number
+from sdlab.config import LoRA
+from sdlab.models import fuse
 from sdlab.training.data import generator, tokenize
 from sdlab.training.latents import on_device
+from sdlab.training.setup import Training
+from sdlab.verdict import held_out_losses, sentence
 
-if TYPE_CHECKING:
-    from sdlab.training.setup import Training
-
-# Change of the prediction. On the mini model, LoRAs that learn nothing are at 0.01, good ones at 0.05 to 0.1,
-# broken ones at 0.6 (docs/training.md).
-LEARNED_NOTHING, OVER_TRAINED = 0.015, 0.3
-ROSE = 1.005  # of the held-out photos' loss, beyond what rounding does
 _TIMESTEPS = (100, 300, 500, 700, 900)
+_Change = tuple[str, torch.Tensor, torch.Tensor]  # group, weight before, weight after
 
 
 @dataclass(frozen=True)
@@ -42,100 +36,43 @@ class Diagnosis:
     diagnosis: str
 
 
-def diagnose(training: Training, experiment: Experiment) -> Diagnosis:
-    """Compares a trained model with its base.
-
-    Args:
-        training: At its end; for DreamBooth its base is loaded once more.
-        experiment: For its log, and the folder of other experiments, which may be the base.
-
-    Returns:
-        The changes, and a plain sentence.
-    """
-    chosen, tuned = training.hyperparameters, training.pipeline
-    tuned.unet.eval()
-    tuned.text_encoder.eval()
-    after = _predictions(training, tuned)
+def diagnose(training: Training, before: torch.Tensor) -> Diagnosis:
+    """Compares a trained model with its base, whose `predictions` were `before`."""
+    chosen, pipeline = training.hyperparameters, training.model.pipeline
+    with training.evaluation():
+        after = predictions(training)
     if isinstance(chosen, LoRA):
-        moved = _grouped(_lora_changes(tuned))
-        _set_adapters(tuned, active=False)
-        before = _predictions(training, tuned)
-        _set_adapters(tuned, active=True)
+        moved = _grouped(_lora_changes(pipeline, training.adapter))
     else:
-        base = fuse(load_pipeline(chosen.pretrained_model_name_or_path, root=experiment.root))
-        moved = _grouped(_changes(base, tuned))
-        before = _predictions(training, base)
+        moved = _grouped(_changes(fuse(training.model.base.load()), pipeline))
     change = float(((after - before).norm(dim=1) / before.norm(dim=1)).mean())
-    held_out = {row["step"]: row["validation_loss"] for row in experiment.log() if "validation_loss" in row}
+    held_out = held_out_losses(training.experiment)
     return Diagnosis(moved, change, sentence(chosen, moved, change, held_out))
 
 
-def sentence(
-    hyperparameters: Hyperparameters,
-    moved: Mapping[str, float],
-    change: float,
-    held_out: Mapping[int, float],
-) -> str:
-    """Says what the changes mean.
-
-    Args:
-        hyperparameters: Of the experiment.
-        moved: Module group to the relative change of its weights.
-        change: Relative change of the prediction.
-        held_out: Step to validation loss, from before the first step to the end; may be empty.
-
-    Returns:
-        A sentence, with what to try next where something is wrong.
-    """
-    rate = hyperparameters.learning_rate
-    what = f"a learning rate of {number(rate)}"
-    if isinstance(hyperparameters, LoRA):
-        what = f"rank {hyperparameters.rank} at {number(rate)}"
-    largest = max(moved.values(), default=0.0)
-    found = f"{what} moved the weights by {percent(largest)} and the prediction by {percent(change)}"
-    if change < LEARNED_NOTHING:
-        return f"{found}: expect no likeness; try a learning rate of {number(rate * 10)} or more steps."
-    if change > OVER_TRAINED:
-        return f"{found}: expect broken images; try a learning rate of {number(rate / 10)} or fewer steps."
-    if held_out and (last := list(held_out.values())[-1]) > held_out[0] * ROSE:
-        lowest = min(held_out, key=lambda step: held_out[step])
-        other = "a lower learning rate" if hyperparameters.with_prior_preservation else "prior preservation"
-        return (
-            f"{found}, but the loss of held-out photos rose from {held_out[0]:.3g} to {last:.3g}, lowest "
-            f"after step {lowest}: the photos are learned by heart; try fewer steps or {other}."
-        )
-    return f"{found}: in the usual range."
-
-
-def percent(share: float) -> str:
-    """A share with two significant digits, such as `0.013 %`."""
-    return f"{100 * share:.2g} %" if share < 0.995 else f"{100 * share:.0f} %"
-
-
 @torch.no_grad()
-def _predictions(training: Training, pipeline: StableDiffusionPipeline) -> torch.Tensor:
-    """The UNet's predictions on the first image and one fixed noise: (timesteps, values)."""
-    device = training.accelerator.device
-    unet, text_encoder = pipeline.unet.to(device), pipeline.text_encoder.to(device)
-    latents = training.sources[0].sample([0], generator(0, 0, "diagnosis"))
-    latents = latents.expand(len(_TIMESTEPS), -1, -1, -1)
-    noise = torch.randn(latents.shape[1:], generator=generator(0, 1, "diagnosis")).expand(latents.shape)
-    timesteps = on_device(torch.tensor(_TIMESTEPS), device)
-    noisy = training.noise_scheduler.add_noise(latents, on_device(noise.contiguous(), device), timesteps)
-    with training.accelerator.autocast():
-        ids = tokenize(pipeline.tokenizer, [training.hyperparameters.instance_prompt], device)
-        embeddings = text_encoder(ids)[0]  # (1, 77, dim)
+def predictions(training: Training) -> torch.Tensor:
+    """Gives the UNet's predictions on the first image and one fixed noise, (timesteps, values)."""
+    model, pipeline = training.model, training.model.pipeline
+    latents = model.sources[0].sample([0], generator(0, 0, "diagnosis"))
+    noise = torch.randn(latents.shape, generator=generator(0, 1, "diagnosis"))
+    timesteps = on_device(torch.tensor(_TIMESTEPS), model.device)
+    noisy = model.noise_scheduler.add_noise(
+        latents.expand(len(_TIMESTEPS), -1, -1, -1),
+        on_device(noise.expand(len(_TIMESTEPS), -1, -1, -1).contiguous(), model.device),
+        timesteps,
+    )
+    with model.accelerator.autocast():
+        ids = tokenize(pipeline.tokenizer, [training.hyperparameters.instance_prompt], model.device)
+        embeddings = pipeline.text_encoder(ids)[0]  # (1, 77, dim)
         rows = [
-            unet(noisy[[index]], timesteps[[index]], embeddings).sample.float().flatten()
+            pipeline.unet(noisy[[index]], timesteps[[index]], embeddings).sample.float().flatten()
             for index in range(len(_TIMESTEPS))
         ]
     return torch.stack(rows)
 
 
-def _changes(
-    base: StableDiffusionPipeline, tuned: StableDiffusionPipeline
-) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
-    """Group, weight before, and weight after, for each weight that is trained."""
+def _changes(base: StableDiffusionPipeline, tuned: StableDiffusionPipeline) -> Iterator[_Change]:
     for part in ("unet", "text_encoder"):
         before = dict(getattr(base, part).named_parameters())
         for name, weight in getattr(tuned, part).named_parameters():
@@ -143,12 +80,11 @@ def _changes(
                 yield _group(part, name), before[name].detach().cpu(), weight.detach().cpu()
 
 
-def _lora_changes(tuned: StableDiffusionPipeline) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
-    """The same for the layers that have an adapter; with DoRA as in arXiv:2402.09353, equation 5."""
+def _lora_changes(tuned: StableDiffusionPipeline, adapter: str) -> Iterator[_Change]:
+    """Those of the layers that have an adapter; with DoRA as in arXiv:2402.09353, equation 5."""
     for part in ("unet", "text_encoder"):
         for name, layer in getattr(tuned, part).named_modules():
             if isinstance(layer, LoraLayer):
-                (adapter,) = layer.active_adapters
                 before = layer.get_base_layer().weight.detach().float()
                 after = before + layer.get_delta_weight(adapter).detach().float()
                 if adapter in layer.lora_magnitude_vector:
@@ -166,17 +102,10 @@ def _group(part: str, name: str) -> str:
     return "UNet feed-forward" if ".ff." in name else "UNet convolutions"
 
 
-def _grouped(changes: Iterable[tuple[str, torch.Tensor, torch.Tensor]]) -> dict[str, float]:
+def _grouped(changes: Iterable[_Change]) -> dict[str, float]:
     moved: dict[str, float] = defaultdict(float)
     size: dict[str, float] = defaultdict(float)
     for group, before, after in changes:
         moved[group] += float((after.float() - before.float()).square().sum())
         size[group] += float(before.float().square().sum())
     return {group: (moved[group] / size[group]) ** 0.5 for group in sorted(moved)}
-
-
-def _set_adapters(pipeline: StableDiffusionPipeline, *, active: bool) -> None:
-    parts: list[Any] = [pipeline.unet, pipeline.text_encoder]
-    for part in parts:
-        if getattr(part, "peft_config", None):
-            part.enable_adapters() if active else part.disable_adapters()

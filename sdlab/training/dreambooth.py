@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-import torch
 from diffusers import StableDiffusionPipeline
 
-from sdlab.atomic import write_folder
+from sdlab.config import Hyperparameters
 from sdlab.experiment import Experiment
-from sdlab.methods import Hyperparameters
+from sdlab.files import write_folder
+from sdlab.formats.conversion import pipeline_bytes, save_pipeline
 
-_BYTES = 4  # weights are trained and saved in float32
 
-
-def prepare(pipeline: StableDiffusionPipeline, hyperparameters: Hyperparameters, dtype: torch.dtype) -> None:
-    """Marks the weights to train.
-
-    Args:
-        pipeline: The base model, in float32.
-        hyperparameters: Of the experiment.
-        dtype: What frozen weights may be kept in; here none are, since all are saved.
-    """
+def prepare(pipeline: StableDiffusionPipeline, hyperparameters: Hyperparameters) -> None:
+    """Marks the weights to train."""
     pipeline.unet.requires_grad_(True)
     pipeline.text_encoder.requires_grad_(hyperparameters.train_text_encoder)
 
 
 def export(pipeline: StableDiffusionPipeline, experiment: Experiment) -> None:
-    """Saves the trained pipeline as a diffusers folder, `model/`, whole or not at all.
-
-    Args:
-        pipeline: Trained.
-        experiment: Whose folder it goes to.
-
-    Raises:
-        DiskFull: The disk is full.
-    """
-    parts = (pipeline.unet, pipeline.text_encoder, pipeline.vae)
-    size = sum(weight.numel() for part in parts for weight in part.parameters()) * _BYTES
-    with write_folder(experiment.model_folder, needed=size) as folder:
-        pipeline.save_pretrained(folder)
+    """Saves the trained pipeline as a diffusers folder, `model/`, whole or not at all."""
+    with write_folder(experiment.model_folder, needed=pipeline_bytes(pipeline)) as folder:
+        save_pipeline(pipeline, folder)

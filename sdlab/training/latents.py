@@ -13,7 +13,8 @@ from diffusers import AutoencoderKL
 from PIL import Image, ImageOps
 from safetensors.torch import load_file, save
 
-from sdlab.atomic import file_sha256, write_bytes
+from sdlab.files import file_sha256, write_bytes
+from sdlab.photos import load_image
 
 CACHE = Path("cache_dir/latents")
 _IMAGES_AT_ONCE = 8
@@ -35,28 +36,14 @@ class Latents:
         return len(self.mean)
 
     def sample(self, indices: list[int], random: torch.Generator) -> torch.Tensor:
-        """Draws latents of some images.
-
-        Args:
-            indices: Which.
-            random: On the CPU.
-
-        Returns:
-            (len(indices), channels, height / 8, width / 8).
-        """
+        """Draws latents of some images, (len(indices), channels, height / 8, width / 8)."""
         mean = self.mean[indices]
         return mean + self.std[indices] * on_device(torch.randn(mean.shape, generator=random), mean.device)
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Images that are encoded anew whenever they are sampled, as diffusers' scripts do it.
-
-    Args:
-        vae: The base model's, on the device.
-        files: The images.
-        resolution: Side in pixels.
-    """
+    """Images that are encoded anew whenever they are sampled, as diffusers' scripts do it."""
 
     vae: AutoencoderKL
     files: Sequence[Path]
@@ -75,30 +62,15 @@ Source = Latents | Encoded
 
 
 def encode_images(
-    vae: AutoencoderKL,
-    files: Sequence[Path],
-    resolution: int,
-    device: torch.device,
-    *,
-    cache: Path | None = CACHE,
+    vae: AutoencoderKL, files: Sequence[Path], resolution: int, device: torch.device
 ) -> Latents:
-    """Encodes images once, for this training and for all that come after it with the same VAE.
-
-    Args:
-        vae: The base model's, in float32.
-        files: The images.
-        resolution: Side in pixels; other sizes are scaled and cropped to the middle.
-        device: Where to compute and keep.
-        cache: Folder that keeps the latents under a key of the VAE's weights and the images' contents.
-
-    Returns:
-        The latents.
+    """Encodes images once, for this training and all later ones with the same VAE and the same images.
 
     Raises:
         ValueError: An image can't be read.
     """
-    place = cache / f"{_key(vae, files, resolution)}.safetensors" if cache is not None else None
-    if place is not None and place.is_file():
+    place = CACHE / f"{_key(vae, files, resolution)}.safetensors"
+    if place.is_file():
         with suppress(Exception):  # a file that can't be read is made anew
             kept = load_file(place, device=str(device))
             return Latents(kept["mean"], kept["std"])
@@ -111,9 +83,8 @@ def encode_images(
         torch.cat([part.mean for part in parts]).contiguous(),
         torch.cat([part.std for part in parts]).contiguous(),
     )
-    if place is not None:
-        with suppress(OSError):  # without room for the cache, training goes on without it
-            write_bytes(place, save({"mean": latents.mean.cpu(), "std": latents.std.cpu()}))
+    with suppress(OSError):  # without room for the cache, training goes on without it
+        write_bytes(place, save({"mean": latents.mean.cpu(), "std": latents.std.cpu()}))
     return latents
 
 
@@ -125,13 +96,7 @@ def _encode(vae: AutoencoderKL, files: Sequence[Path], resolution: int) -> Laten
 
 
 def _pixels(file: Path, resolution: int) -> torch.Tensor:
-    try:
-        with Image.open(file) as image:
-            square = ImageOps.fit(image.convert("RGB"), (resolution, resolution), Image.Resampling.LANCZOS)
-    except OSError as error:
-        raise ValueError(
-            f"{file} can't be read as an image ({error}). Delete it or put it there again."
-        ) from error
+    square = ImageOps.fit(load_image(file), (resolution, resolution), Image.Resampling.LANCZOS)
     data = torch.frombuffer(bytearray(square.tobytes()), dtype=torch.uint8)
     return data.view(resolution, resolution, 3).permute(2, 0, 1).float() / 127.5 - 1
 
@@ -147,15 +112,7 @@ def _key(vae: AutoencoderKL, files: Sequence[Path], resolution: int) -> str:
 
 
 def on_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Moves a tensor from the CPU without making the CPU wait for the GPU.
-
-    Args:
-        tensor: On the CPU.
-        device: Where to.
-
-    Returns:
-        The tensor there.
-    """
+    """Moves a tensor from the CPU without making the CPU wait for the GPU."""
     if device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)

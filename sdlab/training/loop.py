@@ -9,20 +9,20 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 
 import torch
 
-from sdlab.atomic import write_bytes
-from sdlab.experiment import Experiment, Hyperparameters
-from sdlab.formats import model_card
-from sdlab.training import checkpoint, diagnosis
+from sdlab.cards import model_card
+from sdlab.config import Hyperparameters
+from sdlab.files import write_bytes
+from sdlab.training import checkpoint
 from sdlab.training.data import draw_batch, generator
+from sdlab.training.diagnosis import diagnose, predictions
 from sdlab.training.loss import dreambooth_loss, noise_losses
-from sdlab.training.measure import describe_machine, describe_result, peak_memory_gb, reset_peak_memory
-from sdlab.training.needs import Needs, Trial, check, now
-from sdlab.training.progress import show
-from sdlab.training.setup import Training, set_up
+from sdlab.training.memory import Needs, Trial, check, now, peak_memory_gb, reset_peak_memory
+from sdlab.training.progress import Bar, Panel, show
+from sdlab.training.record import describe_machine, describe_result
+from sdlab.training.setup import Notify, Training
 from sdlab.training.validation import steps_between, validate
 
 _LOG_EVERY = 10  # steps; reading a loss waits for the GPU, so it isn't done in each step
@@ -33,283 +33,324 @@ class Diverged(RuntimeError):
 
 
 def run(
-    experiment: Experiment,
-    hyperparameters: Hyperparameters,
-    files: Sequence[Sequence[Path]],
+    trainings: Sequence[Training],
+    notify: Notify,
     progress: bool,
     *,
-    held_out: Sequence[Path] = (),
     checkpoint_name: str = checkpoint.LATEST,
-) -> None:
-    """Trains from the newest checkpoint (or from the start) to the end, and exports.
+) -> dict[str, Diverged]:
+    """Trains from the newest checkpoints (or from the start) to the end, and exports.
 
     Args:
-        experiment: Locked and begun.
-        hyperparameters: Of the experiment.
-        files: The instance images, and with prior preservation the class images.
-        progress: Say what is chosen and why, and show a progress bar.
-        held_out: Instance images that aren't trained on.
+        trainings: At step 0, of one model; their experiments are locked and begun.
         checkpoint_name: Where to go on, see `checkpoint.find`.
 
-    Raises:
-        Diverged: The loss is no longer a number.
-        NotEnoughMemory: The training doesn't fit; said before its first step where that can be reckoned.
-        DiskFull: The disk is full.
+    Returns:
+        The trainings that diverged, by name; the others went on without them.
     """
-
-    def say(text: str) -> None:
-        if progress:
-            print(f"{experiment.name}: {text}")
-
     reset_peak_memory()
-    training = set_up(experiment, hyperparameters, files, say, held_out)
-    experiment.update(environment=describe_machine(training), held_out=[file.name for file in held_out])
-    needs = check(training, experiment.path)
-    done = resume(training, experiment, checkpoint_name)
-    if done:
-        say(f"going on after step {done}")
-    done = train_steps(training, experiment, done, needs, progress)
-    if done < hyperparameters.max_train_steps:
-        experiment.update(
-            status="stopped", steps=done, message=f"stopped after step {done}; train again to go on"
-        )
-        say(f"stopped after step {done} of {hyperparameters.max_train_steps}; train it again to go on")
+    needs = check(trainings)
+    with trainings[0].evaluation():
+        before = predictions(trainings[0])  # of the base, since no weight is trained yet
+    for training in trainings:
+        training.experiment.update(environment=describe_machine(training), in_one_pass=len(trainings))
+        if resume(training, checkpoint_name):
+            notify(f"{training.experiment.name}: going on after step {training.done}{_longer(training)}")
+    diverged = train_steps(trainings, needs, progress)
+    for training in trainings:
+        if training.experiment.name not in diverged:
+            _end(training, before, notify)
+    return diverged
+
+
+def _longer(training: Training) -> str:
+    """What more steps than before do to the learning rate."""
+    before, chosen = training.experiment.record.get("longer_from"), training.hyperparameters
+    if not before or training.done < before[-1]:
+        return ""
+    if chosen.lr_scheduler.startswith("constant"):
+        return f" of {chosen.max_train_steps}, with the same learning rate"
+    rate = training.lr_scheduler.get_last_lr()[0]
+    return (
+        f" of {chosen.max_train_steps}; the {chosen.lr_scheduler} schedule now ends there, so the learning "
+        f"rate goes on at {rate:.2g}. So many steps from the start would have had other rates."
+    )
+
+
+def _end(training: Training, before: torch.Tensor, notify: Notify) -> None:
+    """Exports and describes a finished training; says how one that was stopped goes on."""
+    experiment, total = training.experiment, training.hyperparameters.max_train_steps
+    if training.done < total:
+        message = f"stopped after step {training.done}; train again to go on"
+        experiment.update(status="stopped", steps=training.done, message=message)
+        notify(f"{experiment.name}: stopped after step {training.done} of {total}; train it again to go on")
         return
-    training.export(experiment)
-    found = diagnosis.diagnose(training, experiment)
-    say(found.diagnosis)
-    experiment.update(**describe_result(training, experiment), **asdict(found))
+    training.export()
+    found = diagnose(training, before)
+    notify(f"{experiment.name}: {found.diagnosis}")
+    experiment.update(**describe_result(training), **asdict(found))
     write_bytes(experiment.card_file, model_card(experiment).encode())
     experiment.update(status="finished")
     checkpoint.drop_optimizer_states(experiment.checkpoints_folder)
 
 
-def train_steps(training: Training, experiment: Experiment, done: int, needs: Needs, progress: bool) -> int:
-    """Takes the steps that are left, with log, validations and checkpoints.
-
-    Args:
-        training: At step `done`.
-        experiment: Gets the log, the validation images and the checkpoints.
-        done: Steps done before.
-        needs: What was reckoned before.
-        progress: Show the progress.
-
-    Returns:
-        Steps done: all, or fewer after an interrupt or the panel's stop button.
-
-    Raises:
-        Diverged: The loss is no longer a number.
-    """
-    chosen = training.hyperparameters
-    total = chosen.max_train_steps
-    between = steps_between(chosen, len(training.sources[0]))
-    meter = _Meter(training, experiment)
-    first_steps: list[float] = []  # when they ended
-    with _interrupts() as interrupted, show(experiment, chosen, done, interrupted, progress) as shown:
-        if done == 0 and (before := validate(training, experiment, 0)):
-            shown.row(meter.write_row(0, before))
-        while done < total:
-            meter.add(train_step(training, done))
-            done += 1
-            shown.step(done)
-            if len(first_steps) < 2 and progress:
-                first_steps.append(now(training))
-                if len(first_steps) == 2:
-                    seconds = first_steps[1] - first_steps[0]
-                    trial = Trial(needs, seconds, peak_memory_gb(), total - done)
-                    shown.say(trial.text())
-            stop = interrupted.is_set()
-            save = done % chosen.checkpointing_steps == 0 or stop
-            look = done % between == 0 or done == total
-            if done % _LOG_EVERY == 0 or look or save:
-                measured = meter.means(done)
-                measured |= validate(training, experiment, done) if look else {}
-                shown.row(meter.write_row(done, measured))
-            if save:
-                save_checkpoint(training, experiment, done)
-            if stop:
+def train_steps(trainings: Sequence[Training], needs: Needs, progress: bool) -> dict[str, Diverged]:
+    """Takes the steps that are left, until all are done or a stop; gives those that diverged, by name."""
+    diverged: dict[str, Diverged] = {}
+    logs = {training.adapter: _Log(training) for training in trainings}
+    timed: list[float] = []  # when the first steps ended
+    with stop_requests() as stop, show(trainings, stop, progress) as shown:
+        fresh = [training for training in trainings if training.done == 0]
+        for training, measured in zip(fresh, validate(fresh), strict=True):
+            if measured:
+                shown.row(training, logs[training.adapter].write(measured, len(fresh)))
+        while running := [
+            one for one in trainings if one.experiment.name not in diverged and not one.finished
+        ]:
+            for training, values in zip(running, train_step(running), strict=True):
+                logs[training.adapter].add(values)
+            shown.step()
+            if len(timed) < 2:
+                timed.append(now(trainings[0].model.device))
+                if len(timed) == 2:
+                    left = max(one.hyperparameters.max_train_steps - one.done for one in running)
+                    shown.say(Trial(needs, timed[1] - timed[0], peak_memory_gb(), left).text())
+            diverged |= _look(running, logs, shown, stop.is_set())
+            if stop.is_set():
                 break
-    return done
+    return diverged
 
 
-def train_step(training: Training, step: int) -> torch.Tensor:
-    """Takes one step of the optimizer.
+def _look(
+    running: Sequence[Training], logs: dict[str, _Log], shown: Bar | Panel, stopping: bool
+) -> dict[str, Diverged]:
+    """Logs, validates and saves the trainings whose turn it is; gives those that diverged, by name."""
+    diverged: dict[str, Diverged] = {}
+    rows: dict[str, dict[str, float]] = {}
+    for training in running:
+        if training.done % _LOG_EVERY == 0 or _looks(training) or _saves(training) or stopping:
+            try:
+                rows[training.adapter] = logs[training.adapter].means()
+            except Diverged as error:
+                diverged[training.experiment.name] = error
+    looked_at = [one for one in running if _looks(one) and one.adapter in rows]
+    for training, measured in zip(looked_at, validate(looked_at), strict=True):
+        rows[training.adapter] |= measured
+    for training in running:
+        if row := rows.get(training.adapter):
+            shown.row(training, logs[training.adapter].write(row, len(running)))
+            if _saves(training) or stopping:
+                save_checkpoint(training)
+    return diverged
 
-    Args:
-        training: At this step.
-        step: Counted from 0.
+
+def _looks(training: Training) -> bool:
+    between = steps_between(training.hyperparameters, len(training.model.sources[0]))
+    return training.finished or training.done % between == 0
+
+
+def _saves(training: Training) -> bool:
+    return training.finished or training.done % training.hyperparameters.checkpointing_steps == 0
+
+
+def train_step(trainings: Sequence[Training]) -> list[torch.Tensor]:
+    """Takes one step of each optimizer, by one forward and backward pass of the base model over all images.
 
     Returns:
-        For the log, on the device: the loss, its parts, and the gradient's norm.
+        For each training's log, on the device: the loss, its parts, and the gradient's norm.
     """
-    chosen = training.hyperparameters
-    accumulation = chosen.gradient_accumulation_steps
-    if step == chosen.text_encoder_steps:
-        training.freeze_text_encoder()
-    measured = []
-    with _dropout(training, step):
+    first = trainings[0]
+    accumulation = first.hyperparameters.gradient_accumulation_steps
+    if first.done == first.hyperparameters.text_encoder_steps:
+        first.freeze_text_encoder()
+    measured: list[list[torch.Tensor]] = [[] for _ in trainings]
+    with _dropout(first):
         for part in range(accumulation):
-            loss, parts = batch_loss(training, step * accumulation + part)
-            training.accelerator.backward(loss / accumulation)
-            measured.append(torch.cat([loss.detach()[None], parts]))
-    norm = training.accelerator.clip_grad_norm_(training.weights.values(), chosen.max_grad_norm)
-    training.optimizer.step()
+            losses = batch_losses(trainings, part)
+            scaled = [one.scaler.scale(loss) for one, (loss, _) in zip(trainings, losses, strict=True)]
+            (torch.stack(scaled).sum() / accumulation).backward()
+            for values, (loss, parts) in zip(measured, losses, strict=True):
+                values.append(torch.cat([loss.detach()[None], parts]))
+    norms = [_take(training) for training in trainings]
+    return [
+        torch.cat([torch.stack(values).mean(dim=0), norm[None]])
+        for values, norm in zip(measured, norms, strict=True)
+    ]
+
+
+def batch_losses(trainings: Sequence[Training], part: int = 0) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Computes each training's loss of one batch and its parts: noise the latents, predict, compare.
+
+    Args:
+        part: Which of the step's batches, with gradient accumulation.
+    """
+    model = trainings[0].model
+    schedule, count = model.noise_scheduler, model.noise_scheduler.config.num_train_timesteps
+    batches = []
+    for training in trainings:
+        chosen = training.hyperparameters
+        index = training.done * chosen.gradient_accumulation_steps + part
+        size, offset = chosen.train_batch_size, chosen.noise_offset
+        batches.append(draw_batch(model.sources, size, index, chosen.seed, count, noise_offset=offset))
+    latents = torch.cat([batch.latents for batch in batches])  # (trainings · batch, channels, height, width)
+    noise = torch.cat([batch.noise for batch in batches])
+    timesteps = torch.cat([batch.timesteps for batch in batches])
+    noisy = schedule.add_noise(latents, noise, timesteps)
+    model.active[:] = [training.adapter for training in trainings]
+    with model.accelerator.autocast():
+        embeddings = model.prompts.embeddings([batch.images for batch in batches])
+        prediction = model.unet(noisy, timesteps, embeddings, return_dict=False)[0]
+    losses = []
+    for training, batch, own in zip(trainings, batches, prediction.chunk(len(trainings)), strict=True):
+        chosen = training.hyperparameters
+        each = noise_losses(
+            own, schedule, batch.latents, batch.noise, batch.timesteps, snr_gamma=chosen.snr_gamma
+        )
+        weight = chosen.prior_loss_weight if chosen.with_prior_preservation else None
+        losses.append(dreambooth_loss(each, weight))
+    return losses
+
+
+def _take(training: Training) -> torch.Tensor:
+    """Takes a step along the gradient; gives its norm before clipping."""
+    training.scaler.unscale_(training.optimizer)
+    norm = torch.nn.utils.clip_grad_norm_(
+        training.weights.values(), training.hyperparameters.max_grad_norm
+    ).detach()
+    training.scaler.step(training.optimizer)
+    training.scaler.update()
     training.lr_scheduler.step()
     training.optimizer.zero_grad(set_to_none=True)
     if training.ema is not None:
         training.ema.step(training.weights.values())
-    return torch.cat([torch.stack(measured).mean(dim=0), norm.detach()[None]])
+    training.done += 1
+    return norm
 
 
-def batch_loss(training: Training, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Computes the loss of one batch: noise the latents, predict the noise, compare.
-
-    Args:
-        training: Its UNet and data.
-        index: Of the batch, counted from 0.
-
-    Returns:
-        The loss and its parts, see `dreambooth_loss`.
-    """
-    chosen, schedule = training.hyperparameters, training.noise_scheduler
-    size = chosen.train_batch_size
-    number = schedule.config.num_train_timesteps
-    batch = draw_batch(training.sources, size, index, chosen.seed, number, noise_offset=chosen.noise_offset)
-    noisy = schedule.add_noise(
-        batch.latents, batch.noise, batch.timesteps
-    )  # (batch, channels, height, width)
-    with training.accelerator.autocast():
-        embeddings = training.prompts.embeddings(batch.images)  # (batch, 77, dim)
-        prediction = training.unet(noisy, batch.timesteps, embeddings, return_dict=False)[0]
-    losses = noise_losses(
-        prediction, schedule, batch.latents, batch.noise, batch.timesteps, snr_gamma=chosen.snr_gamma
-    )
-    return dreambooth_loss(losses, chosen.prior_loss_weight if chosen.with_prior_preservation else None)
-
-
-def resume(training: Training, experiment: Experiment, checkpoint_name: str = checkpoint.LATEST) -> int:
-    """Loads a checkpoint.
-
-    Args:
-        training: At step 0; its weights, optimizer and schedule are overwritten.
-        experiment: Whose checkpoints and log.
-        checkpoint_name: Which, see `checkpoint.find`.
-
-    Returns:
-        Steps done; 0 without a checkpoint.
+def resume(training: Training, checkpoint_name: str = checkpoint.LATEST) -> int:
+    """Loads a checkpoint into a training at step 0; gives the steps done.
 
     Raises:
         ValueError: There is no such checkpoint.
     """
-    folder = experiment.checkpoints_folder
+    folder = training.experiment.checkpoints_folder
     checkpoint.tidy(folder, keep=None)
     place = checkpoint.find(folder, checkpoint_name)
-    done = 0
-    if place is not None:
-        done, states = checkpoint.load(place, training.weights)
-        training.optimizer.load_state_dict(states["optimizer"])
-        training.lr_scheduler.load_state_dict(states["lr_scheduler"])
-        if training.accelerator.scaler is not None:
-            training.accelerator.scaler.load_state_dict(states["scaler"])
-        if training.ema is not None:
-            training.ema.load_state_dict(states["ema"])
-            training.ema.to(training.accelerator.device)
-        if done > (training.hyperparameters.text_encoder_steps or done):
-            training.freeze_text_encoder()
-    experiment.cut_log(done if place is not None else -1)
-    return done
+    if place is None:
+        training.experiment.cut_log(-1)
+        return 0
+    training.done, states = checkpoint.load(place, training.weights)
+    training.optimizer.load_state_dict(states["optimizer"])
+    schedule = training.lr_scheduler
+    schedule.load_state_dict(states["lr_scheduler"])
+    # with more steps than before it is another schedule
+    schedule._last_lr = [
+        base * f(training.done) for f, base in zip(schedule.lr_lambdas, schedule.base_lrs, strict=True)
+    ]
+    for group, rate in zip(training.optimizer.param_groups, schedule._last_lr, strict=True):
+        group["lr"] = rate
+    training.scaler.load_state_dict(states["scaler"])
+    if training.ema is not None:
+        training.ema.load_state_dict(states["ema"])
+        training.ema.to(training.model.device)
+    if training.done > (training.hyperparameters.text_encoder_steps or training.done):
+        training.freeze_text_encoder()
+    training.experiment.cut_log(training.done)
+    return training.done
 
 
-def save_checkpoint(training: Training, experiment: Experiment, done: int) -> None:
+def save_checkpoint(training: Training) -> None:
     """Saves what `resume` needs, and deletes checkpoints beyond the limit.
-
-    Args:
-        training: After step `done`.
-        experiment: Whose checkpoints.
-        done: Steps done.
 
     Raises:
         DiskFull: The disk is full; the checkpoints that were there are whole.
     """
-    scaler = training.accelerator.scaler
     states = {
         "optimizer": training.optimizer.state_dict(),
         "lr_scheduler": training.lr_scheduler.state_dict(),
-        "scaler": scaler.state_dict() if scaler is not None else None,
+        "scaler": training.scaler.state_dict(),
         "ema": training.ema.state_dict() if training.ema is not None else None,
     }
-    checkpoint.save(experiment.checkpoints_folder, done, training.weights, states)
-    checkpoint.tidy(experiment.checkpoints_folder, training.hyperparameters.checkpoints_total_limit)
+    folder = training.experiment.checkpoints_folder
+    checkpoint.save(folder, training.done, training.weights, states)
+    checkpoint.tidy(folder, training.hyperparameters.checkpoints_total_limit)
 
 
-class _Meter:
-    """Sums the steps' measurements on the device and writes their means to the log."""
+class _Log:
+    """Sums one training's measurements on the device and writes their means to its log."""
 
-    def __init__(self, training: Training, experiment: Experiment) -> None:
-        self._training, self._experiment = training, experiment
-        self._names = ["loss", *["instance_loss", "prior_loss"][: len(training.sources)], "grad_norm"]
+    def __init__(self, training: Training) -> None:
+        self._training = training
+        self._names = ["loss", *["instance_loss", "prior_loss"][: len(training.model.sources)], "grad_norm"]
         self._measured: list[torch.Tensor] = []
-        rows = experiment.log()
-        self._began = time.perf_counter() - (rows[-1]["seconds"] if rows else 0)
+        rows = training.experiment.log()
+        self._seconds, self._since = rows[-1]["seconds"] if rows else 0.0, time.perf_counter()
 
     def add(self, measured: torch.Tensor) -> None:
         self._measured.append(measured)
 
-    def means(self, done: int) -> dict[str, float]:
+    def means(self) -> dict[str, float]:
         """The means since they were asked for last; waits for the device."""
         means = torch.stack(self._measured).mean(dim=0).tolist()
         self._measured.clear()
         measured = dict(zip(self._names, means, strict=True))
-        if not math.isfinite(measured["loss"]) or not self._gradient_is_fine(measured["grad_norm"]):
-            raise Diverged(_advice(measured["loss"], done, self._training.hyperparameters))
+        # with fp16 the scaler skips the steps whose gradient overflowed
+        fine = math.isfinite(measured["grad_norm"]) or self._training.scaler.is_enabled()
+        if not math.isfinite(measured["loss"]) or not fine:
+            chosen, done = self._training.hyperparameters, self._training.done
+            raise Diverged(_advice(measured["loss"], done, chosen))
         return measured
 
-    def write_row(self, done: int, measured: dict[str, float]) -> dict[str, float]:
-        """Writes what was measured to the log, with the learning rate and the time; gives the row."""
-        row = {"step": done, **measured, "learning_rate": self._learning_rate()}
-        row |= {"seconds": round(time.perf_counter() - self._began, 3)}
-        self._experiment.add_to_log(row)
+    def write(self, measured: dict[str, float], among: int) -> dict[str, float]:
+        """Writes a row: what was measured, the learning rate, and this training's share of the time."""
+        now = time.perf_counter()
+        self._seconds, self._since = self._seconds + (now - self._since) / among, now
+        # Prodigy's own estimate multiplies the schedule's
+        factor = self._training.optimizer.param_groups[0].get("d", 1)
+        rate = float(self._training.lr_scheduler.get_last_lr()[0] * factor)
+        row = {"step": self._training.done, **measured, "learning_rate": rate}
+        row |= {"seconds": round(self._seconds, 3)}
+        self._training.experiment.add_to_log(row)
         return row
 
-    def _learning_rate(self) -> float:
-        """The schedule's; Prodigy's own estimate multiplies it."""
-        group = self._training.optimizer.param_groups[0]
-        return float(self._training.lr_scheduler.get_last_lr()[0] * group.get("d", 1))
 
-    def _gradient_is_fine(self, norm: float) -> bool:
-        """With fp16, accelerate's scaler skips the steps whose gradient overflowed."""
-        return math.isfinite(norm) or self._training.accelerator.scaler is not None
-
-
-def _advice(loss: float, step: int, hyperparameters: Hyperparameters) -> str:
-    rate = hyperparameters.learning_rate
+def _advice(loss: float, step: int, chosen: Hyperparameters) -> str:
+    rate = chosen.learning_rate
     advice = f"Lower learning_rate (it is {rate:g}; try {rate / 10:g})"
-    if hyperparameters.mixed_precision == "fp16":
+    if chosen.mixed_precision == "fp16":
         advice += ", or take mixed_precision 'bf16' or 'no'"
     lost = f"The loss is {loss:g} by step {step} or its gradient is no number, so the weights are lost."
     return f"{lost} {advice}, under another name."
 
 
 @contextmanager
-def _dropout(training: Training, step: int) -> Iterator[None]:
+def _dropout(training: Training) -> Iterator[None]:
     """Gives dropout, which draws from torch's global generator, the random numbers of this step."""
     chosen = training.hyperparameters
     if not getattr(chosen, "lora_dropout", 0):
         yield
         return
     with torch.random.fork_rng():
-        torch.manual_seed(generator(chosen.seed, step, "dropout").initial_seed())
+        torch.manual_seed(generator(chosen.seed, training.done, "dropout").initial_seed())
         yield
 
 
 @contextmanager
-def _interrupts() -> Iterator[threading.Event]:
-    """Turns the first SIGINT or SIGTERM into a request to stop after the step; a second one acts as usual."""
+def stop_requests() -> Iterator[threading.Event]:
+    """Turns the first signal into a request to save after the step and end; a second one acts as usual.
+
+    SIGHUP is a lost connection, SIGUSR2 a cluster's warning that the time is up.
+    """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked  # signals reach the main thread only
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2")
+    before = {
+        number: signal.getsignal(number)
+        for name in names
+        if (number := getattr(signal, name, None)) is not None
+    }
 
     def ask(number: int, frame: object) -> None:
         asked.set()

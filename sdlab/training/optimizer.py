@@ -9,119 +9,88 @@ from typing import Any
 import torch
 from diffusers.optimization import get_scheduler
 
-from sdlab.methods import Hyperparameters
+from sdlab.config import Hyperparameters
 
-Say = Callable[[str], None]
+Notify = Callable[[str], None]
 Groups = list[dict[str, Any]]
 
 
 def make_optimizer(
-    hyperparameters: Hyperparameters,
+    chosen: Hyperparameters,
     weights: Mapping[str, torch.nn.Parameter],
     device: torch.device,
-    say: Say,
+    notify: Notify,
 ) -> torch.optim.Optimizer:
-    """Makes the optimizer over the trained weights; the text encoder may have a learning rate of its own.
-
-    Args:
-        hyperparameters: Of the experiment.
-        weights: What is trained, by name; `text_encoder.…` are the text encoder's.
-        device: Where they are.
-        say: Told what is chosen, and why.
-
-    Returns:
-        The optimizer.
+    """Makes the optimizer; the weights named `text_encoder.…` may have a learning rate of their own.
 
     Source:
         Loshchilov and Hutter 2017, arXiv:1711.05101 (AdamW); Dettmers et al. 2021, arXiv:2110.02861 (8 bits);
         Mishchenko and Defazio 2023, arXiv:2306.06101 (Prodigy); Shazeer and Stern 2018, arXiv:1804.04235
         (Adafactor).
     """
-    groups: Groups = [{"params": list(weights.values()), "lr": hyperparameters.learning_rate}]
-    if hyperparameters.text_encoder_lr is not None:
+    groups: Groups = [{"params": list(weights.values()), "lr": chosen.learning_rate}]
+    if chosen.text_encoder_lr is not None:
         of_text = [weight for name, weight in weights.items() if name.startswith("text_encoder.")]
         others = [weight for name, weight in weights.items() if not name.startswith("text_encoder.")]
         groups = [
-            {"params": others, "lr": hyperparameters.learning_rate},
-            {"params": of_text, "lr": hyperparameters.text_encoder_lr},
+            {"params": others, "lr": chosen.learning_rate},
+            {"params": of_text, "lr": chosen.text_encoder_lr},
         ]
-        say(f"learning rate: {hyperparameters.text_encoder_lr:g} for the text encoder")
-    return _MAKERS[hyperparameters.optimizer_name](groups, hyperparameters, device, say)
+        notify(f"learning rate: {chosen.text_encoder_lr:g} for the text encoder")
+    makers = {"adamw": _adamw, "adamw8bit": _adamw8bit, "prodigy": _prodigy, "adafactor": _adafactor}
+    return makers[chosen.optimizer_name](groups, chosen, device, notify)
 
 
-def make_lr_scheduler(hyperparameters: Hyperparameters, optimizer: torch.optim.Optimizer) -> Any:
-    """Makes the learning rate's schedule, one of diffusers'.
-
-    Args:
-        hyperparameters: Of the experiment.
-        optimizer: Whose rate it sets.
-
-    Returns:
-        The schedule; its `step` is called after each of the optimizer's.
-    """
+def make_lr_scheduler(chosen: Hyperparameters, optimizer: torch.optim.Optimizer) -> Any:
+    """Makes the learning rate's schedule, one of diffusers'; its `step` is called after the optimizer's."""
     return get_scheduler(
-        hyperparameters.lr_scheduler,
+        chosen.lr_scheduler,
         optimizer,
-        step_rules=hyperparameters.lr_step_rules,
-        num_warmup_steps=hyperparameters.lr_warmup_steps,
-        num_training_steps=hyperparameters.max_train_steps,
-        num_cycles=hyperparameters.lr_num_cycles,
-        power=hyperparameters.lr_power,
+        step_rules=chosen.lr_step_rules,
+        num_warmup_steps=chosen.lr_warmup_steps,
+        num_training_steps=chosen.max_train_steps,
+        num_cycles=chosen.lr_num_cycles,
+        power=chosen.lr_power,
     )
 
 
-def _adam_options(hyperparameters: Hyperparameters) -> dict[str, Any]:
+def _adam_options(chosen: Hyperparameters) -> dict[str, Any]:
     return {
-        "betas": (hyperparameters.adam_beta1, hyperparameters.adam_beta2),
-        "weight_decay": hyperparameters.adam_weight_decay,
-        "eps": hyperparameters.adam_epsilon,
+        "betas": (chosen.adam_beta1, chosen.adam_beta2),
+        "weight_decay": chosen.adam_weight_decay,
+        "eps": chosen.adam_epsilon,
     }
 
 
-def _adamw(groups: Groups, chosen: Hyperparameters, device: torch.device, say: Say) -> torch.optim.Optimizer:
-    say("optimizer: torch's AdamW")
+def _adamw(groups: Groups, chosen: Hyperparameters, device: torch.device, notify: Notify) -> Any:
+    notify("optimizer: torch's AdamW")
     return torch.optim.AdamW(groups, **_adam_options(chosen), fused=device.type in ("cpu", "cuda"))
 
 
-def _adamw8bit(
-    groups: Groups, chosen: Hyperparameters, device: torch.device, say: Say
-) -> torch.optim.Optimizer:
+def _adamw8bit(groups: Groups, chosen: Hyperparameters, device: torch.device, notify: Notify) -> Any:
     try:
         from bitsandbytes.optim import AdamW8bit
 
-        optimizer: torch.optim.Optimizer = AdamW8bit(groups, **_adam_options(chosen))
+        optimizer = AdamW8bit(groups, **_adam_options(chosen))
     except Exception as error:  # its binary parts fail in many ways: not installed, wrong CUDA, no GPU
         message = f"bitsandbytes can't be used ({error}), so AdamW runs with 32-bit states instead of 8-bit."
         warnings.warn(f"{message} It needs more memory and is otherwise the same.", stacklevel=2)
-        return _adamw(groups, chosen, device, say)
-    say("optimizer: AdamW of bitsandbytes with 8-bit states")
+        return _adamw(groups, chosen, device, notify)
+    notify("optimizer: AdamW of bitsandbytes with 8-bit states")
     return optimizer
 
 
-def _prodigy(
-    groups: Groups, chosen: Hyperparameters, device: torch.device, say: Say
-) -> torch.optim.Optimizer:
+def _prodigy(groups: Groups, chosen: Hyperparameters, device: torch.device, notify: Notify) -> Any:
     from prodigyopt import Prodigy
 
-    say("optimizer: Prodigy, which finds the learning rate")
+    notify("optimizer: Prodigy, which finds the learning rate")
     options = _adam_options(chosen)
-    optimizer: torch.optim.Optimizer = Prodigy(
-        groups, **options, decouple=True, use_bias_correction=True, safeguard_warmup=True
-    )
-    return optimizer
+    return Prodigy(groups, **options, decouple=True, use_bias_correction=True, safeguard_warmup=True)
 
 
-def _adafactor(
-    groups: Groups, chosen: Hyperparameters, device: torch.device, say: Say
-) -> torch.optim.Optimizer:
+def _adafactor(groups: Groups, chosen: Hyperparameters, device: torch.device, notify: Notify) -> Any:
     from transformers.optimization import Adafactor
 
-    say("optimizer: Adafactor with the learning rate as given, not relative to the weights")
+    notify("optimizer: Adafactor with the learning rate as given, not relative to the weights")
     decay = chosen.adam_weight_decay
-    optimizer: torch.optim.Optimizer = Adafactor(
-        groups, weight_decay=decay, scale_parameter=False, relative_step=False
-    )
-    return optimizer
-
-
-_MAKERS = {"adamw": _adamw, "adamw8bit": _adamw8bit, "prodigy": _prodigy, "adafactor": _adafactor}
+    return Adafactor(groups, weight_decay=decay, scale_parameter=False, relative_step=False)

@@ -1,81 +1,49 @@
-"""How a training shows its progress: a bar in a terminal, a panel in a notebook, nothing where not wanted."""
+"""How trainings show their progress: a bar in a terminal, a panel in a notebook, nothing where not wanted."""
 
 from __future__ import annotations
 
 import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from tqdm import tqdm
 
 from sdlab import notebook
-from sdlab.experiment import Experiment
-from sdlab.methods import Hyperparameters
+from sdlab.training.setup import Training
 from sdlab.training.summary import Summary
 
 _SOONEST, _LATEST = 1.0, 5.0  # seconds between two refreshes of the panel
 _SHARE = 0.01  # of the training's time that refreshes may take: the next one waits for so long
 
 
-class Progress(Protocol):
-    """What the loop tells of a training while it runs."""
-
-    def __enter__(self) -> Progress: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-    def step(self, done: int) -> None:
-        """So many steps are done."""
-
-    def row(self, row: dict[str, Any]) -> None:
-        """A row was written to the log."""
-
-    def say(self, text: str) -> None:
-        """A line that is worth keeping."""
-
-
-def show(
-    experiment: Experiment,
-    hyperparameters: Hyperparameters,
-    done: int,
-    stop: threading.Event,
-    progress: bool,
-) -> Progress:
-    """Chooses how the progress is shown.
-
-    Args:
-        experiment: That is trained.
-        hyperparameters: Of the experiment.
-        done: Steps done before.
-        stop: Set by the panel's button; the loop then saves and returns.
-        progress: Show anything.
-
-    Returns:
-        A panel in a notebook that somebody sees, else a bar.
-    """
-    summary = Summary(experiment, hyperparameters, done)
+def show(trainings: Sequence[Training], stop: threading.Event, progress: bool) -> Bar | Panel:
+    """Gives a panel, whose button sets `stop`, in a notebook that somebody sees; else a bar."""
     if progress and notebook.has_widgets():
-        return _Panel(summary, stop)
-    return _Bar(summary, progress)
+        return Panel(trainings, stop)
+    return Bar(trainings, progress)
 
 
-class _Bar:
-    """tqdm's bar with the panel's figures; in a notebook, the summary stays in its place."""
+class Bar:
+    """tqdm's bar with the panel's figures; in a notebook, the summaries stay in its place."""
 
-    def __init__(self, summary: Summary, progress: bool) -> None:
-        self._summary, self._shown = summary, progress
+    def __init__(self, trainings: Sequence[Training], progress: bool) -> None:
+        self._trainings, self._shown = trainings, progress
+        self._summaries = {one.adapter: Summary.of(one) for one in trainings}
+        first = next(iter(self._summaries.values()))
+        self._name = first.name if len(trainings) == 1 else f"{len(trainings)} in one pass"
         self._bar = tqdm(
-            total=summary.total,
-            initial=summary.done,
-            desc=summary.name,
+            total=first.total,
+            initial=min(one.done for one in trainings),
+            desc=self._name,
             unit="step",
             disable=not progress,
             mininterval=0.5,
         )
 
-    def __enter__(self) -> _Bar:
+    def __enter__(self) -> Bar:
         return self
 
     def __exit__(
@@ -83,30 +51,38 @@ class _Bar:
     ) -> None:
         self._bar.close()
         if self._shown and notebook.kernel() is not None:
-            from IPython.display import display
+            _leave(self._trainings, self._summaries, kind)
 
-            display(_left(self._summary, kind), raw=True)
+    def step(self) -> None:
+        """A step is done."""
+        self._bar.update(min(one.done for one in self._trainings) - self._bar.n)
 
-    def step(self, done: int) -> None:
-        self._bar.update(done - self._summary.done)
-        self._summary.done = done
-
-    def row(self, row: dict[str, Any]) -> None:
-        self._summary.add(row)
-        self._bar.set_postfix(self._summary.figures(), refresh=False)
+    def row(self, training: Training, row: dict[str, Any]) -> None:
+        """A row was written to the training's log."""
+        self._summaries[training.adapter].add(row)
+        if len(self._trainings) == 1:
+            self._bar.set_postfix(self._summaries[training.adapter].figures(), refresh=False)
 
     def say(self, text: str) -> None:
-        self._bar.write(f"{self._summary.name}: {text}")
+        """A line that is worth keeping."""
+        if not self._shown:
+            return
+        with suppress(OSError):  # a closed pipe
+            self._bar.write(f"{self._name}: {text}")
 
 
-class _Panel:
+class Panel:
     """Figures, curves, images and a stop button, drawn anew once a second at most."""
 
-    def __init__(self, summary: Summary, stop: threading.Event) -> None:
+    def __init__(self, trainings: Sequence[Training], stop: threading.Event) -> None:
         import ipywidgets
 
-        self._summary, self._stop = summary, stop
-        self._head, self._body = ipywidgets.HTML(), ipywidgets.HTML()
+        self._trainings, self._stop = trainings, stop
+        self._summaries = {one.adapter: Summary.of(one) for one in trainings}
+        self._begun = min(one.done for one in trainings)
+        self._since: float | None = None  # the end of the first step
+        self._heads = {adapter: ipywidgets.HTML() for adapter in self._summaries}
+        self._bodies = {adapter: ipywidgets.HTML() for adapter in self._summaries}
         self._button = ipywidgets.Button(
             description="Stop and save",
             tooltip="Finishes the step and saves; train again to go on. Interrupting the kernel does too.",
@@ -114,63 +90,70 @@ class _Panel:
         )
         self._button.on_click(self._ask)
         notebook.reachable(self._button)
-        self._box = ipywidgets.VBox([self._head, self._body, self._button])
-        self._next, self._changed = 0.0, True  # when to draw again, and whether there is a new row
-        self._first: tuple[int, float] | None = None  # steps done and time, after the first step
+        self._widgets = [
+            widget
+            for pair in zip(self._heads.values(), self._bodies.values(), strict=True)
+            for widget in pair
+        ]
+        self._box = ipywidgets.VBox([*self._widgets, self._button])
+        self._next, self._changed = 0.0, set(self._summaries)  # when to draw again, and which have new rows
         self._open = ExitStack()
 
-    def __enter__(self) -> _Panel:
+    def __enter__(self) -> Panel:
         from IPython.display import display
 
         self._answer = self._open.enter_context(notebook.clicks())
         self._draw()
-        text = f"{self._summary.name}: training"
-        shown = notebook.bundle(self._head.value + self._body.value, text, self._box)
-        self._place = display(shown, raw=True, display_id=True)
+        text = ", ".join(summary.name for summary in self._summaries.values()) + ": training"
+        html = "".join(widget.value for widget in self._widgets)
+        self._place = display(notebook.bundle(html, text, self._box), raw=True, display_id=True)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._open.close()
-        self._place.update(_left(self._summary, kind), raw=True)
-        for widget in (self._box, self._head, self._body, self._button):
+        self._place.update(*_left(self._trainings[:1], self._summaries, kind), raw=True)
+        _leave(self._trainings[1:], self._summaries, kind)
+        for widget in (self._box, *self._widgets, self._button):
             widget.close()
 
-    def step(self, done: int) -> None:
+    def step(self) -> None:
         now = time.perf_counter()
-        self._summary.done = done
-        self._first = self._first or (done, now)
+        self._since = self._since or now
         if now >= self._next:
             self._answer()
             self._draw()
 
-    def row(self, row: dict[str, Any]) -> None:
-        self._summary.add(row)
-        self._changed = True
+    def row(self, training: Training, row: dict[str, Any]) -> None:
+        self._summaries[training.adapter].add(row)
+        self._changed.add(training.adapter)
 
     def say(self, text: str) -> None:
-        self._summary.notes.append(text)
+        next(iter(self._summaries.values())).notes.append(text)
 
     def _draw(self) -> None:
         start = time.perf_counter()
-        self._head.value = self._summary.head(self._state())
-        if self._changed:
-            self._body.value = self._summary.body()
-        self._changed = False
+        for training in self._trainings:
+            summary = self._summaries[training.adapter]
+            summary.done = training.done
+            self._heads[training.adapter].value = summary.head(self._state(training))
+            if training.adapter in self._changed:
+                self._bodies[training.adapter].value = summary.body()
+        self._changed.clear()
         end = time.perf_counter()
         self._next = end + min(max((end - start) / _SHARE, _SOONEST), _LATEST)
 
-    def _state(self) -> str:
-        summary = self._summary
-        state = f"step {summary.done} of {summary.total}"
+    def _state(self, training: Training) -> str:
+        total = training.hyperparameters.max_train_steps
+        state = f"step {training.done} of {total}"
         if self._stop.is_set():
             return f"{state}, stopping: saving what is there"
-        if self._first is None or self._first[0] == summary.done:
+        steps = min(one.done for one in self._trainings) - self._begun - 1  # the first one warms up
+        if self._since is None or steps < 1:
             return state
-        before, since = self._first
-        pace = (time.perf_counter() - since) / (summary.done - before)
-        left = tqdm.format_interval(pace * (summary.total - summary.done))
+        pace = (time.perf_counter() - self._since) / steps
+        left = tqdm.format_interval(pace * (total - training.done))
         speed = f"{1 / pace:.2g} steps a second" if pace < 1 else f"{pace:.3g} s a step"
         return f"{state}, {speed}, {left} left"
 
@@ -179,13 +162,30 @@ class _Panel:
         button.description, button.disabled = "Stopping …", True
 
 
-def _left(summary: Summary, error: type[BaseException] | None) -> dict[str, Any]:
-    """What stays in the notebook when the training has ended, however it ended."""
-    took = tqdm.format_interval(summary.seconds)
-    state = f"step {summary.done} of {summary.total}, after {took}"
-    if error is not None:
-        state += f", ended by {error.__name__}"
-    elif summary.done < summary.total:
-        state += ", stopped; train it again to go on"
-    figures = ", ".join(f"{name} {value}" for name, value in summary.figures().items())
-    return notebook.bundle(summary.head(state) + summary.body(), f"{summary.name}: {state}; {figures}")
+def _leave(
+    trainings: Sequence[Training], summaries: dict[str, Summary], error: type[BaseException] | None
+) -> None:
+    from IPython.display import display
+
+    for shown in _left(trainings, summaries, error):
+        display(shown, raw=True)
+
+
+def _left(
+    trainings: Sequence[Training], summaries: dict[str, Summary], error: type[BaseException] | None
+) -> list[dict[str, Any]]:
+    """What stays in the notebook of each training when it has ended, however it ended."""
+    left = []
+    for training in trainings:
+        summary = summaries[training.adapter]
+        summary.done = training.done
+        state = f"step {summary.done} of {summary.total}, after {tqdm.format_interval(summary.seconds)}"
+        if error is not None:
+            state += f", ended by {error.__name__}"
+        elif not training.finished:
+            state += ", stopped; train it again to go on"
+        figures = ", ".join(f"{name} {value}" for name, value in summary.figures().items())
+        left.append(
+            notebook.bundle(summary.head(state) + summary.body(), f"{summary.name}: {state}; {figures}")
+        )
+    return left

@@ -7,24 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from sdlab import thumbnails
+from sdlab.config import Hyperparameters, number
 from sdlab.experiment import Experiment
-from sdlab.methods import Hyperparameters, number
 from sdlab.templates import render
 from sdlab.training.curve import WIDTH, draw_curve, smoothed
-from sdlab.training.measure import peak_memory_gb
+from sdlab.training.memory import peak_memory_gb
+from sdlab.training.setup import Training
 
 _SIDE = 160  # pixels of a validation image; shown smaller, so that it is sharp on fine screens
 _SHOWN = 4  # validation images of one step
 
 
 class Summary:
-    """Figures and pictures of a training that runs or has ended.
-
-    Args:
-        experiment: Its log and its validation images are read.
-        hyperparameters: Of the experiment.
-        done: Steps done.
-    """
+    """Figures and pictures of a training that runs or has ended, after so many steps."""
 
     def __init__(self, experiment: Experiment, hyperparameters: Hyperparameters, done: int) -> None:
         self.name, self.total, self.done = experiment.name, hyperparameters.max_train_steps, done
@@ -34,20 +29,17 @@ class Summary:
         self._validation = experiment.validation_folder
         self._thumbnails: dict[Path, str] = {}
 
-    def add(self, row: dict[str, Any]) -> None:
-        """Takes in a row of the log.
+    @classmethod
+    def of(cls, training: Training) -> Summary:
+        """Summarises a training as it is now."""
+        return cls(training.experiment, training.hyperparameters, training.done)
 
-        Args:
-            row: As it was written.
-        """
+    def add(self, row: dict[str, Any]) -> None:
+        """Takes in a row of the log."""
         self._rows.append(row)
 
     def figures(self) -> dict[str, str]:
-        """Gives the newest figures.
-
-        Returns:
-            Name to figure, as they are read; without those that there are none of yet.
-        """
+        """Gives the newest figures by name, as they are read; without those that there are none of yet."""
         shown = {}
         if losses := self._column("loss"):
             shown["loss (smoothed)"] = f"{smoothed(list(losses.values()))[-1]:.4f}"
@@ -63,14 +55,7 @@ class Summary:
         return float(self._rows[-1]["seconds"]) if self._rows else 0.0
 
     def head(self, state: str) -> str:
-        """Draws the progress and the figures, and with them where the validation loss was lowest.
-
-        Args:
-            state: How far it is, in words.
-
-        Returns:
-            HTML.
-        """
+        """Draws the progress, in words `state`, and the figures, with the lowest validation loss, as HTML."""
         figures, held_out = self.figures(), self._column("validation_loss")
         if len(held_out) > 1:
             step = min(held_out, key=lambda step: held_out[step])
@@ -78,11 +63,7 @@ class Summary:
         return render("panel_head.html", summary=self, figures=figures, state=state)
 
     def body(self) -> str:
-        """Draws the losses over the steps, and the newest validation images beside the base's.
-
-        Returns:
-            HTML that carries its pictures in itself.
-        """
+        """Draws the losses over the steps, and the newest validation images beside the base's, as HTML."""
         return render(
             "panel_body.html",
             curves=[

@@ -13,14 +13,7 @@ LANGUAGES = ("en", "ru")
 
 @dataclass(frozen=True)
 class Words:
-    """Texts and names in one language.
-
-    Args:
-        language: a key of `LANGUAGES`.
-
-    Raises:
-        ValueError: another language.
-    """
+    """Texts and names in one language, "en" or "ru"."""
 
     language: str = "en"
 
@@ -29,15 +22,7 @@ class Words:
             raise ValueError(f"language must be one of {', '.join(LANGUAGES)}, got {self.language!r}.")
 
     def __call__(self, key: str, **values: Any) -> str:
-        """A text, its placeholders filled in.
-
-        Args:
-            key: of words.toml.
-            **values: the placeholders'.
-
-        Returns:
-            The text.
-        """
+        """A text of words.toml, its placeholders filled in."""
         return str(texts()[key][self.language]).format(**values)
 
     def count(self, value: float) -> str:
@@ -45,14 +30,7 @@ class Words:
         return f"{value:,.0f}".replace(",", self("thousands"))
 
     def name(self, english: str) -> str:
-        """A name such as a column's; one that has no translation is the same in all languages.
-
-        Args:
-            english: the name in English.
-
-        Returns:
-            The name in this language.
-        """
+        """A name such as a column's; one that has no translation is the same in all languages."""
         return english if self.language == "en" else names().get(english, english)
 
 

@@ -1,0 +1,209 @@
+"""What an exported model says of itself: a card for people, header entries for programs that list models."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import mode
+from typing import TYPE_CHECKING, Any, Literal
+
+from sdlab import __version__
+from sdlab.config import PLACES
+from sdlab.experiment import Experiment
+from sdlab.formats.conversion import SD15
+from sdlab.templates import render
+
+if TYPE_CHECKING:
+    import torch
+
+Form = Literal["lora", "kohya", "folder", "single-file"]
+
+LICENSES = {"mini": "MIT", SD15: "CreativeML OpenRAIL-M"}
+"""Of the base models that are known here, by `public_name`; what is trained from one is bound by it, too."""
+_LORAS = ("lora", "kohya")
+_HUB_LICENSES = {"MIT": "mit", "CreativeML OpenRAIL-M": "creativeml-openrail-m", None: "unknown"}
+_FACTS = {
+    "steps": "steps",
+    "seconds": "seconds",
+    "final_loss": "mean loss of the last rows of the log",
+    "trainable_parameters": "trained weights",
+    "trainable_share": "their share of all weights",
+    "instance_images": "fingerprint of the instance images",
+    "captions": "fingerprint of their captions",
+    "class_images": "fingerprint of the class images",
+    "base_fingerprint": "fingerprint of the base model",
+}
+_MACHINE = ("torch", "diffusers", "transformers", "peft", "accelerate", "device", "optimizer")
+
+
+def model_card(
+    experiment: Experiment, *, file: str | None = None, form: Form | None = None, scale: float = 1.0
+) -> str:
+    """Writes a model card from an experiment's record; what the record lacks is left out.
+
+    Args:
+        experiment: Any, finished or not.
+        file: Name of the file that the card lies beside; None takes the experiment's own.
+        form: What lies there; None takes `lora` or `folder` by the experiment's method.
+        scale: Strength of a LoRA that was merged into the model.
+
+    Returns:
+        Markdown with the hub's YAML front matter. It holds no path of this machine.
+
+    Source:
+        huggingface_hub's `ModelCardData` for the front matter.
+    """
+    record = experiment.record
+    chosen: dict[str, Any] = record.get("hyperparameters") or {}
+    method = str(record.get("method", "dreambooth"))
+    form = form or ("lora" if method == "lora" else "folder")
+    base = public_name(str(record.get("base") or chosen.get("pretrained_model_name_or_path") or "unknown"))
+    start = _start(experiment, str(chosen.get("pretrained_model_name_or_path") or base))
+    prompt = " ".join(str(chosen.get("instance_prompt") or "").split())
+    return render(
+        "card.md",
+        front_matter=_front_matter(base, method, form, prompt),
+        name=experiment.name,
+        method=method,
+        version=__version__,
+        base=base,
+        below=start if start != base else None,
+        instance_prompt=prompt,
+        form=form,
+        is_lora=form in _LORAS,
+        file=file,
+        scale=f"{scale:g}",
+        snippet=_snippet(form, file, start, base, prompt),
+        settings=_settings(chosen),
+        facts=_facts(record),
+        license=LICENSES.get(base),
+    )
+
+
+def _start(experiment: Experiment, name: str) -> str:
+    """What training started from; of an experiment, which may be written as `experiments/exp1`, its name."""
+    inside = Path(name).parent.name == experiment.root.name
+    return public_name(Path(name).name if inside else name)
+
+
+def _front_matter(base: str, method: str, form: Form, prompt: str) -> str:
+    from huggingface_hub import ModelCardData
+
+    return ModelCardData(
+        base_model=base if "/" in base else None,  # the hub links it, so it must be one of its ids
+        base_model_relation=None if "/" not in base else "adapter" if form in _LORAS else "finetune",
+        instance_prompt=prompt or None,
+        library_name="diffusers",
+        license=_HUB_LICENSES[LICENSES.get(base)],
+        pipeline_tag="text-to-image",
+        tags=["stable-diffusion", "text-to-image", "diffusers", "dreambooth", *["lora"] * (method == "lora")],
+    ).to_yaml()
+
+
+def _snippet(form: Form, file: str | None, start: str, base: str, prompt: str) -> str:
+    """The lines that load it with diffusers alone."""
+    mini = "mini.path()"
+    lines = ["from diffusers import StableDiffusionPipeline", ""]
+    if form == "folder":
+        loaded = 'from_pretrained(".")  # the folder of this card'
+    elif form == "single-file":
+        loaded = f"from_single_file({json.dumps(file)}{f', config={mini}' if base == 'mini' else ''})"
+    else:
+        loaded = f"from_pretrained({mini if start == 'mini' else json.dumps(start)})"
+    if mini in loaded:
+        lines.insert(1, "from sdlab import mini")
+    lines.append(f"pipeline = StableDiffusionPipeline.{loaded}")
+    if form in _LORAS:
+        name = json.dumps(file or "pytorch_lora_weights.safetensors")
+        lines.append(f'pipeline.load_lora_weights(".", weight_name={name})')
+    text = json.dumps(prompt or "a photo", ensure_ascii=False).replace("`", "'")
+    lines.append(f'pipeline({text}).images[0].save("image.png")')
+    return "\n".join(lines)
+
+
+def _settings(chosen: dict[str, Any]) -> list[tuple[str, Any]]:
+    known = {
+        name: value for name, value in chosen.items() if value is not None and name not in PLACES | {"method"}
+    }
+    return [(name, _short(value)) for name, value in known.items()]
+
+
+def _facts(record: dict[str, Any]) -> list[tuple[str, Any]]:
+    facts = [(words, _short(record[name])) for name, words in _FACTS.items() if record.get(name) is not None]
+    machine = record.get("environment") or {}
+    return facts + [(name, machine[name]) for name in _MACHINE if machine.get(name)]
+
+
+def _short(value: Any) -> Any:
+    return f"{value:g}" if isinstance(value, float) else value
+
+
+def public_name(base: str) -> str:
+    """A base model's name without its folders: `mini`, a hub id, or the last part of a path."""
+    if base == "sd15":
+        return SD15
+    is_hub_id = re.fullmatch(r"[\w.-]+/[\w.-]+", base) and not Path(base).parent.exists()
+    return base if is_hub_id else re.split(r"[\\/]", base.rstrip("\\/"))[-1]
+
+
+def modelspec(title: str, base: str, *, lora: bool, experiment: Experiment | None) -> dict[str, str]:
+    """What a safetensors file's header says of a model; `mini` has an architecture of its own.
+
+    Args:
+        title: Of the model.
+        base: What it was trained from in the first place.
+        lora: A LoRA, else a whole model.
+        experiment: What made it; None for a base model.
+
+    Source:
+        Stability-AI/ModelSpec 1.0.1, as kohya-ss/sd-scripts writes it.
+    """
+    architecture = "sdlab-mini" if base == "mini" else "stable-diffusion-v1"
+    entries = {
+        "sai_model_spec": "1.0.1",
+        "architecture": f"{architecture}/lora" if lora else architecture,
+        "implementation": "diffusers" if lora else "https://github.com/CompVis/stable-diffusion",
+        "title": title,
+    }
+    if license := LICENSES.get(public_name(base)):
+        entries["license"] = license
+    if experiment:
+        chosen = experiment.hyperparameters
+        ended = (experiment.path / "experiment.json").stat().st_mtime
+        entries["date"] = datetime.fromtimestamp(int(ended), UTC).isoformat()
+        entries["resolution"] = f"{chosen.resolution}x{chosen.resolution}"
+        entries["trigger_phrase"] = chosen.instance_prompt
+    return {f"modelspec.{name}": value for name, value in entries.items()}
+
+
+def kohya_entries(experiment: Experiment, weights: Mapping[str, torch.Tensor]) -> dict[str, str]:
+    """What kohya's sd-scripts write into a LoRA's header, which A1111, Forge and Civitai show.
+
+    Rank and alpha are those that most modules have.
+
+    Source:
+        kohya-ss/sd-scripts `train_network.py`.
+    """
+    chosen = experiment.hyperparameters
+    base = experiment.record.get("base", "")
+    entries = {
+        "output_name": experiment.name,
+        "base_model_version": "sdlab_mini" if base == "mini" else "sd_v1",
+        "sd_model_name": public_name(base),
+        "v2": False,
+        "network_module": "networks.lora",
+        "network_dim": mode(len(weight) for name, weight in weights.items() if "lora_down" in name),
+        "network_alpha": mode(float(weight) for name, weight in weights.items() if name.endswith(".alpha")),
+        "resolution": f"({chosen.resolution}, {chosen.resolution})",
+        "learning_rate": chosen.learning_rate,
+        "lr_scheduler": chosen.lr_scheduler,
+        "max_train_steps": chosen.max_train_steps,
+        "batch_size_per_device": chosen.train_batch_size,
+        "gradient_accumulation_steps": chosen.gradient_accumulation_steps,
+        "seed": chosen.seed,
+        "tag_frequency": json.dumps({experiment.name: {chosen.instance_prompt: 1}}),  # A1111 offers its words
+    }
+    return {f"ss_{name}": str(value) for name, value in entries.items()}

@@ -1,0 +1,183 @@
+"""Trained models as other programs read them: LoRA files, single-file checkpoints, diffusers folders."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from sdlab.cards import kohya_entries, model_card, modelspec, public_name
+from sdlab.config import unknown
+from sdlab.experiment import Experiment
+from sdlab.files import must_be_free, write_bytes, write_file, write_folder
+from sdlab.formats.conversion import pipeline_bytes, quiet, save_pipeline
+from sdlab.formats.names import Configs, kohya_weights, original_weights, read_lora, with_text_model
+from sdlab.models import fuse, resolve
+
+LORA_FORMATS = ("kohya", "diffusers")
+MODEL_FORMATS = ("single-file", "diffusers")
+
+
+def export_lora(
+    experiment: str | Path,
+    out: str | Path,
+    *,
+    format: Literal["kohya", "diffusers"] = "kohya",
+    half: bool = False,
+    root: str | Path = "experiments",
+) -> Path:
+    """Writes a LoRA as one file for another program, and its model card beside it.
+
+    Args:
+        experiment: Name or folder of a finished LoRA experiment.
+        out: The .safetensors file to make.
+        format: `kohya` for A1111, Forge, ComfyUI and Civitai; `diffusers` for `load_lora_weights`.
+        half: Write float16, half the size; else float32, as trained.
+        root: The folder of all experiments.
+
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: It isn't a finished LoRA experiment, or `out` has another ending.
+        FileExistsError: `out` or the card is there already.
+        DiskFull: The disk is full.
+    """
+    source = _finished_lora(experiment, root)
+    out = Path(out).expanduser()
+    card = _check_out(out, format, LORA_FORMATS, is_file=True)
+    weights, configs = read_lora(source.lora_file)
+    if format == "kohya":
+        weights = kohya_weights(weights, configs)
+        _warn_of_dora(source.name, weights)
+        entries = kohya_entries(source, weights)
+    else:
+        weights, entries = _for_all(weights), _entries_of_diffusers(configs)
+    entries |= modelspec(source.name, source.record.get("base", ""), lora=True, experiment=source)
+    _save(weights, out, entries, half)
+    text = model_card(source, file=out.name, form="kohya" if format == "kohya" else "lora")
+    write_bytes(card, text.encode())
+    return out
+
+
+def export_model(
+    base: str | Path,
+    out: str | Path,
+    *,
+    format: Literal["single-file", "diffusers"] = "single-file",
+    half: bool = False,
+    root: str | Path = "experiments",
+) -> Path:
+    """Writes a whole model; a LoRA is merged into the base model that it was trained on.
+
+    Args:
+        base: A finished experiment, any base model, or a LoRA at a scale: `lora_rank4@0.7`.
+        out: The folder to make, or with `single-file` the .safetensors file.
+        format: `single-file` for A1111, Forge and ComfyUI; `diffusers` for `from_pretrained`.
+        half: Write float16, half the size; else float32.
+        root: The folder of all experiments.
+
+    Returns:
+        The folder or file. An experiment's model card lies in the folder, or beside the file.
+
+    Raises:
+        ValueError: It is unknown or unfinished, or `out` has the wrong ending.
+        FileExistsError: `out` or the card is there already.
+        OSError: The base model can't be read or downloaded.
+        DiskFull: The disk is full.
+    """
+    model = resolve(base, root)
+    model.check()
+    out = Path(out).expanduser()
+    card = _check_out(out, format, MODEL_FORMATS, is_file=format == "single-file")
+    pipeline = fuse(model.load())
+    with quiet():
+        pipeline.to(dtype=torch.float16 if half else torch.float32)
+    if format == "single-file":
+        title = public_name(model.name)
+        entries = modelspec(title, model.root_name, lora=False, experiment=model.experiment)
+        _save(original_weights(pipeline), out, entries)
+        if model.experiment:
+            text = model_card(model.experiment, file=out.name, form=format, scale=model.scale)
+            write_bytes(card, text.encode())
+        return out
+    with write_folder(out, needed=pipeline_bytes(pipeline)) as folder:
+        save_pipeline(pipeline, folder)
+        if model.experiment:
+            text = model_card(model.experiment, form="folder", scale=model.scale)
+            write_bytes(folder / "README.md", text.encode())
+    return out
+
+
+def _finished_lora(name: str | Path, root: str | Path) -> Experiment:
+    experiment = Experiment.load(name, root)
+    if (method := experiment.record["method"]) != "lora":
+        raise ValueError(
+            f"The experiment {experiment.name!r} is a {method} experiment, not a LoRA. "
+            f"Export the whole model: sdlab export model {experiment.name}."
+        )
+    if (status := experiment.status) != "finished":
+        raise ValueError(
+            f"The experiment {experiment.name!r} is {status}, and only a finished one can be exported. "
+            "Train it to its end first."
+        )
+    return experiment
+
+
+def _check_out(out: Path, format: str, formats: tuple[str, ...], *, is_file: bool) -> Path:
+    """Makes sure that `out` can be made, and gives the place of a file's card."""
+    if format not in formats:
+        raise ValueError(unknown("format", format, formats))
+    if is_file and out.suffix != ".safetensors":
+        raise ValueError(f"out must end with .safetensors, got {str(out)!r}.")
+    if not is_file and out.suffix in (".safetensors", ".ckpt"):
+        raise ValueError(
+            f"out must be a folder with format diffusers, got {str(out)!r}. One file: --format single-file."
+        )
+    card = out.with_suffix(".md")
+    must_be_free(out, *[card] * is_file)
+    return card
+
+
+def _warn_of_dora(name: str, weights: dict[str, torch.Tensor]) -> None:
+    if any(key.endswith(".dora_scale") for key in weights):
+        warnings.warn(
+            f"{name} is a DoRA, which programs read differently: LyCORIS exactly, ComfyUI nearly, A1111 and "
+            f"diffusers wrongly. Merged into a model it is exact everywhere: sdlab export model {name}.",
+            stacklevel=3,
+        )
+
+
+def _for_all(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A LoRA's weights under names that transformers 4 reads as well as transformers 5."""
+    start = "text_encoder."
+    return {
+        start + with_text_model(name.removeprefix(start)) if name.startswith(start) else name: weight
+        for name, weight in weights.items()
+    }
+
+
+def _entries_of_diffusers(configs: Configs) -> dict[str, str]:
+    """What `load_lora_weights` needs to know, such as lora_alpha, without the base's place on this disk."""
+    settings = {
+        f"{part}.{name}": value
+        for part, config in configs.items()
+        for name, value in config.items()
+        if name != "base_model_name_or_path"
+    }
+    return {"lora_adapter_metadata": json.dumps(settings, sort_keys=True)} if settings else {}
+
+
+def _save(weights: dict[str, torch.Tensor], out: Path, entries: dict[str, str], half: bool = False) -> None:
+    """Writes a safetensors file, whole or not at all."""
+    from safetensors.torch import save_file
+
+    if half:
+        weights = {name: weight.to(torch.float16) for name, weight in weights.items()}
+    needed = sum(weight.nbytes for weight in weights.values())
+    with write_file(out, needed=needed) as beside:
+        save_file(weights, beside, metadata={"format": "pt", **entries})
+        beside.chmod(0o644)  # safetensors writes for the owner alone

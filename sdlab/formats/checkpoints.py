@@ -1,0 +1,318 @@
+"""Weights from elsewhere, one file or a diffusers folder: what they are, and what is wrong with them."""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+Shapes = Mapping[str, tuple[int, ...]]
+"""Names of weights to their shapes."""
+
+CONFIGS = Path(__file__).parent / "sd15"
+"""Stable Diffusion 1.5's configuration files: all that its weights don't say."""
+LORA_DOWN = ("lora_down.weight", "lora_A.weight", "lora.down.weight", "lora_linear_layer.down.weight")
+WEIGHTS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model."
+EMA = "model_ema.diffusion_model"  # here the names that follow have lost their dots
+_FIRST = "input_blocks.0.0.weight"  # (channels, latent channels, 3, 3)
+_HEAD = 4096  # bytes that tell a web page from weights
+_MEANT = "a Stable Diffusion 1.5 checkpoint is needed (about 2 or 4 GB)"
+_FIND = "On Civitai: filter by base model 'SD 1.5' and type 'Checkpoint'."
+# LyCORIS' other methods, by a part of their weights' names; diffusers loads LoRA and LoCon alone.
+_LYCORIS = {
+    "hada_w1": "LoHa",
+    "lokr_w1": "LoKr",
+    "oft_": "OFT",
+    "on_input": "(IA)³",
+    "lora_mid": "Tucker LoCon",
+    "dora_scale": "DoRA",
+    ".diff": "full-difference",
+    "a1.weight": "GLoRA",
+}
+
+
+class NotACheckpoint(ValueError):
+    """The weights aren't those of a Stable Diffusion 1.x model; the message says what they are."""
+
+
+class _Ignored:
+    """Takes the place of what training programs leave in their checkpoints beside the weights."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+
+# Stable Diffusion's own v1 .ckpt files name this class of the program that trained them.
+_HARMLESS = [(_Ignored, "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint")]
+
+
+def checkpoint_shapes(path: str | Path) -> Shapes:
+    """Reads which weights a file has, by its content and not by its ending; no code in it is run.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        NotACheckpoint: It is truncated, a web page, or holds code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}. Give a .safetensors or .ckpt file.")
+    if is_safetensors(path):
+        return _safetensors_shapes(path)
+    return {name: tuple(value.shape) for name, value in _pickle(path).items()}
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Reads a file's weights as they are; no code in it is run."""
+    if is_safetensors(path):
+        from safetensors.torch import load_file
+
+        _safetensors_shapes(path)
+        return load_file(path)
+    return _pickle(path)
+
+
+def is_safetensors(path: Path) -> bool:
+    """Tells safetensors from a pickle; refuses what is no file of weights, or bears the wrong ending."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    text = head.lstrip()[:1] if b"\0" not in head else b""  # weights have zeros among the first bytes
+    if text in (b"<", b"{") or not head:
+        what = "a web page" if text == b"<" else "an error message" if head else "empty"
+        raise NotACheckpoint(
+            f"{path} is {what} ({size:,} bytes), not weights: the download was answered with something else. "
+            "Take the address of the download, not of the page that describes the model, and give a token "
+            "if the site asks for a login; then download it again."
+        )
+    named = path.suffix.lower() == ".safetensors"
+    if named and head.startswith(b"PK"):
+        raise NotACheckpoint(f"{path} is a pickle, not safetensors. Rename it to {path.stem}.ckpt.")
+    return named or head[8:10] == b'{"'
+
+
+def _safetensors_shapes(path: Path) -> Shapes:
+    """Format: 8 bytes with the header's length, a JSON header with the tensors' places, the tensors."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > size - 8:
+            raise NotACheckpoint(_broken(path, "its header ends behind the file's end"))
+        try:
+            header: dict[str, Any] = json.loads(file.read(length))
+            header.pop("__metadata__", None)
+            end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+            shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise NotACheckpoint(_broken(path, "its header isn't that of a safetensors file")) from error
+    if size < (whole := 8 + length + end):
+        raise NotACheckpoint(_broken(path, f"{size:,} of {whole:,} bytes are there"))
+    return shapes
+
+
+def _pickle(path: Path) -> dict[str, torch.Tensor]:
+    """A .ckpt is a pickle, which may hold code; torch reads the tensors alone, and names what it refuses."""
+    with path.open("rb") as file:
+        archive = file.read(2) == b"PK"
+    if archive and not zipfile.is_zipfile(path):
+        raise NotACheckpoint(_broken(path, "the archive's end is missing"))
+    try:
+        with torch.serialization.safe_globals(_HARMLESS):
+            read = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged bytes fail in as many ways as a pickle has opcodes
+        code = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if code and isinstance(error, UnpicklingError):
+            raise NotACheckpoint(
+                f"{path} holds code ({code[1]}), which was not run. "
+                "Take the .safetensors version of the model, which can't hold any."
+            ) from error
+        raise NotACheckpoint(_broken(path, "it is no file of torch's")) from error
+    while isinstance(read, dict) and isinstance(read.get("state_dict"), dict):
+        read = read["state_dict"]
+    if not isinstance(read, dict):
+        raise NotACheckpoint(f"{path} holds a {type(read).__name__} instead of weights; {_MEANT}.")
+    return dict(_tensors(read))
+
+
+def _tensors(read: Mapping[str, Any], start: str = "") -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors of nested dictionaries, such as A1111's embeddings have."""
+    for name, value in read.items():
+        if isinstance(value, torch.Tensor):
+            yield f"{start}{name}", value
+        elif isinstance(value, dict):
+            yield from _tensors(value, f"{start}{name}.")
+
+
+def check_architecture(shapes: Shapes, path: Path, unet: Mapping[str, Any]) -> None:
+    """Refuses a single file that isn't a whole model of a UNet's configuration, and says what it is.
+
+    Raises:
+        NotACheckpoint: It is something else.
+    """
+    if found := _what_else(shapes, unet):
+        raise NotACheckpoint(f"{path} is {found.replace('FILE', str(path))}, and {_MEANT}. {_FIND}")
+
+
+def _what_else(shapes: Shapes, unet: Mapping[str, Any]) -> str | None:
+    """What the names and shapes say that it is; None where they fit the configuration."""
+
+    def has(*starts: str) -> bool:
+        return any(name.startswith(starts) for name in shapes)
+
+    def has_inside(*parts: str) -> bool:
+        return any(part in name for name in shapes for part in parts)
+
+    if has_inside("lora_down", "lora_A", "lora.down", "hada_w1", "lokr_w1"):
+        return "a LoRA, an addition to a model (add it to one: sd15+FILE)"
+    if has("conditioner.embedders."):
+        return "Stable Diffusion XL"
+    if has("control_model.", "controlnet_"):
+        return "a ControlNet"
+    if has_inside("double_blocks.", "joint_blocks."):
+        return "a Flux or Stable Diffusion 3 model"
+    if has("emb_params", "string_to_param"):
+        return "a textual inversion, an addition to a model"
+    if has("input_blocks.0.0.", "down_blocks.0.") and not has(UNET):
+        return "a UNet alone"
+    if has("encoder.conv_in", VAE) and not has(UNET, EMA):
+        return "a VAE alone"
+    if has(EMA) and not has(UNET):  # names without dots tell nothing of the shapes' places
+        return _missing_part(has(TEXT), has(VAE))
+    if UNET + _FIRST not in shapes:
+        return f"no model that is known here (its first weights: {', '.join(list(shapes)[:3]) or 'none'})"
+    channels, latent_channels = shapes[UNET + _FIRST][:2]
+    text = next((shape[1] for name, shape in shapes.items() if name.endswith("attn2.to_k.weight")), 0)
+    return _other_unet(channels, latent_channels, text, unet) or _missing_part(has(TEXT), has(VAE))
+
+
+def _other_unet(channels: int, latent_channels: int, text: int, unet: Mapping[str, Any]) -> str | None:
+    """What the UNet's sizes say that it is."""
+    if latent_channels == 9:
+        return "an inpainting model"
+    if text == 1024:
+        return "Stable Diffusion 2"
+    expected = (unet["block_out_channels"][0], unet["in_channels"], unet["cross_attention_dim"])
+    if (found := (channels, latent_channels, text)) != expected:
+        words = "of another size: channels, latent channels and text width are {}, not {} as configured"
+        return words.format(*(", ".join(map(str, sizes)) for sizes in (found, expected)))
+    return None
+
+
+def _missing_part(text_encoder: bool, vae: bool) -> str | None:
+    if not text_encoder:
+        return "a UNet without a text encoder"
+    return None if vae else "a model without a VAE"
+
+
+def check_folder(folder: Path) -> None:
+    """Refuses a diffusers folder that isn't a whole Stable Diffusion 1.x, before anything is loaded.
+
+    Raises:
+        NotACheckpoint: It is another architecture, or a part is missing, truncated or not a number.
+    """
+    index = _json(folder / "model_index.json")
+    if (kind := index.get("_class_name")) and kind != "StableDiffusionPipeline":
+        raise NotACheckpoint(f"{folder} is a {kind}, and {_MEANT} or its folder. {_FIND}")
+    unet = _json(folder / "unet" / "config.json")
+    text, latents = unet.get("cross_attention_dim"), unet.get("in_channels")
+    if found := _other_unet(unet.get("block_out_channels", [0])[0], latents or 0, text or 0, unet):
+        raise NotACheckpoint(f"{folder} is {found}, and {_MEANT} or its folder. {_FIND}")
+    for part in ("unet", "vae", "text_encoder"):
+        files = weight_files(folder / part)
+        if not files:
+            raise NotACheckpoint(f"{folder} is no whole model: {part}/ holds no weights. Download it again.")
+        for file in files:
+            check_numbers(file)
+
+
+def weight_files(part: Path) -> list[Path]:
+    """A part's files of weights: safetensors before pickles, full precision before fp16."""
+    found = [file for file in sorted(part.glob("*")) if file.suffix in (".safetensors", ".bin")]
+    for suffix in (".safetensors", ".bin"):
+        for half in (False, True):
+            if files := [one for one in found if one.suffix == suffix and (".fp16." in one.name) is half]:
+                return files
+    return []
+
+
+def check_numbers(file: Path) -> None:
+    """Refuses a file that is truncated or holds weights that aren't finite."""
+    stat = file.stat()
+    if bad := _not_finite(file, stat.st_size, stat.st_mtime_ns):
+        raise NotACheckpoint(
+            f"{file} holds weights that are no numbers (NaN or infinite), such as {bad}: its training "
+            "diverged, or the file is damaged. Take another model, or download it again."
+        )
+
+
+@lru_cache(maxsize=100)
+def _not_finite(file: Path, size: int, mtime_ns: int) -> str | None:
+    from safetensors import safe_open
+
+    if not is_safetensors(file):
+        weights = _pickle(file).items()
+        return next((name for name, value in weights if not torch.isfinite(value).all()), None)
+    shapes = _safetensors_shapes(file)
+    with safe_open(file, "pt") as opened:
+        return next(
+            (name for name in shapes if not torch.isfinite(opened.get_tensor(name).float()).all()), None
+        )
+
+
+def check_lora(file: Path, text_width: int) -> None:
+    """Refuses a LoRA file that diffusers can't add, or that was made for another architecture.
+
+    Args:
+        file: As other programs write it.
+        text_width: The base's cross_attention_dim: 768 in Stable Diffusion 1.5.
+
+    Raises:
+        NotACheckpoint: It is no LoRA, of a kind that can't be added, or made for another base.
+    """
+    shapes = checkpoint_shapes(file)
+    kind = next((words for part, words in _LYCORIS.items() if any(part in name for name in shapes)), None)
+    if kind:
+        raise NotACheckpoint(
+            f"{file} is a {kind}, which can't be added here exactly. Merge it into a model with the program "
+            "that made it, and take that model as base, or take a plain LoRA."
+        )
+    if not any(name.endswith(LORA_DOWN) for name in shapes):
+        raise NotACheckpoint(f"{file} is no LoRA: none of its weights is called {', '.join(LORA_DOWN)}.")
+    reads = {
+        shape[1]
+        for name, shape in shapes.items()
+        if re.search(r"attn2[._]to_[kv]\b", name) and name.endswith(LORA_DOWN)
+    }
+    if reads and reads != {text_width}:
+        known = {768: "Stable Diffusion 1.5", 1024: "Stable Diffusion 2", 2048: "Stable Diffusion XL"}
+        made = known.get(width := max(reads), f"a model of text width {width}")
+        raise NotACheckpoint(
+            f"{file} was made for {made}, and the base reads texts of width {text_width}. "
+            "Take a LoRA for this base, or the base that it was made for."
+        )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise NotACheckpoint(
+            f"{path} is missing, so its folder is no whole model. Download it again."
+        ) from None
+    except (ValueError, TypeError) as error:
+        raise NotACheckpoint(_broken(path, "it isn't JSON")) from error
+
+
+def _broken(path: Path, what: str) -> str:
+    return (
+        f"{path} is broken or truncated: {what}. Download it again; an interrupted download can be resumed."
+    )

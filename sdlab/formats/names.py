@@ -1,0 +1,213 @@
+"""Names of weights: diffusers' own, those of Stable Diffusion's original code, and kohya's for LoRAs."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
+
+_UNET = {
+    "time_embedding.linear_1.": "time_embed.0.",
+    "time_embedding.linear_2.": "time_embed.2.",
+    "conv_in.": "input_blocks.0.0.",
+    "conv_norm_out.": "out.0.",
+    "conv_out.": "out.2.",
+    "mid_block.resnets.0.": "middle_block.0.",
+    "mid_block.attentions.0.": "middle_block.1.",
+    "mid_block.resnets.1.": "middle_block.2.",
+}
+_UNET_RESNET = {
+    "norm1.": "in_layers.0.",
+    "conv1.": "in_layers.2.",
+    "time_emb_proj.": "emb_layers.1.",
+    "norm2.": "out_layers.0.",
+    "conv2.": "out_layers.3.",
+    "conv_shortcut.": "skip_connection.",
+}
+_VAE = {
+    "mid_block.resnets.0.": "mid.block_1.",
+    "mid_block.attentions.0.": "mid.attn_1.",
+    "mid_block.resnets.1.": "mid.block_2.",
+    "conv_norm_out.": "norm_out.",
+    "conv_shortcut.": "nin_shortcut.",
+    "group_norm.": "norm.",
+    "to_q.": "q.",
+    "to_k.": "k.",
+    "to_v.": "v.",
+    "to_out.0.": "proj_out.",
+}
+_PARTS = {"unet": "lora_unet", "text_encoder": "lora_te"}
+# peft's names, and the two that diffusers has besides.
+_MATRICES = {
+    ".lora_A.weight": "lora_down.weight",
+    ".lora.down.weight": "lora_down.weight",
+    ".lora_linear_layer.down.weight": "lora_down.weight",
+    ".lora_B.weight": "lora_up.weight",
+    ".lora.up.weight": "lora_up.weight",
+    ".lora_linear_layer.up.weight": "lora_up.weight",
+    ".lora_magnitude_vector": "dora_scale",
+    ".lora_magnitude_vector.weight": "dora_scale",
+}
+
+Configs = Mapping[str, Mapping[str, Any]]
+"""`unet` and `text_encoder` to the settings of their adapters, peft's LoraConfig as a dict."""
+
+
+def with_text_model(name: str) -> str:
+    """A text encoder's weight as all programs call it but transformers 5, which leaves out the start."""
+    return f"text_model.{name.removeprefix('text_model.')}"
+
+
+def original_weights(pipeline: StableDiffusionPipeline) -> dict[str, torch.Tensor]:
+    """Renames a pipeline's weights to those of CompVis' `stable-diffusion`, the single-file checkpoint.
+
+    Returns:
+        `model.diffusion_model.…`, `first_stage_model.…` and `cond_stage_model.transformer.text_model.…`.
+
+    Source:
+        CompVis/stable-diffusion, `ldm/modules`; the inverse of diffusers' `convert_ldm_unet_checkpoint` and
+        `convert_ldm_vae_checkpoint`.
+    """
+    unet, vae, text = (part.state_dict() for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder))
+    blocks = len(pipeline.vae.config.block_out_channels)
+    originals = original_unet_names(unet, pipeline.unet.config.layers_per_block)
+    named = {f"model.diffusion_model.{originals[name]}": weight for name, weight in unet.items()}
+    for name, weight in vae.items():
+        # the original's attention is made of 1×1 convolutions
+        is_attention = re.search(r"attentions\.0\.to_\w+(\.0)?\.weight", name)
+        named[f"first_stage_model.{vae_name(name, blocks)}"] = (
+            weight[:, :, None, None] if is_attention else weight
+        )
+    for name, weight in text.items():
+        named[f"cond_stage_model.transformer.{with_text_model(name)}"] = weight
+    return {name: weight.detach().contiguous() for name, weight in named.items()}
+
+
+def original_unet_names(names: Iterable[str], layers_per_block: int) -> dict[str, str]:
+    """All names of a UNet2DConditionModel's weights to the original ones."""
+    names = list(names)
+    attention = {int(found[1]) for name in names if (found := re.match(r"up_blocks\.(\d+)\.attent", name))}
+    return {name: unet_name(name, layers_per_block, attention) for name in names}
+
+
+def unet_name(name: str, layers_per_block: int, with_attention: Iterable[int]) -> str:
+    """Gives the original name of a UNet's weight.
+
+    The original counts the places of all blocks in one row: a down block has one for each layer and one for
+    its downsampler, an up block one for each layer, of which it has one more.
+
+    Args:
+        name: In diffusers' UNet2DConditionModel.
+        layers_per_block: Of the UNet, 2 in Stable Diffusion 1.5.
+        with_attention: Which up blocks have attention, 1 to 3 in Stable Diffusion 1.5.
+    """
+    row = layers_per_block + 1
+    if found := re.match(r"(down|up)_blocks\.(\d+)\.(resnets|attentions)\.(\d+)\.", name):
+        down, place = found[1] == "down", int(found[2]) * row + int(found[4])
+        start = f"input_blocks.{1 + place}" if down else f"output_blocks.{place}"
+        kind, rest = found[3], name[found.end() :]
+        if kind == "attentions":
+            return f"{start}.1.{rest}"
+        return f"{start}.0.{_renamed(rest, _UNET_RESNET)}"
+    if found := re.match(r"down_blocks\.(\d+)\.downsamplers\.0\.conv\.", name):
+        return f"input_blocks.{(int(found[1]) + 1) * row}.0.op.{name[found.end() :]}"
+    if found := re.match(r"up_blocks\.(\d+)\.upsamplers\.0\.conv\.", name):
+        block = int(found[1])
+        behind = 2 if block in with_attention else 1  # the resnet, and the attention where there is one
+        return f"output_blocks.{block * row + layers_per_block}.{behind}.conv.{name[found.end() :]}"
+    if name.startswith("mid_block.resnets."):
+        name = _renamed(name, _UNET_RESNET)
+    return _renamed(name, _UNET)
+
+
+def vae_name(name: str, blocks: int) -> str:
+    """Gives the original name of an AutoencoderKL's weight; the original counts decoder blocks from outside.
+
+    Args:
+        name: In diffusers' AutoencoderKL.
+        blocks: How many resolutions it has, 4 in Stable Diffusion 1.5.
+    """
+    if found := re.match(r"encoder\.down_blocks\.(\d+)\.", name):
+        name = f"encoder.down.{found[1]}.{name[found.end() :]}"
+    elif found := re.match(r"decoder\.up_blocks\.(\d+)\.", name):
+        name = f"decoder.up.{blocks - 1 - int(found[1])}.{name[found.end() :]}"
+    for new, old in {"downsamplers.0.": "downsample.", "upsamplers.0.": "upsample."}.items():
+        name = name.replace(new, old)
+    name = _renamed(name, _VAE)
+    return name.replace(".resnets.", ".block.")
+
+
+def _renamed(name: str, names: dict[str, str]) -> str:
+    for new, old in names.items():
+        name = re.sub(rf"(^|\.){re.escape(new)}", rf"\g<1>{old}", name)
+    return name
+
+
+def read_lora(file: str | Path) -> tuple[dict[str, torch.Tensor], Configs]:
+    """Reads a LoRA in diffusers' format: weights, and the adapters' settings, empty without metadata."""
+    from safetensors import safe_open
+    from safetensors.torch import load_file
+
+    with safe_open(file, "pt") as opened:
+        settings = json.loads((opened.metadata() or {}).get("lora_adapter_metadata", "{}"))
+    configs: dict[str, dict[str, Any]] = {part: {} for part in _PARTS}
+    for name, value in settings.items():
+        part, _, key = name.partition(".")
+        configs[part][key] = value
+    return load_file(file), configs
+
+
+def kohya_weights(weights: Mapping[str, torch.Tensor], configs: Configs) -> dict[str, torch.Tensor]:
+    """Renames a diffusers LoRA: A becomes `lora_down`, B `lora_up`, and alpha gets an entry.
+
+    Args:
+        weights: Of `read_lora`. A is (rank, in) and B is (out, rank); of a convolution, A is
+            (rank, in, height, width) and B is (out, rank, 1, 1).
+        configs: Of `read_lora`; without one, alpha is the rank.
+
+    Returns:
+        For each module, `lora_unet_<its path with _>` or `lora_te_text_model_<its path with _>`:
+        `lora_down.weight`, `lora_up.weight` and `alpha`, a number; with DoRA also `dora_scale`, (out, 1) or
+        (out, 1, 1, 1).
+
+    Raises:
+        ValueError: A name that isn't a LoRA's.
+
+    Source:
+        kohya-ss/sd-scripts `networks/lora.py`: modules are named by their path in diffusers' UNet and in
+        transformers' CLIPTextModel with its `text_model.`. LyCORIS `modules/locon.py` for `dora_scale`, with
+        its `wd_on_output`.
+    """
+    named: dict[str, torch.Tensor] = {}
+    for name, weight in weights.items():
+        part, _, rest = name.partition(".")
+        ending = next((end for end in _MATRICES if rest.endswith(end)), "")
+        if part not in _PARTS or not ending:
+            raise ValueError(f"{name!r} is no weight of a LoRA. Export a LoRA that sdlab or diffusers saved.")
+        path = rest.removesuffix(ending)
+        full = with_text_model(path) if part == "text_encoder" else path
+        module = f"{_PARTS[part]}_{full.replace('.', '_')}"
+        if _MATRICES[ending] == "dora_scale":  # (out,), or (1, out, 1, 1) of a convolution
+            weight = weight.reshape(-1, *[1] * max(1, weight.dim() - 1))
+        named[f"{module}.{_MATRICES[ending]}"] = weight.contiguous()
+        if _MATRICES[ending] == "lora_down.weight":
+            alpha = _alpha(configs.get(part, {}), path.removeprefix("text_model."), rank=len(weight))
+            named[f"{module}.alpha"] = torch.tensor(alpha, dtype=weight.dtype)
+    return named
+
+
+def _alpha(config: Mapping[str, Any], path: str, rank: int) -> float:
+    """A module's alpha, by which its addition is scaled: alpha / rank; peft's patterns and rsLoRA count."""
+    from peft.utils.other import get_pattern_key
+
+    patterns = config.get("alpha_pattern") or {}
+    alpha = patterns.get(get_pattern_key(patterns, path), config.get("lora_alpha", rank))
+    return float(alpha * math.sqrt(rank) if config.get("use_rslora") else alpha)

@@ -1,5 +1,0 @@
-"""The homework's report: README.md with relative links, report.html and report.pdf, English or Russian."""
-
-from sdlab.report.writing import report
-
-__all__ = ["report"]

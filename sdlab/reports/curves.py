@@ -1,0 +1,138 @@
+"""Loss curves, and what was measured along a sweep, by matplotlib."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from sdlab import thumbnails
+from sdlab.experiment import Experiment
+from sdlab.scores import Interval, Scores, Tally
+from sdlab.scores.plots import along
+from sdlab.tables.captions import BASE
+from sdlab.words import Words
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+COLOURS = ("#3b6fd4", "#d9662c", "#3d9a57", "#9a4fb5", "#b08a1e", "#2aa0a8", "#c23b5a", "#6b7280")
+
+
+def loss_curves(
+    experiments: Sequence[Experiment], *, ordered: bool = False, language: str = "en"
+) -> Image.Image | None:
+    """Draw the losses of experiments over their steps: training, smoothed, and beside it held-out photos.
+
+    The training loss misleads: it depends most of all on the random timesteps, and falls too when photos are
+    memorised.
+
+    Args:
+        experiments: those with a log are drawn.
+        ordered: whether they are a sweep, whose curves get the colours of a scale.
+        language: of the labels, "en" or "ru".
+
+    Returns:
+        The picture, 840 points wide; None where no experiment has a log.
+
+    Taught in: notebooks/02
+    """
+    losses = ["loss", "validation_loss"]
+    logs = {one.name: pd.DataFrame(one.log(), columns=["step", *losses]) for one in experiments}
+    drawn = [name for name in losses if any(log[name].count() > 1 for log in logs.values())]
+    if "loss" not in drawn:
+        return None
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    words = Words(language)
+    figure = Figure(figsize=(8.4, 3.0), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(drawn), squeeze=False)[0]
+    for column, axes in zip(drawn, panels, strict=True):
+        for index, (name, log) in enumerate(logs.items()):
+            rows = log.dropna(subset=[column])
+            heights = smoothed(rows[column]) if column == "loss" else rows[column]
+            style = {"color": _colour(index, len(logs), ordered), "linewidth": 1.6, "label": name}
+            axes.plot(rows["step"], heights, marker="" if column == "loss" else ".", **style)
+        axes.set_xlabel(words("step"))
+        axes.set_ylabel(words("training_loss" if column == "loss" else "held_out_loss"))
+        _without_outliers(axes)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+    panels[-1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return picture(figure)
+
+
+def smoothed(values: Sequence[float], weight: float = 0.85) -> list[float]:
+    """Exponential mean, `weight` of what came before, without the pull towards zero at the start.
+
+    Source: Kingma and Ba 2014, arXiv:1412.6980, section 3 (bias correction).
+    """
+    return list(pd.Series(values, dtype=float).ewm(alpha=1 - weight).mean())
+
+
+def sweep_curves(
+    experiments: Sequence[Experiment],
+    hyperparameter: str,
+    measurements: Mapping[str, Mapping[str, Any]],
+    words: Words,
+) -> Image.Image | None:
+    """Draws up to three measures along a sweep; None where fewer than two experiments were measured."""
+    known = [name for name in (BASE, *(one.name for one in experiments)) if measurements.get(name)]
+    names = list(dict.fromkeys(name for one in known for name in measurements[one]))[:3]
+    if len([name for name in known if name != BASE]) < 2:
+        return None
+    tallies = {
+        one: Tally(one, {name: _interval(value) for name, value in measurements[one].items()})
+        for one in known
+    }
+    root = experiments[0].root
+    figure = along(Scores(tallies), hyperparameter, names, language=words.language, root=root)
+    for axes in figure.axes:
+        axes.set_xlabel(words(f"what_{hyperparameter}"))
+    return picture(figure)
+
+
+def picture(figure: Figure) -> Image.Image:
+    """A drawn figure as a picture, 150 dots per inch."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150)
+    buffer.seek(0)
+    return thumbnails.opened(buffer)
+
+
+def _interval(value: Any) -> Interval:
+    """A plain number as a mean whose interval has no width."""
+    return Interval(*map(float, value if isinstance(value, Sequence) else (value,) * 3))
+
+
+def _colour(index: int, number: int, ordered: bool) -> Any:
+    from matplotlib import colormaps
+
+    if ordered:
+        return colormaps["viridis"](0.05 + 0.85 * index / max(1, number - 1))
+    return COLOURS[index % len(COLOURS)]
+
+
+def _without_outliers(axes: Axes) -> None:
+    """Curves that leave the others far below (a training that broke) leave the picture, with their height."""
+    values = {line: np.asarray(line.get_ydata(), float) for line in axes.get_lines()}
+    heights = {line: float(column.max()) for line, column in values.items() if column.size}
+    limit = 2 * median(heights.values())
+    usual = [line for line in heights if heights[line] <= limit]
+    if not 2 <= len(usual) < len(heights):
+        return
+    low = min(float(values[line].min()) for line in usual)
+    high = max(heights[line] for line in usual)
+    axes.set_ylim(low - 0.05 * (high - low), high + 0.15 * (high - low))
+    for place, line in enumerate(line for line in heights if line not in usual):
+        said = f"\N{UPWARDS ARROW} {heights[line]:.2g}"
+        height = 0.98 - 0.08 * place
+        axes.text(0.04, height, said, transform=axes.transAxes, va="top", color=line.get_color(), fontsize=8)

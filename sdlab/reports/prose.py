@@ -1,0 +1,100 @@
+"""What a student writes in Markdown, as HTML that runs nothing and as nodes for templates/pages.typ."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from sdlab import thumbnails
+
+if TYPE_CHECKING:
+    from markdown_it.token import Token
+    from markdown_it.tree import SyntaxTreeNode
+    from PIL import Image
+
+    from sdlab.typeset import Sheet
+
+WIDEST, WIDTH, WIDTH_MM = 1200, 510, 180  # pixels of a student's picture, and its place on a page
+
+
+def html(text: str, folder: Path) -> str:
+    """Markdown as HTML: links run no script, pictures are in it, tags are text but for `<img>` and `<br>`."""
+    tokens = _tokens(text)
+    for image in _images(tokens):
+        source = str(image.attrs["src"])
+        if _elsewhere(source):
+            image.type, image.tag, image.content = "text", "", f"[{image.content}: {source}]"
+        else:
+            picture = _opened(folder, source)
+            uri = thumbnails.data_uri(picture, 85)
+            image.attrs |= {"src": uri, "width": min(picture.width, WIDTH)}
+    made = str(_parser().renderer.render(tokens, _parser().options, {}))
+    return re.sub(r"&lt;br ?/?&gt;", "<br>", made)
+
+
+def nodes(text: str, folder: Path, sheet: Sheet) -> list[dict[str, Any]]:
+    """Markdown as a tree of dictionaries; its pictures go to the sheet."""
+    from markdown_it.tree import SyntaxTreeNode
+
+    def plain(node: SyntaxTreeNode) -> dict[str, Any]:
+        made = {"type": node.type, "text": node.content, "children": [plain(one) for one in node.children]}
+        if node.type != "image":
+            return made
+        source = str(node.attrs["src"])
+        if _elsewhere(source):
+            return {"type": "text", "text": f"[{node.content}: {source}]"}
+        picture = _opened(folder, source)
+        return made | {"text": sheet.picture(picture), "width": min(WIDTH_MM, picture.width * 0.26)}
+
+    return [plain(node) for node in SyntaxTreeNode(_tokens(text)).children]
+
+
+def links(text: str) -> list[str]:
+    """Pictures of one's own that a text shows, as paths that it wrote."""
+    sources = [str(image.attrs["src"]) for image in _images(_tokens(text))]
+    return [source for source in sources if not _elsewhere(source)]
+
+
+def title(text: str) -> tuple[str, str]:
+    """The first heading of a text as plain text, and the rest."""
+    tokens = _tokens(text)
+    for index, token in enumerate(tokens):
+        if token.type == "heading_open" and token.map:
+            lines = text.splitlines()
+            rest = lines[: token.map[0]] + lines[token.map[1] :]
+            words = "".join(child.content for child in tokens[index + 1].children or [])
+            return words, "\n".join(rest).strip()
+    return "", text
+
+
+def _parser() -> Any:
+    from markdown_it import MarkdownIt
+
+    return MarkdownIt("commonmark", {"html": False}).enable("table")
+
+
+def _tokens(text: str) -> list[Token]:
+    """GitHub's way to set a picture's width, `<img src="a.png" width="300">`, is read as a picture."""
+    images = r"""<img\b[^>]*?\bsrc=["']([^"'<>]+)["'][^>]*>"""
+    return list(_parser().parse(re.sub(images, r"![](<\1>)", text)))
+
+
+def _images(tokens: list[Token]) -> list[Token]:
+    return [child for token in tokens for child in token.children or [] if child.type == "image"]
+
+
+def _elsewhere(source: str) -> bool:
+    return bool(re.match(r"[a-z]+:", source))
+
+
+def _opened(folder: Path, source: str) -> Image.Image:
+    path = folder / unquote(source)
+    if not path.is_file():
+        raise ValueError(
+            f"{path} isn't there, but your text in README.md shows it. Put it there, or correct it."
+        )
+    picture = thumbnails.opened(path)
+    picture.thumbnail((WIDEST, WIDEST))
+    return picture

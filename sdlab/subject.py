@@ -1,0 +1,155 @@
+"""Who or what is learned: its rare word, its class, and the kind of thing that it is."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+Kind = Literal["person", "animal", "thing", "style"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+# The last word of a class decides: "golden retriever" is an animal, "robot toy" a thing.
+_PERSONS = """
+    woman man girl boy person human people lady gentleman guy child kid baby toddler teenager male female face
+    actor actress singer musician artist painter dancer athlete teacher professor student doctor nurse soldier
+    politician president king queen prince princess knight wizard witch elf character mother father sister
+    brother daughter son grandmother grandfather wife husband friend bride groom"""
+_ANIMALS = """
+    animal pet dog puppy cat kitten horse pony foal donkey cow calf bull sheep lamb goat pig piglet rabbit
+    hare hamster mouse rat squirrel hedgehog ferret fox wolf bear panda koala lion tiger leopard lynx elephant
+    giraffe deer monkey chimpanzee gorilla sloth otter seal dolphin whale shark fish bird parrot
+    budgie canary owl eagle crow duck goose swan hen chicken rooster penguin turtle tortoise lizard snake
+    frog spider butterfly bee corgi poodle retriever shepherd terrier spaniel bulldog pug husky beagle
+    chihuahua labrador dalmatian samoyed collie rottweiler pitbull"""
+_STYLES = "style painting drawing sketch illustration watercolor watercolour engraving"
+_KIND_OF: dict[str, str] = (
+    dict.fromkeys(_PERSONS.split(), "person")
+    | dict.fromkeys(_ANIMALS.split(), "animal")
+    | dict.fromkeys(_STYLES.split(), "style")
+)
+# Things that are called after what they look like: "stuffed animal", "toy dog", "statue of a man".
+_MADE = {"toy", "stuffed", "plush", "plushie", "doll", "figure", "figurine", "statue", "bust", "sculpture"}
+_ARTICLES = {"a", "an", "the", "my", "one"}
+# The class ends before the scene begins: "sks woman face, on the street", "sks dog in the snow".
+_SCENE = re.compile(r"[,.;:(]| (?:in|on|at|with|wearing|standing|sitting|by|near|under|and|from|against) ")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Whom or what the photos show, and what it is called in prompts.
+
+    Args:
+        rare_word: The word that stands for it alone, such as `sks`; empty where a prompt has none.
+        class_noun: What it is one of: `woman`, `dog`, `robot toy`.
+        kind: `person`, `animal`, `thing` or `style`; empty infers it from the class.
+        name: What tables and reports call it; empty takes rare word and class.
+
+    Raises:
+        ValueError: There is no class, or no such kind.
+
+    Source:
+        Ruiz et al. 2022, "DreamBooth", arXiv:2208.12242, section 3.2: "a [identifier] [class noun]".
+    """
+
+    rare_word: str = "sks"
+    class_noun: str = "woman"
+    kind: str = ""
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.class_noun.strip():
+            raise ValueError(
+                f"A subject needs a class noun, got {self.class_noun!r}. Name it as in 'sks dog'."
+            )
+        if self.kind not in ("", *KINDS):
+            raise ValueError(
+                f"The kind of a subject is one of {', '.join(KINDS)}, got {self.kind!r}. "
+                "Leave it out, and it is inferred from the class."
+            )
+        object.__setattr__(self, "kind", self.kind or _kind_of(self.class_noun))
+        object.__setattr__(self, "name", self.name or self.phrase)
+
+    @classmethod
+    def parse(cls, phrase: str, kind: str = "") -> Subject:
+        """Reads `sks dog`: a rare word, then the class; a class alone (`dog`) has no rare word.
+
+        Raises:
+            ValueError: There is no class.
+        """
+        words = phrase.split()
+        if words and words[0].lower() in _ARTICLES | {"photo", "portrait", "picture"}:  # an instance prompt
+            return replace(cls.of(phrase), kind=kind) if kind else cls.of(phrase)
+        if words and _kind_of(words[0]) != "thing":
+            return cls("", _class_of(words), kind)
+        if len(words) < 2:
+            raise ValueError(
+                f"A subject is a rare word and its class, such as 'sks woman' or 'sks dog', got {phrase!r}."
+            )
+        return cls(words[0], _class_of(words[1:]), kind)
+
+    @classmethod
+    def of(cls, instance_prompt: str, class_prompt: str | None = None) -> Subject:
+        """Reads the subject back from the prompts of a training.
+
+        The rare word is what the instance prompt has and the class prompt has not; without a class prompt the
+        paper's pattern `a photo of [rare word] [class]` tells it.
+        """
+        if style := re.search(r"\bin (?:the style of (\S+)|(\S+) ((?:\S+ )?style)\b)", instance_prompt):
+            return cls((style[1] or style[2]).strip(",."), style[3] or "style", "style")
+        words, of_class = _named(instance_prompt), _named(class_prompt or "")
+        shared = [word in of_class for word in words]
+        start = shared.index(False) if False in shared else 0
+        stop = start + shared[start:].index(True) if True in shared[start:] else 0
+        if not stop and not all(shared):  # no class in common: the paper's pattern
+            start, stop = 0, int(_kind_of(words[0]) == "thing" and len(words) + len(of_class) > 1)
+        return cls(" ".join(words[start:stop]), _class_of(words[stop:] or of_class) or "thing")
+
+    @property
+    def phrase(self) -> str:
+        """Its name in prompts: `sks dog`."""
+        return f"{self.rare_word} {self.class_noun}".strip()
+
+    @property
+    def portrait(self) -> str:
+        """Its name where a picture is all about it: `sks woman face` for a person, else `sks dog`."""
+        if self.kind != "person" or self.class_noun.endswith("face"):
+            return self.phrase
+        return f"{self.phrase} face"
+
+    @property
+    def instance_prompt(self) -> str:
+        """What its photos are called in training: `a photo of sks woman face`."""
+        return self._prompt(self.portrait)
+
+    @property
+    def class_prompt(self) -> str:
+        """The same without the rare word: `a photo of woman face`."""
+        return self._prompt(replace(self, rare_word="", name="").portrait)
+
+    def _prompt(self, what: str) -> str:
+        if self.kind != "style":
+            return f"a photo of {what}"
+        if what == "style":
+            return "a picture"
+        return f"a picture in {what.removesuffix(' style')} style"
+
+
+def _kind_of(class_noun: str) -> str:
+    words = class_noun.lower().replace("-", " ").split()
+    if _MADE.intersection(words):
+        return "thing"
+    return _KIND_OF.get(words[-1], "thing") if words else "thing"
+
+
+def _named(prompt: str) -> list[str]:
+    """The words of a prompt that name what it shows: `sks dog` of `a photo of a sks dog in the snow`."""
+    words = _SCENE.split(prompt)[0].split()
+    words = words[words.index("of") + 1 :] if "of" in words else words
+    return words[next((n for n, word in enumerate(words) if word.lower() not in _ARTICLES), 0) :]
+
+
+def _class_of(words: list[str]) -> str:
+    """The class noun among the words after the rare word; `woman face` is a woman."""
+    noun = " ".join(words)
+    return noun.removesuffix(" face") if _kind_of(noun) == "person" else noun

@@ -1,0 +1,248 @@
+"""What stands in a table's cells, and the table as HTML, Markdown, PDF and PNG."""
+
+from __future__ import annotations
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from sdlab import thumbnails
+from sdlab.files import write_bytes
+from sdlab.tables.captions import Heading
+from sdlab.templates import markdown_text, render
+from sdlab.typeset import Sheet
+from sdlab.words import Words
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SIDE = 260  # pixels of a cell's picture; shown smaller, so that it is sharp on fine screens
+MAX_BYTES = 900_000  # of a table's pictures
+IN_A_NOTEBOOK = 150_000  # several tables are kept in one file
+NOTEBOOK_PAGE = 860  # CSS pixels of a cell's output in JupyterLab in a window of 1280
+HEADINGS = 150  # CSS pixels of the first column
+LOOKED_AT = 128  # CSS pixels: a smaller image shows no face
+FORMATS = {".png": "PNG", ".webp": "WEBP", ".jpg": "JPEG"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Up to four pictures of one experiment and one prompt, or what to run to get them.
+
+    Args:
+        name: of this cell alone; the parts become the folder and name of its picture.
+        whole: it has as many pictures as it should, whatever the other cells have.
+    """
+
+    name: str | tuple[str, ...]
+    alt: str
+    images: tuple[Path, ...] = ()
+    hint: str = ""
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of pictures. Shown by a notebook as it is; saved by `save` as Markdown, HTML, PNG and PDF.
+
+    Args:
+        rows, columns: the headings.
+        cells: one tuple of cells per row.
+        images_per_cell: 1, 2 or 4.
+        language: of its captions, "en" or "ru".
+        notes: what must be said under it, such as which images were left out.
+
+    Taught in: notebooks/02
+    """
+
+    rows: tuple[Heading, ...]
+    columns: tuple[Heading, ...]
+    cells: tuple[tuple[Cell, ...], ...]
+    images_per_cell: int = 4
+    language: str = "en"
+    notes: tuple[str, ...] = ()
+
+    def transposed(self) -> Table:
+        """The same table with rows and columns exchanged."""
+        cells = tuple(zip(*self.cells, strict=True))
+        return replace(self, rows=self.columns, columns=self.rows, cells=cells)
+
+    def html(self, width: int | None = None, max_bytes: int = MAX_BYTES, *, texts: bool = True) -> str:
+        """The table as HTML that carries its pictures in itself.
+
+        Args:
+            width: width of a cell's picture in CSS pixels; None takes what a notebook's page has room for.
+            max_bytes: what the pictures may take; their quality goes down until they fit.
+            texts: whether the prompts stand in full under the table.
+
+        Returns:
+            HTML for a notebook cell or a page. It scrolls sideways, the first column stays.
+        """
+        pictures = self._encoded(max_bytes * 3 // 4)  # base64 writes three bytes as four letters
+        uris = {name: thumbnails.data_uri(content) for name, content in pictures.items()}
+        width = width or self.fitting(NOTEBOOK_PAGE, 180 if self.images_per_cell == 1 else SIDE)
+        return render(
+            "table.html", table=self, uris=uris, width=width, texts=texts, words=Words(self.language)
+        )
+
+    def fitting(self, page: int, most: int) -> int:
+        """A width of the cells with which all columns are seen at once, as far as 100 pixels go."""
+        headings = 0 if self.bare else HEADINGS
+        return min(most, max(100, (page - headings) // len(self.columns) - 12))
+
+    def _repr_html_(self) -> str:
+        return self.html(max_bytes=IN_A_NOTEBOOK)
+
+    @property
+    def size(self) -> str:
+        """Rows, columns, and how many cells lack images, in words."""
+        missing = sum(bool(cell.hint) for row in self.cells for cell in row)
+        lacking = f", {missing} cells lack images" if missing else ""
+        return f"{len(self.rows)} rows × {len(self.columns)} columns{lacking}"
+
+    def __repr__(self) -> str:
+        return f"Table({self.size})"
+
+    def markdown(self, folder: str | Path, pictures: str = "pictures", **options: Any) -> str:
+        """The table as Markdown with relative links; its pictures are written below `folder`.
+
+        Args:
+            folder: where the Markdown file will lie.
+            pictures: folder for the pictures, relative to `folder`.
+            **options: for `markdown_and_pictures`.
+
+        Returns:
+            The Markdown text.
+        """
+        text, files = self.markdown_and_pictures(pictures, **options)
+        for link, content in files.items():
+            write_bytes(Path(folder) / link, content)
+        return text
+
+    def markdown_and_pictures(
+        self, pictures: str = "pictures", width: int = 150, max_bytes: int = MAX_BYTES, *, texts: bool = True
+    ) -> tuple[str, dict[str, bytes]]:
+        """The Markdown text, and link to content of its pictures; nothing is written."""
+        encoded = self._encoded(max_bytes)
+        files = {name: f"{pictures}/{_file(name)}_{self.images_per_cell}.webp" for name in encoded}
+        links = {name: quote(file) for name, file in files.items()}
+        text = render("table.md", table=self, links=links, width=width, texts=texts)
+        return text, {files[name]: content for name, content in encoded.items()}
+
+    def save(self, path: str | Path, title: str = "") -> Path:
+        """The table as a file; its name's ending says in what form.
+
+        Args:
+            path: ends with .png, .webp, .jpg, .pdf, .html or .md; a Markdown file's pictures lie beside it.
+            title: line above the table.
+
+        Returns:
+            The path.
+
+        Raises:
+            ValueError: another ending.
+        """
+        path = Path(path)
+        if path.suffix == ".html":
+            content = render("page.html", title=title or path.stem, table=self).encode()
+        elif path.suffix == ".md":
+            head = f"# {markdown_text(title)}\n\n" if title else ""
+            content = (head + self.markdown(path.parent, f"{path.stem}_pictures")).encode()
+        elif path.suffix == ".pdf" or path.suffix in FORMATS:
+            content = self._typeset(title, path)
+        else:
+            raise ValueError(
+                f"a table's file must end with .png, .webp, .jpg, .pdf, .html or .md, got {path.name!r}."
+            )
+        return write_bytes(path, content)
+
+    def _typeset(self, title: str, path: Path) -> bytes:
+        """A PDF of A4 pages, or one picture with readable labels."""
+        sheet = Sheet(title or path.stem, self.language, sheet=path.suffix != ".pdf")
+        if title:
+            sheet.blocks.append({"kind": "heading", "level": 1, "text": title})
+        sheet.blocks.append(self.block(sheet))
+        if path.suffix == ".pdf":
+            points = [f"{heading.title}: {heading.text}" for heading in self.texts]
+            sheet.blocks.append({"kind": "points", "points": points})
+        if path.suffix in (".pdf", ".png"):
+            return sheet.made()
+        buffer = io.BytesIO()
+        thumbnails.opened(io.BytesIO(sheet.made())).save(buffer, FORMATS[path.suffix], quality=88)
+        return buffer.getvalue()
+
+    def block(self, sheet: Sheet, caption: str = "") -> dict[str, Any]:
+        """The table as templates/pages.typ takes it; its pictures go to the sheet."""
+        return {
+            "kind": "pictures",
+            "caption": caption,
+            "bare": self.bare,
+            "half": self.images_per_cell == 2 and self._across == 2,
+            "rows": [asdict(heading) for heading in self.rows],
+            "columns": [asdict(heading) for heading in self.columns],
+            "cells": [
+                [{"picture": sheet.picture(self._pictures.get(cell.name)), "hint": cell.hint} for cell in row]
+                for row in self.cells
+            ],
+            "notes": list(self.notes),
+        }
+
+    def picture(self, cell: Cell) -> Image.Image | None:
+        """The cell's images as one picture, 260 pixels wide, or None where there is none."""
+        if not cell.images:
+            return None
+        images = [thumbnails.opened(path) for path in cell.images]
+        count = next(n for n in (1, 2, 4) if n >= len(images)) if cell.whole else self.images_per_cell
+        if len(images) < count:
+            from PIL import Image
+
+            images += [Image.new("RGB", images[0].size, "#dddddd")] * (count - len(images))
+        return thumbnails.grid(images, SIDE, self._across)
+
+    @property
+    def bare(self) -> bool:
+        """Whether no row has a heading, as in a sheet of photos."""
+        return not any(heading.title for heading in self.rows)
+
+    @property
+    def texts(self) -> list[Heading]:
+        """Headings with a long text: the prompts, which stand under the table in full."""
+        return [heading for heading in (*self.rows, *self.columns) if heading.text]
+
+    @property
+    def _across(self) -> int:
+        """Two images stand above each other where they would be too small side by side."""
+        narrow = self.fitting(NOTEBOOK_PAGE, SIDE) < 2 * LOOKED_AT
+        return 1 if self.images_per_cell == 2 and narrow else 2
+
+    @cached_property
+    def _pictures(self) -> dict[Any, Image.Image]:
+        """Pictures of all cells that have one, read once for all forms of the table."""
+        cells = {cell.name: cell for row in self.cells for cell in row if cell.images}
+        with ThreadPoolExecutor() as threads:  # Pillow reads and scales on several processors at once
+            pictures = dict(zip(cells, threads.map(self.picture, cells.values()), strict=True))
+        return {name: picture for name, picture in pictures.items() if picture is not None}
+
+    def _encoded(self, max_bytes: int) -> dict[Any, bytes]:
+        """Pictures of all cells as WebP, in the best quality that fits."""
+
+        encoded: dict[Any, bytes] = {}
+        for side, quality in ((SIDE, 80), (SIDE, 55), (200, 50), (140, 40), (90, 35)):
+            small = partial(_small, side=side, quality=quality)
+            with ThreadPoolExecutor() as threads:
+                encoded = dict(zip(self._pictures, threads.map(small, self._pictures.values()), strict=True))
+            if sum(map(len, encoded.values())) < max_bytes:
+                break
+        return encoded
+
+
+def _small(picture: Image.Image, side: int, quality: int) -> bytes:
+    return thumbnails.webp(thumbnails.fitted(picture, side), quality)
+
+
+def _file(name: str | tuple[str, ...]) -> str:
+    return name if isinstance(name, str) else "/".join(name)

@@ -1,0 +1,212 @@
+"""The figures of experiments as DataFrames: numbers to sort and plot, shown with units and intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sdlab.config import DreamBooth, LoRA, number
+from sdlab.experiment import Experiment
+from sdlab.tables.captions import BASE, METHOD_NAMES, NOT_SHOWN, hyperparameters_of
+from sdlab.templates import code, markdown_text, render
+from sdlab.words import Words
+
+ENDS = (" low", " high")  # of a measurement's interval, each a column beside its mean
+HYPERPARAMETERS = {field.name for method in (DreamBooth, LoRA) for field in fields(method)}
+
+
+class Figures(pd.DataFrame):
+    """A DataFrame that notebook, Markdown and terminal show with units and intervals, in its language."""
+
+    @property
+    def _constructor(self) -> type[Figures]:
+        return Figures
+
+    def written(self) -> pd.DataFrame:
+        """The same as texts: `1 min 5 s`, `0.83 (0.79 to 0.86)`; the index is the first column."""
+        words, decimals = Words(self.attrs.get("language", "en")), self.attrs.get("decimals")
+        columns = {self.index.name or "": [words.name(str(entry)) for entry in self.index]}
+        for place, name in enumerate(self.columns):
+            if str(name).endswith(ENDS) and str(name).rsplit(" ", 1)[0] in self.columns:
+                continue
+            ends = [f"{name}{end}" for end in ENDS]
+            values: Sequence[Any] = list(self.iloc[:, place])
+            if set(ends) <= set(self.columns):
+                lows, highs = (list(self[end]) for end in ends)
+                values = [
+                    value if pd.isna(low) else (value, low, high)
+                    for value, low, high in zip(values, lows, highs, strict=True)
+                ]
+            columns[str(name)] = [_written(str(name), value, words, decimals) for value in values]
+        return pd.DataFrame({words.name(name).replace("_", " "): texts for name, texts in columns.items()})
+
+    def _repr_html_(self) -> str:
+        written = self.written()
+        return render("figures.html", head=list(written.columns), rows=written.to_numpy().tolist())
+
+    def __repr__(self) -> str:
+        return str(self.written().to_string(index=False))
+
+    def markdown(self) -> str:
+        """The figures as a Markdown table."""
+        written = self.written()
+        lines = [
+            "| " + " | ".join(map(markdown_text, written.columns)) + " |",
+            "|---" * written.shape[1] + "|",
+        ]
+        for first, *others in written.itertuples(index=False, name=None):
+            name = markdown_text(first) if " " in first else code(first)
+            lines.append("| " + " | ".join([name, *map(markdown_text, others)]) + " |")
+        return "\n".join(lines) + "\n"
+
+
+def figures(
+    rows: Iterable[Mapping[str, Any]], *, language: str = "en", decimals: int | None = None
+) -> Figures:
+    """Rows as a frame: the first key is the index, a mean with its interval's ends takes three columns.
+
+    Args:
+        decimals: of measured values; None takes as many as tell two experiments apart, about two digits.
+    """
+    flat = [_flat(row) for row in rows]
+    names = dict.fromkeys(name for row in sorted(flat, key=len, reverse=True) for name in row)
+    frame = pd.DataFrame(flat, columns=list(names)).dropna(axis="columns", how="all")
+    made = Figures(frame.set_index(next(iter(names))) if flat else frame)
+    made.attrs |= {"language": language, "decimals": decimals}
+    return made
+
+
+def summary(
+    experiments: Iterable[str | Experiment],
+    *,
+    root: str | Path = "experiments",
+    measurements: Mapping[str, Mapping[str, Any]] | None = None,
+    language: str = "en",
+) -> Figures:
+    """What differs between experiments, what their training took, and what was measured.
+
+    Args:
+        experiments: names or experiments; "base" and combinations such as "lora@0.5" have measurements only.
+        root: folder of the experiments.
+        measurements: experiment to the name and value of each measurement; a value is a number, or a
+            mean with the ends of its interval.
+        language: "en" or "ru".
+
+    Returns:
+        A DataFrame with a row for each experiment: `time` in seconds, `peak memory` in GB, `size` in MB. The
+        method is named only where there are several.
+
+    Taught in: notebooks/02
+    """
+    found = {
+        entry.name if isinstance(entry, Experiment) else entry: entry
+        if isinstance(entry, Experiment)
+        else _experiment(entry, root)
+        for entry in experiments
+    }
+    known = [hyperparameters_of(one.name, one.root) if one else {} for one in found.values()]
+    differing, words = _differing([values for values in known if values]), Words(language)
+    methods = {values["method"] for values in known if values}
+    rows = []
+    for (name, one), values in zip(found.items(), known, strict=True):
+        row: dict[str, Any] = {"experiment": name}
+        if len(methods) > 1:
+            row["method"] = METHOD_NAMES.get(values.get("method", ""))
+        row |= {key: values.get(key) for key in differing} | (_training_figures(one, words) if one else {})
+        if row.get("steps") == row.get("max_train_steps"):
+            row.pop("max_train_steps", None)  # it did all of them: the column `steps` says so
+        rows.append(row | dict((measurements or {}).get(name, {})))
+    return figures(rows, language=language)
+
+
+def measured(
+    experiments: Iterable[str], measurements: Mapping[str, Mapping[str, Any]], *, language: str = "en"
+) -> Figures:
+    """What was measured of some experiments' images, and nothing else; those without are left out."""
+    rows = [{"experiment": name, **measurements[name]} for name in experiments if measurements.get(name)]
+    return figures(rows, language=language)
+
+
+def measurement_text(value: Any, language: str = "en", decimals: int | None = None) -> str:
+    """A measured value in words: `0.83`, or `0.83 (0.79 to 0.86)` with its interval."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        mean, low, high = (measurement_text(float(part), language, decimals) for part in value)
+        return mean if low == high else Words(language)("interval", mean=mean, low=low, high=high)
+    if not isinstance(value, float):
+        return str(value)
+    if decimals is not None:
+        return f"{value:.{decimals}f}"
+    return f"{value:.2f}" if value == 0 or 0.1 <= abs(value) < 100 else f"{value:.2g}"
+
+
+def duration(seconds: float, language: str = "en") -> str:
+    """A time as people say it: `48 s`, `6 min 5 s`, `2 h 3 min`."""
+    words, whole = Words(language), round(seconds)
+    if whole < 60:
+        return words("seconds", s=f"{seconds:.2g}" if seconds < 9.5 else whole)
+    if whole >= 3600:
+        return words("hours_minutes", h=whole // 3600, m=whole % 3600 // 60)
+    return words("minutes_seconds" if whole % 60 else "minutes", m=whole // 60, s=whole % 60)
+
+
+# Column, the record's key, and how its value is written.
+_RECORDED: dict[str, tuple[str, Callable[[Any, Words], str]]] = {
+    "steps": ("steps", lambda value, words: f"{value:.0f}"),
+    "steps/s": ("steps_per_second", lambda value, words: f"{value:.3g}"),
+    "time": ("seconds", lambda value, words: duration(value, words.language)),
+    "peak memory": ("peak_memory_gb", lambda value, words: words("gigabytes", value=f"{value:.3g}")),
+    "trained weights": ("trainable_parameters", lambda value, words: words.count(value)),
+    "share": ("trainable_share", lambda value, words: f"{100 * value:.3g} %"),
+    "size": ("size_mb", lambda value, words: words("megabytes", value=f"{value:.3g}")),
+    "loss at the end": ("final_loss", lambda value, words: f"{value:.3f}"),
+    "held-out loss": ("final_validation_loss", lambda value, words: f"{value:.4f}"),
+}
+
+
+def _written(name: str, value: Any, words: Words, decimals: int | None) -> str:
+    """One value as a reader writes it; a missing one is empty."""
+    if not isinstance(value, tuple) and pd.isna(value):
+        return ""
+    if name in _RECORDED and isinstance(value, int | float):
+        return _RECORDED[name][1](value, words)
+    if isinstance(value, bool):
+        return words("yes" if value else "no")
+    if name in HYPERPARAMETERS:
+        return number(value)
+    return measurement_text(value, words.language, decimals)
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with a column for the mean and each end of an interval."""
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        if isinstance(value, Sequence) and not isinstance(value, str):
+            flat |= dict(zip((name, *(f"{name}{end}" for end in ENDS)), value, strict=True))
+        else:
+            flat[name] = value
+    return flat
+
+
+def _experiment(name: str, root: str | Path) -> Experiment | None:
+    return None if name == BASE or "@" in name else Experiment(name, Path(root))
+
+
+def _differing(known: list[dict[str, Any]]) -> list[str]:
+    """Hyperparameters that aren't the same in all that have them; of one experiment, rate and rank."""
+    names = dict.fromkeys(name for values in known for name in values if name not in NOT_SHOWN)
+    values = {name: {str(one[name]) for one in known if name in one} for name in names}
+    always = ("learning_rate", "rank") if len(known) == 1 else ()
+    return [name for name in names if len(values[name]) > 1 or name in always]
+
+
+def _training_figures(experiment: Experiment, words: Words) -> dict[str, Any]:
+    record = experiment.record
+    row = {name: record.get(key) for name, (key, _) in _RECORDED.items()}
+    if record.get("status") == "finished":
+        return row
+    reason = f": {record.get('message', '')}" if experiment.status == "failed" else ""
+    return {"status": words.name(experiment.status) + reason} | row

@@ -1,0 +1,67 @@
+"""Who or what the photos show, read from what a student writes and from the prompts of a training."""
+
+from __future__ import annotations
+
+import pytest
+
+from sdlab.subject import Subject
+
+
+@pytest.mark.parametrize(
+    ("phrase", "kind", "instance_prompt", "class_prompt"),
+    [
+        # as homework B writes it for a woman, and the paper's pattern for all else
+        ("sks woman", "person", "a photo of sks woman face", "a photo of woman face"),
+        ("sks woman face", "person", "a photo of sks woman face", "a photo of woman face"),
+        ("ohwx man", "person", "a photo of ohwx man face", "a photo of man face"),
+        ("sks dog", "animal", "a photo of sks dog", "a photo of dog"),
+        ("sks golden retriever", "animal", "a photo of sks golden retriever", "a photo of golden retriever"),
+        ("sks robot toy", "thing", "a photo of sks robot toy", "a photo of robot toy"),
+        ("sks statue of a man", "thing", "a photo of sks statue of a man", "a photo of statue of a man"),
+        ("sks stuffed animal", "thing", "a photo of sks stuffed animal", "a photo of stuffed animal"),
+        ("sks style", "style", "a picture in sks style", "a picture"),
+    ],
+)
+def test_a_subject_is_a_rare_word_and_its_class(
+    phrase: str, kind: str, instance_prompt: str, class_prompt: str
+) -> None:
+    subject = Subject.parse(phrase)
+    assert (subject.kind, subject.instance_prompt, subject.class_prompt) == (
+        kind,
+        instance_prompt,
+        class_prompt,
+    )
+    assert Subject.of(instance_prompt, class_prompt) == Subject.of(instance_prompt) == subject
+
+
+@pytest.mark.parametrize(
+    ("instance_prompt", "class_prompt", "phrase"),
+    [
+        ("a photo of a sks dog", "a photo of a dog", "sks dog"),
+        ("a photo of sks dog", "a picture of a canine", "sks dog"),
+        ("a DSLR picture of the zwx vase on a table", "picture of vase", "zwx vase"),
+        ("photo ohwx man", "photo man", "ohwx man"),
+        ("portrait of sks woman face, on the street", None, "sks woman"),
+        ("a painting in the style of sks", None, "sks style"),
+        ("a photo of sks", "a photo of dog", "sks dog"),
+        ("a photo of woman face", None, "woman"),  # without a rare word
+        ("a photo of robot toy", "a photo of robot toy", "robot toy"),
+    ],
+)
+def test_the_subject_is_read_from_the_prompts_of_a_training(
+    instance_prompt: str, class_prompt: str | None, phrase: str
+) -> None:
+    assert Subject.of(instance_prompt, class_prompt).phrase == phrase
+
+
+def test_the_kind_can_be_said() -> None:
+    assert Subject.parse("sks robot").kind == "thing"
+    assert Subject.parse("sks robot", kind="person").instance_prompt == "a photo of sks robot face"
+    with pytest.raises(ValueError, match="one of person, animal, thing, style, got 'plant'"):
+        Subject.parse("sks fern", kind="plant")
+
+
+def test_one_word_is_no_subject() -> None:
+    with pytest.raises(ValueError, match="a rare word and its class, such as 'sks woman' or 'sks dog', got"):
+        Subject.parse("sks")
+    assert Subject.parse("dog").phrase == "dog"  # known as a class: the same without the rare word
