@@ -16,6 +16,7 @@ from recipes.mini import world
 
 from .autoencoder import LATENT_CHANNELS
 from .machine import Machine
+from .muon import Muon
 from .progress import Progress
 from .text import WIDTH, tokens
 
@@ -94,8 +95,8 @@ def train_unet(
     seed: int = 0,
     begin_with: Path | None = None,
     cool_down: Path | None = None,
-    batch_size: int = 32,
-    learning_rate: float = 1e-3,
+    batch_size: int = 64,
+    learning_rate: float = 2e-3,
 ) -> UNet2DConditionModel:
     """Train the UNet on cached latents and freshly worded captions, at a constant rate or to cool it down.
 
@@ -123,9 +124,7 @@ def train_unet(
     if machine.device.type == "cpu":
         unet.set_attn_processor(AttnProcessor())  # a sixth faster to train than the fused attention
     text_encoder.to(machine.device).eval().requires_grad_(False)
-    optimizer = torch.optim.AdamW(
-        unet.parameters(), learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
-    )
+    optimizer = Muon(unet.parameters(), learning_rate)
     noise_schedule = new_noise_schedule()
     drawn = [world.sample(s) for s in range(len(latents))]
     check = [world.caption(world.sample(held_out_seed + i), i) for i in range(len(held_out))]
