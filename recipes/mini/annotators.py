@@ -110,7 +110,14 @@ def processor(kind: str) -> DPTImageProcessorPil | VitPoseImageProcessorPil:
 
 
 def train_depth(
-    folder: Path, maps: Maps, pictures: Pictures, machine: Machine, *, minutes: float, seed: int = 0
+    folder: Path,
+    maps: Maps,
+    pictures: Pictures,
+    machine: Machine,
+    *,
+    minutes: float,
+    seed: int = 0,
+    begin_with: Path | None = None,
 ) -> DepthAnythingForDepthEstimation:
     """Train the depth estimator on exact depths.
 
@@ -121,13 +128,15 @@ def train_depth(
         machine: where it runs.
         minutes: time to train, earlier runs included.
         seed: settles weights and order.
+        begin_with: an exported estimator to begin with; None for a new one.
 
     Returns:
         The estimator with the averaged weights.
     """
     torch.manual_seed(seed)
     layout = {"device": machine.device, "memory_format": torch.channels_last}
-    model = new_depth_estimator().to(**layout)
+    known = begin_with and DepthAnythingForDepthEstimation.from_pretrained(begin_with, dtype="float32")
+    model = (known or new_depth_estimator()).train().to(**layout)
 
     def loss(rng: np.random.Generator) -> Tensor:
         images, chosen = pictures(rng, 32)
@@ -140,7 +149,14 @@ def train_depth(
 
 
 def train_pose(
-    folder: Path, maps: Maps, pictures: Pictures, machine: Machine, *, minutes: float, seed: int = 0
+    folder: Path,
+    maps: Maps,
+    pictures: Pictures,
+    machine: Machine,
+    *,
+    minutes: float,
+    seed: int = 0,
+    begin_with: Path | None = None,
 ) -> VitPoseForPoseEstimation:
     """Train the pose estimator on exact joints; scenes without anybody teach it to find nobody.
 
@@ -151,12 +167,14 @@ def train_pose(
         machine: where it runs.
         minutes: time to train, earlier runs included.
         seed: settles weights and order.
+        begin_with: an exported estimator to begin with; None for a new one.
 
     Returns:
         The estimator with the averaged weights.
     """
     torch.manual_seed(seed)
-    model = new_pose_estimator().to(machine.device)
+    known = begin_with and VitPoseForPoseEstimation.from_pretrained(begin_with, dtype="float32")
+    model = (known or new_pose_estimator()).train().to(machine.device)
     nobody = _empty_scenes()
 
     def loss(rng: np.random.Generator) -> Tensor:

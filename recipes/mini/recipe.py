@@ -77,7 +77,7 @@ class Recipe:
     mapped: int = 20_000
     """Training pictures with control maps."""
     begin_with: Path | None = None
-    """Exported weights that autoencoder, text encoder, UNet and reader begin with; None for new ones."""
+    """Exported weights that a training begins with (ControlNets excepted); None for new ones."""
     vae_minutes: float = 60
     decoder_minutes: float = 30
     text_minutes: float = 15
@@ -274,6 +274,7 @@ def _clip(recipe: Recipe, here: Machine) -> None:
         here,
         minutes=recipe.clip_minutes,
         seed=recipe.seed,
+        begin_with=recipe.begin_with and recipe.begin_with / "clip",
     )
 
 
@@ -318,7 +319,9 @@ def _annotators(recipe: Recipe, here: Machine) -> None:
     seen = annotators.seen_pictures(drawn, decoded, maps.usable)
     for kind, train_one in (("depth", annotators.train_depth), ("pose", annotators.train_pose)):
         folder = recipe.work / "annotators" / kind
-        train_one(folder, maps, seen, here, minutes=recipe.annotator_minutes, seed=recipe.seed)
+        begin_with = recipe.begin_with and recipe.begin_with / "annotators" / kind
+        minutes = recipe.annotator_minutes
+        train_one(folder, maps, seen, here, minutes=minutes, seed=recipe.seed, begin_with=begin_with)
 
 
 def _export(recipe: Recipe, here: Machine) -> None:

@@ -125,6 +125,7 @@ def train_clip(
     *,
     minutes: float,
     seed: int = 0,
+    begin_with: Path | None = None,
     batch_size: int = 64,
     learning_rate: float = 1.5e-3,
 ) -> CLIPModel:
@@ -139,13 +140,15 @@ def train_clip(
         machine: where it runs.
         minutes: time to train, earlier runs included.
         seed: settles weights, order and captions.
+        begin_with: an exported CLIP to begin with; None for a new one.
         batch_size: pictures in a step of one process, a multiple of 4.
         learning_rate: peak.
     """
     torch.manual_seed(seed)
     known = [*drawn.described, *characters.described]
     classes = {name: sorted({getattr(one, name) for one in known}) for name in TOLD}
-    model = Seeing(new_clip(tokenizer), classes).to(machine.device)
+    clip = CLIPModel.from_pretrained(begin_with) if begin_with else new_clip(tokenizer)
+    model = Seeing(clip, classes).train().to(machine.device)
     optimizer = torch.optim.AdamW(
         model.parameters(), learning_rate, betas=(0.9, 0.98), weight_decay=0.05, fused=True
     )
