@@ -88,7 +88,7 @@ if [ -z "$file" ]; then
   code=""
   download
   file="$MODELS/$name.safetensors"
-  [ "$(head -c 2 "$part" | tr -d '\0')" != "PK" ] || file="$MODELS/$name.ckpt" # torch's archive is a zip
+  [ "$(head -c 9 "$part" | tail -c 1)" = "{" ] || file="$MODELS/$name.ckpt" # safetensors' header begins there
   mv "$part" "$file"
 fi
 

@@ -63,7 +63,8 @@ def main() -> None:
         for setting in options.settings:
             trainings = planned(setting, photos, options.steps)
             train_planned(
-                {"first": replace(next(iter(trainings.values())), max_train_steps=2)}, progress=False
+                {f"first_{setting}": replace(next(iter(trainings.values())), max_train_steps=2)},
+                progress=False,
             )
             both = [
                 [seconds(trainings, f"{setting}{turn}{way}", one_pass=way) for way in (False, True)]

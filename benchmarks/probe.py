@@ -5,8 +5,8 @@
 
 The numbers are the steps to warm up and the steps in all. The stopwatch is torch's own hook after each step
 of any optimizer, so both programs are timed at the same instant of their step and neither is changed. On a
-GPU it waits for the device after the warm-up and after the last step only. The losses are what the program
-hands to `Accelerator.backward`.
+GPU it waits for the device after the warm-up and after the last step only. The losses are what the script
+hands to `Accelerator.backward`, and sdlab's `dreambooth_loss` gives.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main() -> None:
 
     register_optimizer_step_post_hook(note_time)
     Accelerator.backward = note_loss
-    run(program)
+    run(program, losses)
     measured = {
         "seconds": seconds,
         "processor": processor,
@@ -58,7 +58,7 @@ def main() -> None:
     Path(file).write_text(json.dumps(measured))
 
 
-def run(program: list[str]) -> None:
+def run(program: list[str], losses: list[torch.Tensor]) -> None:
     """sdlab's training, or a script with its flags."""
     if program[0] != "sdlab":
         sys.argv = program
@@ -66,8 +66,17 @@ def run(program: list[str]) -> None:
         runpy.run_path(program[0], run_name="__main__")
         return
     from sdlab.config import from_dict
-    from sdlab.training import train
+    from sdlab.training import loop, train
 
+    combine = loop.dreambooth_loss
+
+    @functools.wraps(combine)
+    def note_loss(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        loss, parts = combine(*arguments)
+        losses.append(loss.detach())
+        return loss, parts
+
+    loop.dreambooth_loss = note_loss
     root, name, values = program[1:]
     train(name, from_dict(json.loads(values)), root=root, progress=False)
 

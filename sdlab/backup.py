@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from sdlab.experiment import Experiment, find
@@ -41,21 +41,17 @@ def sync(
     """
     if not place:
         return
-    place, root, results = Path(place).expanduser(), Path(root), Path(results)
+    place, root = Path(place).expanduser(), Path(root)
     _mount(place)
-    folders = {folder: Path(folder) for folder in DATA} | {"results": results, "experiments": root}
-    deleted = _deleted(place, folders)
-    back = there = 0
-    for folder, here in folders.items():
-        if folder != "experiments":
-            back += _copy_new(place / folder, here, newer=False, but={place / key for key in deleted})
-            there += _copy_new(here, place / folder)
-    for one in find(place / "experiments"):
-        if f"experiments/{one.name}" not in deleted and not (root / one.name / RECORD).is_file():
-            back += _copy_experiment(one, root)
-    for one in find(root):
-        there += _copy_newer_experiment(one, place / "experiments")
-    _remember(place, folders)
+    folders = {folder: Path(folder) for folder in DATA} | {"results": Path(results)}
+    held = _held(place, folders, root)
+    deleted = _deleted(place, held)
+    missing = {key: here for key, here in held.items() if key not in deleted and not _is_there(here)}
+    back = sum(_copy(place / key, here) for key, here in missing.items())
+    there = sum(_copy_new(here, place / folder) for folder, here in folders.items())
+    there += sum(_copy_finished(one, place / "experiments") for one in find(root))
+    common = [key for key, here in _held(place, folders, root).items() if _is_there(here)]
+    write_json(COMMON, _read(COMMON) | {str(place.resolve()): common})
     print(f"{place}: {back} files brought back, {there} copied there")
     if deleted:
         some = ", ".join(sorted(deleted)[:3]) + (" …" if len(deleted) > 3 else "")
@@ -74,35 +70,36 @@ def _mount(place: Path) -> None:
         drive.mount(str(DRIVE))
 
 
-def _deleted(place: Path, folders: dict[str, Path]) -> set[str]:
+def _held(place: Path, folders: dict[str, Path], root: Path) -> dict[str, Path]:
+    """What a place holds, and where that is or would be on this machine; an experiment counts as one."""
+    files = {
+        path.relative_to(place).as_posix(): here / path.relative_to(place / folder)
+        for folder, here in folders.items()
+        for path in _files(place / folder)
+    }
+    experiments = sorted(record.parent.name for record in place.glob(f"experiments/*/{RECORD}"))
+    return files | {f"experiments/{name}": root / name for name in experiments}
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is a file, or a whole experiment: its record is copied last."""
+    return path.is_file() or (path / RECORD).is_file()
+
+
+def _deleted(place: Path, held: dict[str, Path]) -> set[str]:
     """What the place has and a machine had, until it was deleted there; written down in the place."""
     before = _read(COMMON).get(str(place.resolve()), []) + _read(place / DELETED).get("files", [])
-    gone = {key for key in before if (place / key).exists() and not _here(key, folders).exists()}
+    gone = {key for key in before if key in held and not _is_there(held[key])}
     if gone or (place / DELETED).exists():
         write_json(place / DELETED, {"files": sorted(gone)})
     return gone
-
-
-def _remember(place: Path, folders: dict[str, Path]) -> None:
-    common = [
-        key.as_posix()
-        for folder in folders
-        for path in ((place / folder).glob("*") if folder == "experiments" else _files(place / folder))
-        if _here((key := path.relative_to(place)).as_posix(), folders).exists()
-    ]
-    write_json(COMMON, _read(COMMON) | {str(place.resolve()): common})
-
-
-def _here(key: str, folders: dict[str, Path]) -> Path:
-    folder = next(folder for folder in folders if key.startswith(f"{folder}/"))
-    return folders[folder] / key.removeprefix(f"{folder}/")
 
 
 def _read(path: Path) -> dict[str, list[str]]:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
-def _copy_newer_experiment(experiment: Experiment, root: Path) -> int:
+def _copy_finished(experiment: Experiment, root: Path) -> int:
     """Copies a finished experiment, unless its copy is the same or newer."""
     here, there = experiment.path / RECORD, root / experiment.name / RECORD
     if experiment.status != "finished":
@@ -115,35 +112,32 @@ def _copy_newer_experiment(experiment: Experiment, root: Path) -> int:
             return 0
         print(f"{experiment.name}: trained again here, replaces the copy in {root}")
         there.unlink()  # without its record the copy counts as broken off until it is whole
-    return _copy_experiment(experiment, root)
+    return _copy(experiment.path, there.parent)
 
 
-def _copy_experiment(experiment: Experiment, root: Path) -> int:
-    """Copies all but checkpoints, the record last: a copy that broke off is taken up again."""
-    files = [
-        path for path in _files(experiment.path) if not path.is_relative_to(experiment.checkpoints_folder)
-    ]
-    for path in sorted(files, key=lambda path: path.name == RECORD):
-        _copy(path, root / experiment.name / path.relative_to(experiment.path))
-    return len(files)
-
-
-def _copy_new(source: Path, target: Path, *, newer: bool = True, but: Collection[Path] = ()) -> int:
-    """Copies files that aren't there, and with `newer` those that have changed since."""
-    count = 0
+def _copy_new(source: Path, target: Path) -> int:
+    """Copies files that aren't there, and those that have changed since."""
+    new = []
     for path in _files(source):
-        other = target / path.relative_to(source)
-        changed = other.is_file() and path.stat().st_mtime > other.stat().st_mtime + 2  # FAT's seconds
-        if path not in but and (not other.exists() or (newer and changed)):
-            _copy(path, other)
-            count += 1
-    return count
+        copy = target / path.relative_to(source)
+        if not copy.exists() or path.stat().st_mtime > copy.stat().st_mtime + 2:  # FAT's seconds
+            new.append(_copy(path, copy))
+    return sum(new)
+
+
+def _copy(source: Path, target: Path) -> int:
+    """Copies a file, or all of an experiment but its checkpoints; returns how many files it copied."""
+    if source.is_dir():
+        parts = [path.relative_to(source) for path in _files(source)]
+        wanted = [part for part in parts if part.parts[0] != "checkpoints"]
+        return sum(
+            _copy(source / part, target / part)
+            for part in sorted(wanted, key=lambda part: part.name == RECORD)
+        )
+    with write_file(target, needed=source.stat().st_size) as beside:
+        shutil.copy2(source, beside)
+    return 1
 
 
 def _files(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith("."))
-
-
-def _copy(path: Path, target: Path) -> None:
-    with write_file(target, needed=path.stat().st_size) as beside:
-        shutil.copy2(path, beside)

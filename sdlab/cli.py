@@ -1,80 +1,507 @@
-"""`sdlab`: reads a command line, and names the nearest where it doesn't understand."""
+"""`sdlab`: each command is the function of its stage, with that function's own signature and docstring.
+
+A command adds what only a command line needs, and returns what is printed.
+"""
 
 from __future__ import annotations
 
 import difflib
-import errno
+import importlib
 import inspect
 import io
 import logging
 import os
+import re
+import shlex
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import tomllib
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext, redirect_stdout
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, product
+from json import dumps
 from pathlib import Path
-from types import MappingProxyType
-from typing import Annotated, Any
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
-from sdlab.commands import COMMANDS, TRAINING, Command, imported, option_of
-from sdlab.config import METHODS, DreamBooth, LoRA
+from tyro.conf import Positional, UseAppendAction, arg
+
+from sdlab.config import METHODS, DreamBooth, LoRA, number
+from sdlab.prompts import PromptSet
+from sdlab.subject import Kind, Subject
 
 OVERVIEW = """\
 sdlab teaches Stable Diffusion one subject from about twenty photos, and compares the ways to do it.
 
 usage: sdlab COMMAND [OPTIONS]        sdlab COMMAND --help lists the options; METHOD is dreambooth or lora
 
-  the whole homework on the embedded mini model, in minutes, without a GPU:
-{demo}
-  the stages, each going on from what the one before left on disk:
-{stages}
-  about this machine and the homework, and what outlives them:
-{others}
-"""
-# diffusers' flags that a pasted command may hold and that need no setting here.
-IGNORED = {
-    "center_crop": "`sdlab prepare` crops the photos",
-    "dataloader_num_workers": "the data is in memory",
-    "enable_xformers_memory_efficient_attention": "torch's own attention saves as much memory",
-    "image_interpolation_mode": "`sdlab prepare` scales the photos",
-    "local_rank": "the launcher sets it",
-    "logging_dir": "the log is experiments/<name>/log.jsonl",
-    "pre_compute_text_embeddings": "a frozen text encoder's prompts are always encoded once",
-    "prior_generation_precision": "the machine decides it",
-    "sample_batch_size": "the profile sets it",
-    "set_grads_to_none": "it is always so",
-}
-# diffusers' flags that mean something else here, with the way to have it.
-INSTEAD = {
-    "class_labels_conditioning": "Stable Diffusion 1.5 has no class labels.",
-    "hub_model_id": "Train, `sdlab export`, and upload the folder with the hub's own tool.",
-    "hub_token": "Train, `sdlab export`, and upload the folder with the hub's own tool.",
-    "num_train_epochs": "Give --max_train_steps: epochs × images / batch.",
-    "offset_noise": "Give --noise_offset 0.1, which is the same.",
-    "push_to_hub": "Train, `sdlab export`, and upload the folder with the hub's own tool.",
-    "revision": "Download that revision and give its folder as --pretrained_model_name_or_path.",
-    "scale_lr": "Give the --learning_rate that you want: rate × batch × accumulation.",
-    "skip_save_text_encoder": "A text encoder that isn't trained is saved too, so that the model is whole.",
-    "text_encoder_use_attention_mask": "Stable Diffusion 1.5's text encoder has none.",
-    "tokenizer_max_length": "Stable Diffusion 1.5 reads 77 tokens.",
-    "tokenizer_name": "The base model's own tokenizer is used.",
-    "validation_images": "It belongs to another architecture; --validation_prompt makes images.",
-    "validation_scheduler": "Validation images are made with the sampler of `sdlab generate`.",
-    "variant": "Give the folder of the variant as --pretrained_model_name_or_path.",
-}
+{commands}
 
-WAYS_OUT = {
-    errno.EACCES: "Change its permissions, or choose a folder of your own.",
-    errno.EPERM: "Change its permissions, or choose a folder of your own.",
-    errno.EROFS: "This disk can only be read: choose a folder on another.",
-    errno.ENAMETOOLONG: "Take a shorter name.",
-    errno.ENOENT: "Check the path.",
-    errno.ENOTDIR: "A file is where a folder should be: move it, or choose another folder.",
-}
+Each goes on from what the ones before it left on disk."""
+# What several commands say of the same option.
+COMMON = """
+    Args:
+        prompts: homework_a, homework_b, paper_live, paper_objects, or a JSON file of names to prompts; None
+            takes those of the images, or what suits the subject.
+        subject: Who or what the photos show, such as "sks dog"; None takes the one of the experiments.
+        json: Print JSON; what happens meanwhile goes to stderr.
+        profile: Where defaults come from: mini, sd15, sd15-16gb, sd15-8gb; auto takes what fits the machine.
+        base: The base model: mini, sd15, a folder, a file, or an experiment.
+"""
 
 
 class UsageError(ValueError):
     """A command line that can't be understood; the message names what and the way out."""
+
+
+class Answer(NamedTuple):
+    """What a command prints, and what it prints with `--json`."""
+
+    text: str
+    data: Any
+    code: int = 0
+
+
+def option_of(name: str, kind: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
+
+
+SUBJECT = option_of("subject", str | None, None)
+# How experiments and prompts, which are objects in Python, are given on a command line.
+EDGES = {
+    "experiments": [option_of("experiments", Positional[tuple[str, ...]], ())],
+    "prompts": [option_of("prompts", str | None, None), SUBJECT],
+}
+
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand: `run` is given the function it is made from, and the options that both of them take."""
+
+    run: Callable[..., str | Answer | None]
+    targets: tuple[str, ...]  # "module:name" of the function, and of whatever else has options for it
+    method: str = ""  # of those whose options are also a method's hyperparameters
+
+    @property
+    def summary(self) -> str:
+        return (self.run.__doc__ or "").strip().splitlines()[0]
+
+    def options(self, defaults: DreamBooth | LoRA | None = None) -> dict[str, inspect.Parameter]:
+        """The command's own options; where it takes any, those of its functions besides."""
+        signature = inspect.signature(self.run, eval_str=True)
+        own = [*signature.parameters.values()][1:]
+        found = {option.name: option for option in own if option.kind is not option.VAR_KEYWORD}
+        if self.method:  # each hyperparameter is a flag without a prefix
+            flat = Annotated[METHODS[self.method], arg(name="")]  # type: ignore[valid-type,name-defined]
+            found["hyperparameters"] = option_of("hyperparameters", flat, defaults)
+            found |= {"profile": option_of("profile", str, "auto"), "subject": SUBJECT}
+        if signature.return_annotation is Answer:
+            found["json"] = option_of("json", bool, False)
+        for target in map(imported, self.targets if any(o.kind is o.VAR_KEYWORD for o in own) else ()):
+            for name, option in inspect.signature(target).parameters.items():
+                kind = _readable(option.annotation, target)
+                if name in EDGES:
+                    found = {edge.name: edge for edge in EDGES[name]} | found
+                elif kind is not None and name != "progress":
+                    found.setdefault(name, option.replace(annotation=kind))
+        return {name: option.replace(kind=option.KEYWORD_ONLY) for name, option in found.items()}
+
+    def help(self) -> str:
+        """The summary, and what the docstrings say of the options; the command's own counts most."""
+        texts = [*(imported(target).__doc__ or "" for target in self.targets), COMMON, self.run.__doc__ or ""]
+        blocks = [re.search(r"Args:\n((?: {4}.*\n?)+)", inspect.cleandoc(text) + "\n") for text in texts]
+        return f"{self.summary}\n\nArgs:\n" + "".join(block[1] for block in blocks if block)
+
+    def __call__(self, **values: Any) -> None:
+        json = values.pop("json", False)
+        with redirect_stdout(sys.stderr) if json else nullcontext():  # stdout is left to the JSON alone
+            said = self.run(imported(self.targets[0]), **values)
+        if isinstance(said, Answer):
+            print(dumps(said.data, indent=1, default=str) if json else said.text)
+            if said.code:
+                raise SystemExit(said.code)
+        elif said is not None:
+            print(said)
+
+
+COMMANDS: dict[str, Command] = {}
+Run = Callable[..., Any]
+
+
+def command(name: str, *targets: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Makes a subcommand from a function and what is to be done with its result."""
+
+    def add(run: Callable[..., Any]) -> Callable[..., Any]:
+        if "hyperparameters" in inspect.signature(run).parameters:
+            COMMANDS.update({f"{name} {method}": Command(run, targets, method) for method in METHODS})
+        else:
+            COMMANDS[name] = Command(run, targets)
+        return run
+
+    return add
+
+
+@command("demo", "sdlab.demonstration:demo")
+def demo(run: Run, root: Path = Path()) -> None:
+    """The whole homework on the embedded mini model, in minutes, without a GPU."""
+    run(root)
+
+
+@command("prepare", "sdlab.photos:prepare")
+def prepare(
+    run: Run,
+    resolution: int | None = None,
+    base: str = "mini",
+    subject: str | None = None,
+    subject_kind: Kind | None = None,
+    drop: str = "",
+    **options: Any,
+) -> str:
+    """Photos -> square images around the subject, and what will spoil the training.
+
+    Args:
+        resolution: Side of the images in pixels; None takes the base model's.
+        subject: Who or what the photos show, such as "sks dog"; None takes a person.
+        subject_kind: person, animal, thing or style; None takes what the subject's class says.
+        drop: Findings whose photos are left out, such as blurry,duplicates.
+    """
+    from sdlab.photos import save_sheet
+    from sdlab.profiles import profile
+
+    side = resolution if resolution is not None else profile(base).resolution
+    kind = subject_kind or (Subject.parse(subject) if subject else Subject()).kind
+    left_out = [finding.strip() for finding in drop.split(",") if finding.strip()]
+    dataset = run(resolution=side, subject_kind=kind, drop=left_out, **options)
+    said = f"{dataset.summary()}\n\nbefore and after: {save_sheet(dataset)}"
+    if errors := [finding for finding in dataset.findings if finding.level == "error"]:
+        print(said)
+        raise ValueError(
+            f"{errors[0].text}: {errors[0].effect}. Add photos to {options['raw']} and run it again."
+        )
+    return said
+
+
+@command("class-images", "sdlab.images:class_images")
+def class_images(
+    run: Run,
+    class_prompt: str | None = None,
+    num: Annotated[int | None, arg(aliases=["--num_class_images"])] = None,
+    base: str = "mini",
+    subject: str | None = None,
+    folder: Annotated[str | None, arg(aliases=["--class_data_dir"])] = None,
+    negative_prompt: str = "",
+    **options: Any,
+) -> str:
+    """Images of the class, which prior preservation learns from.
+
+    Args:
+        class_prompt: What they show; None takes the subject's class.
+        num: How many are wanted; None takes the profile's.
+        folder: Filled up to the number; None takes one below data/class_images.
+        negative_prompt: What they don't show.
+    """
+    from sdlab.profiles import hyperparameters
+
+    chosen = hyperparameters("dreambooth", base, subject=subject)
+    num, prompt = num if num is not None else chosen.num_class_images, class_prompt or chosen.class_prompt
+    made = run(base, prompt, num, folder=folder, negative_prompt=negative_prompt, **options)
+    return f"{num} images of {prompt!r} in {made}"
+
+
+@command("train", "sdlab.training:train")
+def train(
+    run: Run,
+    hyperparameters: DreamBooth | LoRA,
+    name: str | None = None,
+    output_dir: Path | None = None,
+    root: Path = Path("experiments"),
+    **options: Any,
+) -> str:
+    """One experiment; one that was killed goes on, a finished one is kept.
+
+    Args:
+        name: The experiment's name; None takes one made from the method, rank and learning rate.
+        output_dir: diffusers' way to say it: the experiment's folder.
+    """
+    from sdlab.sweeps import experiment_name
+
+    if name and output_dir:
+        raise ValueError(
+            f"--name {name} and --output_dir {output_dir} both name the experiment. Give one of them."
+        )
+    if output_dir:
+        base = root / hyperparameters.pretrained_model_name_or_path
+        if (base / "experiment.json").is_file():  # where it is, whatever folder the new one goes to
+            hyperparameters = replace(hyperparameters, pretrained_model_name_or_path=base.as_posix())
+        name, root = output_dir.name, output_dir.parent
+    made = run(name or experiment_name(hyperparameters), hyperparameters, root=root, **options)
+    if made.status == "stopped":
+        raise KeyboardInterrupt(f"{made.name} was interrupted; the same command goes on from there")
+    return f"{made.status}: {made.path}. Images of it: sdlab generate base {made.name}"
+
+
+@command("sweep", "sdlab.sweeps:sweep")
+def sweep(
+    run: Run,
+    hyperparameters: DreamBooth | LoRA,
+    learning_rates: tuple[float, ...] = (),
+    ranks: tuple[int, ...] = (),
+    prior_loss_weights: tuple[float, ...] = (),
+    **options: Any,
+) -> Answer:
+    """An experiment for every combination of some values.
+
+    Args:
+        learning_rates: Values of --learning_rate to try.
+        ranks: Values of --rank to try (LoRA).
+        prior_loss_weights: Values of --prior_loss_weight to try.
+    """
+    from sdlab.tables import summary
+
+    values = {"learning_rate": learning_rates, "rank": ranks, "prior_loss_weight": prior_loss_weights}
+    grid: dict[str, Any] = {name: list(given) for name, given in values.items() if given}
+    if not grid:
+        raise ValueError("a sweep needs values: --learning_rates 2e-5 2e-4, or --ranks 2 4 8.")
+    done = run(hyperparameters, **options, **grid)
+    return Answer(summary(done, root=options["root"]), {one.name: one.record for one in done})
+
+
+@command("preflight", "sdlab.training:preflight")
+def preflight(run: Run, hyperparameters: DreamBooth | LoRA, **options: Any) -> Answer:
+    """The time, memory and disk a training will take, from two steps of it."""
+    trial = run(hyperparameters, **options)
+    return Answer(trial.text(), asdict(trial))
+
+
+@command("generate", "sdlab.images:generate")
+def generate(run: Run, **options: Any) -> Answer:
+    """Images of experiments for a prompt set; those that are there are kept.
+
+    Args:
+        experiments: Names; base is the base model itself. Without any: base and all that are finished.
+    """
+    names, chosen = _names_and_prompts(options)
+    images = run(names, chosen, **options)
+    said = f"{len(images)} images of {', '.join(names)} in {options['results']}"
+    return Answer(said, [{"path": str(one.path), **one.as_dict()} for one in images])
+
+
+@command("control", "sdlab.images:generate", "sdlab.control:Control")
+def control(
+    run: Run,
+    image: Path,
+    kind: Annotated[tuple[Literal["canny", "depth", "pose"], ...], UseAppendAction],
+    experiments: tuple[str, ...] = (),
+    scale: tuple[float, ...] = (1.0,),
+    together: bool = False,
+    columns: Literal["control", "scale", "experiment", "prompt"] = "prompt",
+    out: Path | None = None,
+    images_per_prompt: int = 1,
+    sampler: str = "unipc",
+    **options: Any,
+) -> str:
+    """Images that keep to a picture's edges, depth or pose, and a table of them.
+
+    Args:
+        kind: canny, depth or pose; several times for several.
+        experiments: Names; base is the base model itself. Without any: base and all that are finished.
+        scale: Strength of the control; several values make images for each.
+        together: All kinds control the same images, instead of images for each kind.
+        columns: What stands in the table's columns; kinds stand in its rows, or experiments.
+        out: The table: .png, .webp, .jpg, .pdf, .html or .md; None takes results/control_<columns>.png.
+    """
+    from sdlab.control import Control, NothingFound
+    from sdlab.tables import control_table
+
+    options |= {"experiments": experiments, "images_per_prompt": images_per_prompt, "sampler": sampler}
+    names, chosen = _names_and_prompts(options)
+    settings = {field.name: options.pop(field.name) for field in fields(Control) if field.name in options}
+    sets = [kind] if together else [(one,) for one in kind]
+    images = []
+    for value, kinds in product(scale, sets):
+        controls = [Control(one, image, value, **settings) for one in kinds]
+        try:
+            images += run(names, chosen, control=controls, **options)
+        except NothingFound as reason:
+            if len(kind) == 1 or together:
+                raise
+            print(f"{kinds[0]} is left out. {reason}")
+    rows: Literal["control", "experiment"] = "experiment" if columns == "control" else "control"
+    made = control_table(images, rows=rows, columns=columns, root=options["root"])
+    return f"{made.save(out or Path(options['results']) / f'control_{columns}.png')}: {made.size}"
+
+
+@command("table", "sdlab.tables:table")
+def table(
+    run: Run,
+    out: Path = Path("results/table.png"),
+    reference: Path | None = None,
+    title: str = "",
+    **options: Any,
+) -> str:
+    """Images side by side, experiments × prompts.
+
+    Args:
+        out: The file; .png, .webp, .jpg, .pdf, .html or .md says in what form.
+        reference: A photo of the subject or a folder of them, as the first row or column.
+        title: Line above the table.
+    """
+    from sdlab.tables import prompts_of
+
+    named = options["prompts"]
+    names, chosen = _names_and_prompts(options)
+    chosen = chosen if named else prompts_of(names, results=options["results"])
+    made = run(names, chosen, reference=reference, **options)
+    return f"{made.save(out, title=title)}: {made.size}"
+
+
+@command("score", "sdlab.scores:score")
+def score(run: Run, plot: Path | None = None, **options: Any) -> Answer:
+    """Likeness, prompt fidelity, diversity, drift and copies; which is best.
+
+    Args:
+        experiments: Names; also LORA@0.7 and LORA@step100 if they have images. Without any: base and all
+            that are finished and have images.
+        plot: File for the plot of likeness against prompt fidelity, as PNG and PDF.
+    """
+    from sdlab.scores import recommend
+    from sdlab.scores.plots import save, tradeoff
+
+    results = Path(options["results"])
+    names = [n for n in finished(options["root"]) if (results / n / "images.json").is_file()]
+    scores = run(options.pop("experiments") or names, **options)
+    choice = recommend(scores) if scores.eligible else None
+    parts = [str(scores), f"\n{choice}\nrule: {choice.rule}" if choice else ""]
+    if plot is not None:
+        parts.append(f"plot: {', '.join(map(str, save(tradeoff(scores), plot)))}")
+    values = {name: asdict(tally) for name, tally in scores.tallies.items()}
+    data = {"scores": values, "recommendation": choice and asdict(choice), "notes": scores.notes()}
+    return Answer("\n".join(parts), data)
+
+
+@command("report", "sdlab.reports:report")
+def report(run: Run, best_dreambooth: str | None = None, best_lora: str | None = None, **options: Any) -> str:
+    """The report that is handed in: README.md, report.html and report.pdf.
+
+    Args:
+        experiments: Names; without any: all that there are.
+        best_dreambooth: The DreamBooth that is compared with the best LoRA.
+        best_lora: The LoRA that is compared with the best DreamBooth.
+    """
+    experiments, named = options["experiments"], options["prompts"]
+    chosen = _names_and_prompts(options)[1]
+    best = {"dreambooth": best_dreambooth, "lora": best_lora}
+    best = {method: name for method, name in best.items() if name}
+    path = run(experiments or None, chosen if named else None, best=best or None, **options)
+    return f"the report: {path}, {path.with_name('report.pdf')} and {path.with_name('README.md')}"
+
+
+@command("convert", "sdlab.formats:convert")
+def convert(
+    run: Run, file: Positional[str], out: Positional[str] = "cache_dir/models/civitai_model", **options: Any
+) -> str:
+    """A checkpoint from Civitai -> a base model in the diffusers layout."""
+    return f"{run(file, out, **options)}: a base model, ready to train from"
+
+
+@command("export lora", "sdlab.exports:export_lora")
+def export_lora(run: Run, experiment: Positional[str], out: Path | None = None, **options: Any) -> str:
+    """A LoRA -> one file for A1111, Forge, ComfyUI or diffusers, with its card.
+
+    Args:
+        out: The .safetensors file to make; None takes the experiment's name.
+    """
+    out = out or Path(f"{Path(experiment).name}.safetensors")
+    run(experiment, out, **options)
+    return f"{out}, and its model card: {out.with_suffix('.md')}"
+
+
+@command("export model", "sdlab.exports:export_model")
+def export_model(run: Run, base: Positional[str], out: Path | None = None, **options: Any) -> str:
+    """A model -> one file for A1111, Forge, ComfyUI; a LoRA is merged into it.
+
+    Args:
+        base: Name of a finished experiment, or a base model.
+        out: The .safetensors file or the folder to make; None takes the model's name.
+    """
+    name = Path(base).name.removesuffix(".safetensors")
+    out = out or Path(f"{name}.safetensors" if options["format"] == "single-file" else name)
+    return f"{run(base, out, **options)}: the whole model"
+
+
+@command("environment", "sdlab.machine:check")
+def environment(run: Run) -> Answer:
+    """What this machine is, what was chosen and why, and what fits it."""
+    from sdlab import machine
+
+    return Answer(run(), machine.facts())
+
+
+@command("homework", "sdlab.homeworks:commands")
+def homework(
+    run: Run, which: Positional[Literal["A", "B"]], base: str = "mini", subject: str = "sks woman"
+) -> str:
+    """The commands of homework A or B, to run, change or paste.
+
+    Args:
+        which: A sweeps learning rate and rank, B sweeps DreamBooth and trains LoRAs on top of it.
+    """
+    return "\n".join(shlex.join(["sdlab", *words]) for words in run(which, base, subject=subject))
+
+
+@command("check", "sdlab.handin:completeness")
+def check(run: Run, which: Positional[Literal["A", "B"] | None] = None, **options: Any) -> Answer:
+    """Is this homework complete? What is missing, with the command for it."""
+    steps = run(which, **options)
+    complete = all(step.complete for step in steps)
+    text = "\n".join([*map(str, steps), "complete" if complete else "not complete yet"])
+    data = {"complete": complete, "steps": [{"complete": step.complete, **asdict(step)} for step in steps]}
+    return Answer(text, data, 0 if complete else 1)
+
+
+@command("sync", "sdlab.backup:sync")
+def sync(run: Run, place: Positional[str], **options: Any) -> None:
+    """Finished work to a folder that outlives the machine, and back."""
+    run(place, **options)
+
+
+def finished(root: str | Path) -> list[str]:
+    """`base` and every finished experiment."""
+    from sdlab.experiment import find
+
+    return ["base", *(one.name for one in find(root) if one.status == "finished")]
+
+
+def _names_and_prompts(options: dict[str, Any]) -> tuple[list[str], PromptSet]:
+    """Takes out of the options the experiments that are meant, and the prompts about what they learned."""
+    from sdlab.profiles import subject_of
+    from sdlab.prompts import prompt_set
+
+    names = list(options.pop("experiments")) or finished(options["root"])
+    trained = finished(options["root"]) if names == ["base"] else names
+    subject = options.pop("subject") or subject_of(trained, options["root"])
+    return names, prompt_set(options.pop("prompts"), subject)
+
+
+def imported(target: str) -> Callable[..., Any]:
+    """What `module:name` means."""
+    module, _, name = target.partition(":")
+    function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    return function
+
+
+def _readable(annotation: Any, target: Callable[..., Any]) -> Any | None:
+    """What a command line can give of an option's type, None where that is nothing."""
+    try:
+        names = vars(sys.modules[target.__module__])
+        kind = eval(annotation, names) if isinstance(annotation, str) else annotation
+    except NameError:  # imported for type checkers alone
+        return None
+    members = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    readable = [one for one in members if one in (str, int, float, bool, Path) or get_origin(one) is Literal]
+    none = [NoneType] if NoneType in members else []
+    return Union[*readable, *none] if readable else None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -93,10 +520,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):  # a sign that a console lacks must not end the work
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-    words = list(sys.argv[1:] if arguments is None else arguments)
     understood = False
     try:
-        run = parse(words)
+        run = parse(list(sys.argv[1:] if arguments is None else arguments))
         understood = True
         if run is not None:
             run()
@@ -108,7 +534,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ValueError, OSError, RuntimeError, ImportError) as error:
         if os.environ.get("SDLAB_DEBUG"):
             raise
-        _fail(_explained(error), 1 if understood else 2)
+        said = str(error) or type(error).__name__
+        if isinstance(error, OSError) and error.filename and error.strerror:
+            said = f"{error.filename}: {error.strerror.lower()}. Check the path and its permissions."
+        _fail(said, 1 if understood else 2)
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"sdlab: {message}", file=sys.stderr)
+    raise SystemExit(code)
 
 
 def parse(words: list[str]) -> Callable[[], None] | None:
@@ -129,66 +563,74 @@ def parse(words: list[str]) -> Callable[[], None] | None:
 
         print(f"sdlab {__version__}")
         return None
-    name, rest = _command_of(words)
-    if name in TRAINING:
-        return _parse_training(name, rest)
-    bound, strange = _tyro(COMMANDS[name], name, rest)
-    _refuse(strange, name, list(COMMANDS[name].options()))
-    return bound
+    name, words = _command_of(words)
+    command = COMMANDS[name]
+    if not command.method:
+        values = _read(command, name, words, command.options())
+        return partial(command, **values)
+    if words and not words[0].startswith("-"):
+        words = ["--name" if name.startswith("train") else "--prefix", *words]
+    defaults = _profile_defaults(command.method, words)
+    values = _read(command, name, words, command.options(defaults))
+    del values["profile"], values["subject"]  # they chose the defaults
+    return partial(command, **values)
+
+
+def _overview() -> str:
+    """The commands in the order of the work; those that take a method stand in one line."""
+    described = {
+        f"{name.split()[0]} METHOD" if one.method else name: one.summary for name, one in COMMANDS.items()
+    }
+    lines = "\n".join(f"    sdlab {name:<17} {summary}" for name, summary in described.items())
+    return OVERVIEW.format(commands=lines)
 
 
 def _command_of(words: list[str]) -> tuple[str, list[str]]:
     """The command's name of one or two words, and the words after it."""
-    known = [*COMMANDS, *TRAINING]
-    for length in (2, 1):
-        if (name := " ".join(words[:length])) in known:
-            return name, words[length:]
-    given = " ".join(word for word in words[:2] if not word.startswith("-")) or words[0]
-    if below := [name for name in known if name.startswith(words[0] + " ")]:
-        choices = " or ".join(f"`sdlab {name}`" for name in below)
-        if words[1:2] in (["-h"], ["--help"]):
-            raise UsageError(f"say which: {choices}, then --help.")
-        raise UsageError(f"`sdlab {given}` is not a command. Write {choices}.")
-    near = _nearest(given, known, 0.4) or _nearest(words[0], known, 0.4)
+    one, two = words[0], " ".join(words[:2])
+    if two in COMMANDS:
+        return two, words[2:]
+    if one in COMMANDS:
+        return one, words[1:]
+    if below := [f"`sdlab {name}`" for name in COMMANDS if name.startswith(one + " ")]:
+        raise UsageError(f"`sdlab {two}` is not a command. Write {' or '.join(below)}.")
+    near = _nearest(two, COMMANDS, 0.4) or _nearest(one, COMMANDS, 0.4)
     hint = f"Did you mean `sdlab {near}`? " if near else ""
-    raise UsageError(f"unknown command {words[0]!r}. {hint}`sdlab --help` lists all.")
+    raise UsageError(f"unknown command {one!r}. {hint}`sdlab --help` lists all.")
 
 
-def _parse_training(name: str, words: list[str]) -> Callable[[], None]:
-    """`train`, `sweep` and `preflight`: diffusers' flags, whose defaults are those of the base's profile."""
+def _nearest(word: str, known: Iterable[str], cutoff: float) -> str | None:
+    return next(iter(difflib.get_close_matches(word, known, 1, cutoff)), None)
+
+
+def _profile_defaults(method: str, words: list[str]) -> DreamBooth | LoRA:
+    """A method's hyperparameters as the base's profile has them; names those that diffusers has otherwise."""
     from sdlab.profiles import hyperparameters, profile
 
-    if words and not words[0].startswith("-"):
-        words = ["--name" if name.startswith("train") else "--prefix", *words]
-    given = {word.split("=")[0].lstrip("-").replace("-", "_") for word in words if word.startswith("--")}
-    before = _values_of(("pretrained_model_name_or_path", "root", "profile", "subject"), words)
-    base, root = before.get("pretrained_model_name_or_path", "mini"), before.get("root", "experiments")
-    chosen = before.get("profile", "auto")
-    defaults = hyperparameters(
-        name.split()[1], base, subject=before.get("subject"), profile=chosen, root=root
-    )
-    bound, strange = _tyro(TRAINING[name], name, words, defaults)
-    known = [*TRAINING[name].options(), "profile", "subject", *vars(defaults)]
-    _refuse(_leave_out_ignored(strange), name, known, INSTEAD)
-    _say_what_the_profile_sets(defaults, given, profile(base, name=chosen, root=root).reason)
-    return bound
+    given = {}  # the base decides the defaults, so it is read before the command line as a whole
+    for word, after in pairwise([*words, ""]):
+        if word.startswith("--"):
+            flag, equals, value = word[2:].partition("=")
+            given[flag.replace("-", "_").removeprefix("no_")] = value if equals else after
+    base, root = given.get("pretrained_model_name_or_path", "mini"), given.get("root", "experiments")
+    name = given.get("profile", "auto")
+    chosen = hyperparameters(method, base, subject=given.get("subject"), profile=name, root=root)
+    own = vars(METHODS[method]())
+    idle = () if chosen.with_prior_preservation else ("class_prompt", "num_class_images")
+    unsaid = vars(chosen).keys() - {*idle, "pretrained_model_name_or_path", *given}
+    differing = [f"{k}={number(v)}" for k, v in vars(chosen).items() if v != own[k] and k in unsaid]
+    reason = profile(base, name=name, root=root).reason
+    why = f" ({reason})" if reason else ""
+    if differing:
+        print(f"not given, so set for {base}{why}: {', '.join(differing)}", file=sys.stderr)
+    return chosen
 
 
-def _tyro(
-    command: Command, name: str, words: list[str], defaults: DreamBooth | LoRA | None = None
-) -> tuple[Callable[[], None], list[str]]:
-    """The command with its options filled in, and the words that it has no use for."""
+def _read(
+    command: Command, name: str, words: list[str], options: dict[str, inspect.Parameter]
+) -> dict[str, Any]:
+    """The values of a command's options; names the nearest to an option that there isn't."""
     import tyro
-    from tyro.conf import arg
-
-    options = command.options()
-    if defaults is not None:  # each hyperparameter is a flag without a prefix
-        flat = Annotated[type(defaults), arg(name="")]  # type: ignore[valid-type]
-        options["hyperparameters"] = options["hyperparameters"].replace(annotation=flat, default=defaults)
-        options |= {
-            "profile": option_of("profile", str, "auto"),
-            "subject": option_of("subject", str | None, None),
-        }
 
     def take(**values: Any) -> dict[str, Any]:
         return values
@@ -199,101 +641,35 @@ def _tyro(
     values, strange = tyro.cli(
         take, prog=f"sdlab {name}", args=words, use_underscores=True, return_unknown_args=True
     )
-    if defaults is not None:  # they chose the defaults
-        del values["profile"], values["subject"]
-    values = {one: _at_home(value) for one, value in values.items()}
-    return partial(command.run, imported(command.function), **values), strange
+    _refuse(strange, command, name, options)
+    for one, value in values.items():
+        if isinstance(value, str | Path) and str(value).startswith("~"):  # as a shell would have written it
+            values[one] = type(value)(os.path.expanduser(value))
+    return values
 
 
-def _at_home(value: Any) -> Any:
-    """`~` as a shell would have written it, had it stood alone."""
-    if isinstance(value, str | Path) and str(value).startswith("~"):
-        return type(value)(os.path.expanduser(value))
-    return value
-
-
-def _refuse(
-    strange: list[str], name: str, known: Iterable[str], instead: Mapping[str, str] = MappingProxyType({})
-) -> None:
-    """Names the nearest option to one that there isn't."""
-    if not strange:
-        return
-    word = next((word for word in strange if word.startswith("-")), strange[0])
-    if not word.startswith("-"):
-        raise UsageError(f"`sdlab {name}` doesn't know what to do with {word!r}. See `sdlab {name} --help`.")
-    flag = word.split("=")[0].lstrip("-").replace("-", "_")
-    if flag in instead:
-        raise UsageError(f"`sdlab {name}` has no option --{flag}. {instead[flag]}")
-    near = _nearest(flag, known, 0.5)
-    hint = f"Did you mean --{near}? " if near else ""
-    raise UsageError(f"`sdlab {name}` has no option --{flag}. {hint}`sdlab {name} --help` lists all.")
-
-
-def _nearest(word: str, known: Iterable[str], cutoff: float) -> str | None:
-    return next(iter(difflib.get_close_matches(word, known, 1, cutoff)), None)
-
-
-def _leave_out_ignored(strange: list[str]) -> list[str]:
-    """Drops diffusers' flags that need no setting here, with their values, and says so."""
-    left: list[str] = []
+def _refuse(strange: list[str], command: Command, name: str, options: Iterable[str]) -> None:
+    """Says which of diffusers' flags are ignored, and what to write instead of any other unknown word."""
+    flags = tomllib.loads(Path(__file__).with_name("flags.toml").read_text(encoding="utf-8"))
+    known = (
+        [*options, *(field.name for field in fields(METHODS[command.method]))] if command.method else options
+    )
     ignoring = False
     for word in strange:
-        if word.startswith("--"):
-            flag = word[2:].split("=")[0].replace("-", "_")
-            ignoring = flag in IGNORED
-            if ignoring:
-                print(f"--{flag} is ignored: {IGNORED[flag]}", file=sys.stderr)
-        if not ignoring:
-            left.append(word)
-    return left
-
-
-def _values_of(flags: Iterable[str], words: list[str]) -> dict[str, str]:
-    """The values of some options before the command line is read as a whole."""
-    found = {}
-    for word, after in pairwise([*words, ""]):
-        name, equals, value = word.partition("=")
-        if name.startswith("--") and (flag := name[2:].replace("-", "_")) in flags:
-            found[flag] = value if equals else after
-    return found
-
-
-def _say_what_the_profile_sets(chosen: DreamBooth | LoRA, given: set[str], reason: str) -> None:
-    """Names the values that the profile sets otherwise than diffusers does, unless they were given."""
-    own = vars(METHODS[chosen.method]())
-    idle = () if chosen.with_prior_preservation else ("class_prompt", "num_class_images")
-    spoken = {*idle, "pretrained_model_name_or_path", *given, *(flag.removeprefix("no_") for flag in given)}
-    differing = [f"{k}={v}" for k, v in vars(chosen).items() if v != own[k] and k not in spoken]
-    if differing:
-        why = f" ({reason})" if reason else ""
-        base = chosen.pretrained_model_name_or_path
-        print(f"not given, so set for {base}{why}: {', '.join(differing)}", file=sys.stderr)
-
-
-def _overview() -> str:
-    """The commands by what they are for; those that take a method stand in one line."""
-    described = {f"{name.split()[0]} METHOD": command for name, command in TRAINING.items()} | COMMANDS
-    ahead, about = ("demo",), ("environment", "homework", "check", "sync")
-
-    def lines(names: Iterable[str]) -> str:
-        return "".join(f"    sdlab {name:<17} {described[name].summary}\n" for name in names)
-
-    first = ("prepare", "class-images")
-    stages = [*first, *(name for name in described if name not in (*ahead, *first, *about))]
-    return OVERVIEW.format(demo=lines(ahead), stages=lines(stages), others=lines(about)).rstrip()
-
-
-def _explained(error: Exception) -> str:
-    """An error's message; of the operating system's with the path and a way out."""
-    code = error.errno if isinstance(error, OSError) else None
-    if isinstance(error, OSError) and code in WAYS_OUT and error.filename:
-        return f"{error.filename}: {(error.strerror or '').lower()}. {WAYS_OUT[code]}"
-    return str(error) or type(error).__name__
-
-
-def _fail(message: str, code: int) -> None:
-    print(f"sdlab: {message}", file=sys.stderr)
-    raise SystemExit(code)
+        flag = word.split("=")[0].lstrip("-").replace("-", "_")
+        if not word.startswith("-"):
+            if not ignoring:
+                raise UsageError(
+                    f"`sdlab {name}` doesn't know what to do with {word!r}. See `sdlab {name} --help`."
+                )
+        elif ignoring := bool(command.method) and flag in flags["ignored"]:
+            print(f"--{flag} is ignored: {flags['ignored'][flag]}", file=sys.stderr)
+        elif command.method and flag in flags["instead"]:
+            raise UsageError(f"`sdlab {name}` has no option --{flag}. {flags['instead'][flag]}")
+        else:
+            near = _nearest(flag, known, 0.5)
+            hint = f"Did you mean --{near}? " if near else ""
+            raise UsageError(f"`sdlab {name}` has no option --{flag}. {hint}`sdlab {name} --help` lists all.")
 
 
 if __name__ == "__main__":

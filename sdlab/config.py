@@ -6,7 +6,7 @@ import difflib
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from types import UnionType
@@ -18,15 +18,8 @@ from sdlab.subject import Subject
 PLACES = frozenset({"pretrained_model_name_or_path", "instance_data_dir", "class_data_dir"})
 # These change nothing about the trained weights.
 BESIDE_TRAINING = frozenset(
-    {
-        "checkpointing_steps",
-        "checkpoints_total_limit",
-        "validation_prompt",
-        "num_validation_images",
-        "validation_steps",
-        "validation_epochs",
-        "report_to",
-    }
+    {"checkpointing_steps", "checkpoints_total_limit", "report_to", "validation_prompt", "validation_steps"}
+    | {"validation_epochs", "num_validation_images"}
 )
 LARGEST_SEED = 2**63
 
@@ -39,15 +32,39 @@ class Range:
     usual: str
     below: float = math.inf
     open: bool = False  # `least` itself isn't allowed
+    multiple: int = 0  # 0 for any
 
     def check(self, name: str, value: float) -> None:
-        if self.least <= value < self.below and not (self.open and value == self.least):
-            return
-        rule = f"{'above' if self.open else 'at least'} {number(self.least)}"
-        rule += f" and below {number(self.below)}" if math.isfinite(self.below) else ""
-        raise ValueError(f"{name} must be {rule}, got {number(value)}. {self.usual}")
+        if not self.least <= value < self.below or (self.open and value == self.least):
+            rule = f"{'above' if self.open else 'at least'} {number(self.least)}"
+            rule += f" and below {number(self.below)}" if math.isfinite(self.below) else ""
+            raise ValueError(f"{name} must be {rule}, got {number(value)}. {self.usual}")
+        if self.multiple and value % self.multiple:
+            nearest = value // self.multiple * self.multiple
+            raise ValueError(f"{name} must be a multiple of {self.multiple}, got {value}. Try {nearest}.")
 
 
+@dataclass(frozen=True)
+class Form:
+    """How a text must look, as a pattern and in words."""
+
+    pattern: str
+    words: str
+
+    def check(self, name: str, value: str) -> None:
+        if not re.fullmatch(self.pattern, value):
+            raise ValueError(f"{name} {self.words.format(value)}")
+
+
+_STEP_RULES = Form(
+    r"([\d.e-]+:\d+,)+[\d.e-]+",
+    "must be like '1:100,0.1:300,0.01', got {!r}: factor:step, with commas between, and the last alone.",
+)
+_TRACKERS = Form(
+    r"(tensorboard|wandb)(,(tensorboard|wandb))*",
+    "must be tensorboard or wandb, got {!r}. The experiment's own log.jsonl is always written.",
+)
+_NAMES_THE_SUBJECT = Form(r"(?s).*\S.*", "is empty. Name the subject: 'a photo of sks woman face'.")
 Rate = Annotated[
     float, Range(0, "On Stable Diffusion 1.5, 2e-6 is usual for DreamBooth and 2e-4 for LoRA.", open=True)
 ]
@@ -121,12 +138,12 @@ class Hyperparameters:
     pretrained_model_name_or_path: str = "mini"
     instance_data_dir: str = "data/instance_images"
     class_data_dir: str | None = None
-    instance_prompt: str = "a photo of sks woman face"
+    instance_prompt: Annotated[str, _NAMES_THE_SUBJECT] = "a photo of sks woman face"
     class_prompt: str | None = None
     with_prior_preservation: bool = False
     prior_loss_weight: Annotated[float, Range(0, "Usual: 1.")] = 1.0
     num_class_images: Annotated[int, Range(1, "Usual: 100 to 500.")] = 100
-    resolution: Annotated[int, Range(8, "Stable Diffusion 1.5 is trained at 512.")] = 512
+    resolution: Annotated[int, Range(8, "Stable Diffusion 1.5 is trained at 512.", multiple=8)] = 512
     train_batch_size: Annotated[int, Range(1, "Usual: 1.")] = 1
     gradient_accumulation_steps: Annotated[int, Range(1, "Usual: 1.")] = 1
     gradient_checkpointing: bool = False
@@ -143,7 +160,7 @@ class Hyperparameters:
     lr_warmup_steps: Annotated[int, Range(0, "Usual: 0.")] = 0
     lr_num_cycles: Annotated[int, Range(1, "Usual: 1.")] = 1
     lr_power: Annotated[float, Range(0, "Usual: 1, a straight line.", open=True)] = 1.0
-    lr_step_rules: str | None = None
+    lr_step_rules: Annotated[str | None, _STEP_RULES] = None
     max_train_steps: Annotated[int, Range(1, "Usual: 200 to 800.")] = 800
     checkpointing_steps: Annotated[int, Range(1, "Usual: 100 to 500.")] = 500
     checkpoints_total_limit: Annotated[int | None, Range(1, "Usual: 2; None keeps all.")] = 2
@@ -174,7 +191,7 @@ class Hyperparameters:
     num_validation_images: Annotated[int, Range(1, "Usual: 4.")] = 4
     validation_steps: Annotated[int, Range(1, "Usual: 50 to 100.")] = 100
     validation_epochs: Annotated[int | None, Range(1, "Usual: 50, as in diffusers' LoRA script.")] = None
-    report_to: str | None = None
+    report_to: Annotated[str | None, _TRACKERS] = None
     seed: Annotated[int, Range(0, "Any whole number from 0 on will do.", below=LARGEST_SEED)] = 0
 
     method: ClassVar[str] = ""
@@ -186,60 +203,9 @@ class Hyperparameters:
         cls: Any = type(self)
         for name, hint in _hints(cls).items():
             _check(name, getattr(self, name), hint)
-        for message, holds in self._contradictions().items():
-            if holds:
-                raise ValueError(message)
-
-    def _contradictions(self) -> dict[str, bool]:
-        """What to say of values that make no sense together, and whether it is so."""
-        text_encoder = {
-            f"{name} is set, but the text encoder isn't trained. Add train_text_encoder or leave it out.": (
-                getattr(self, name) is not None and not self.train_text_encoder
-            )
-            for name in ("text_encoder_lr", "text_encoder_steps")
-        }
-        rules, trackers = self.lr_step_rules, {"tensorboard", "wandb"}
-        return text_encoder | {
-            f"resolution must be a multiple of 8, got {self.resolution}. Try {self.resolution // 8 * 8}.": (
-                self.resolution % 8 != 0
-            ),
-            "instance_prompt is empty. Name the subject: 'a photo of sks woman face'.": (
-                not self.instance_prompt.strip()
-            ),
-            "with_prior_preservation needs a class_prompt, got none. It is the instance prompt without the "
-            f"rare word: {self.subject.class_prompt!r}.": (
-                self.with_prior_preservation and not (self.class_prompt or "").strip()
-            ),
-            f"use_8bit_adam and optimizer={self.optimizer!r} name two optimizers. Give one of them.": (
-                self.use_8bit_adam and self.optimizer not in ("adamw", "adamw8bit")
-            ),
-            "prodigy finds the learning rate itself and multiplies it by learning_rate, got "
-            f"{self.learning_rate:g}. Give 1, which is usual, or another optimizer.": (
-                self.optimizer == "prodigy" and self.learning_rate < 0.1
-            ),
-            "prodigy finds one learning rate for all weights, so leave text_encoder_lr out.": (
-                self.optimizer == "prodigy" and self.text_encoder_lr not in (None, self.learning_rate)
-            ),
-            f"lr_scheduler 'constant' has no warm-up, got lr_warmup_steps={self.lr_warmup_steps}. "
-            "Take 'constant_with_warmup', or 0 steps.": (
-                self.lr_scheduler == "constant" and self.lr_warmup_steps > 0
-            ),
-            f"lr_warmup_steps must be below max_train_steps, got {self.lr_warmup_steps} of "
-            f"{self.max_train_steps}. The learning rate would never be reached.": (
-                self.lr_warmup_steps >= self.max_train_steps
-            ),
-            "lr_scheduler 'piecewise_constant' and lr_step_rules belong together, such as "
-            "'1:100,0.1:300,0.01'. Give both or neither.": (
-                (self.lr_scheduler == "piecewise_constant") != (rules is not None)
-            ),
-            f"lr_step_rules must be like '1:100,0.1:300,0.01', got {rules!r}: factor:step, with commas "
-            "between, and the last factor alone.": (
-                rules is not None and not re.fullmatch(_STEP_RULES, rules)
-            ),
-            f"report_to must be tensorboard or wandb, got {self.report_to!r}. The experiment's own log.jsonl "
-            "is always written.": self.report_to is not None
-            and not set(self.report_to.split(",")) <= trackers,
-        }
+        for message, holds in CONTRADICTIONS.items():
+            if holds(self):
+                raise ValueError(message.format(self))
 
     @property
     def optimizer_name(self) -> str:
@@ -296,7 +262,34 @@ class LoRA(Hyperparameters):
 
 
 METHODS: dict[str, type[DreamBooth] | type[LoRA]] = {"dreambooth": DreamBooth, "lora": LoRA}
-_STEP_RULES = r"([\d.e-]+:\d+,)+[\d.e-]+"
+# What to say of values that make no sense together, and whether it is so.
+CONTRADICTIONS: dict[str, Callable[[Any], bool]] = {
+    "text_encoder_lr is set, but the text encoder isn't trained. Add train_text_encoder, or leave it out.": (
+        lambda h: h.text_encoder_lr is not None and not h.train_text_encoder
+    ),
+    "text_encoder_steps is set, but the text encoder isn't trained. Add train_text_encoder, or leave "
+    "it out.": (lambda h: h.text_encoder_steps is not None and not h.train_text_encoder),
+    "with_prior_preservation needs a class_prompt, got none. It is the instance prompt without the rare "
+    "word: {0.subject.class_prompt!r}.": (
+        lambda h: h.with_prior_preservation and not (h.class_prompt or "").strip()
+    ),
+    "use_8bit_adam and optimizer={0.optimizer!r} name two optimizers. Give one of them.": (
+        lambda h: h.use_8bit_adam and h.optimizer not in ("adamw", "adamw8bit")
+    ),
+    "prodigy finds the learning rate itself and multiplies it by learning_rate, got {0.learning_rate:g}. "
+    "Give 1, which is usual, or another optimizer.": (
+        lambda h: h.optimizer == "prodigy" and h.learning_rate < 0.1
+    ),
+    "prodigy finds one learning rate for all weights, so leave text_encoder_lr out.": (
+        lambda h: h.optimizer == "prodigy" and h.text_encoder_lr not in (None, h.learning_rate)
+    ),
+    "lr_scheduler 'constant' has no warm-up, got lr_warmup_steps={0.lr_warmup_steps}. Take "
+    "'constant_with_warmup', or 0 steps.": (lambda h: h.lr_scheduler == "constant" and h.lr_warmup_steps > 0),
+    "lr_warmup_steps must be below max_train_steps, got {0.lr_warmup_steps} of {0.max_train_steps}. The "
+    "learning rate would never be reached.": (lambda h: h.lr_warmup_steps >= h.max_train_steps),
+    "lr_scheduler 'piecewise_constant' and lr_step_rules belong together, such as '1:100,0.1:300,0.01'. Give "
+    "both or neither.": (lambda h: (h.lr_scheduler == "piecewise_constant") != (h.lr_step_rules is not None)),
+}
 
 
 def from_dict(values: Mapping[str, Any]) -> DreamBooth | LoRA:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import chdir, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sdlab import mini
+from sdlab.config import DreamBooth, LoRA
 from sdlab.control import Control
 from sdlab.experiment import Experiment
 from sdlab.images import class_images, generate
@@ -31,7 +33,14 @@ NOTE = (
     "mean probability of the subject's skin, hair colour, hair style and glasses. Scene as in the prompt: "
     "share of the images. In brackets: 95 % interval over the images, by the bootstrap."
 )
-STAGES = 7
+FINISHED = """
+Finished in {took}. Look at
+  {report}/report.html   the report, in a browser
+  {report}/report.pdf    the same to print
+  {report}/README.md     the same for GitHub
+  {results}/table.png            all images as one picture
+Run it again: nothing is done twice. With your own photos: put them into data/raw_images of a
+new folder and go on with `sdlab prepare`, `sdlab train dreambooth` …; `sdlab --help` lists all."""
 
 
 def demo(
@@ -46,16 +55,16 @@ def demo(
     What is finished is not done again, so a second run takes seconds and a killed run goes on.
 
     Args:
-        root: folder to work in, as if it were the current one.
-        prompts: what to generate.
-        images_per_prompt: images for each prompt and experiment, 1, 2 or 4.
-        **overrides: hyperparameters of all experiments, such as `max_train_steps=20` for a quick look.
+        root: Folder to work in, as if it were the current one.
+        prompts: What to generate.
+        images_per_prompt: Images for each prompt and experiment, 1, 2 or 4.
+        **overrides: Hyperparameters of all experiments, such as `max_train_steps=20` for a quick look.
 
     Returns:
         The path of report.html.
 
     Raises:
-        KeyboardInterrupt: it was interrupted; the same call goes on from there.
+        KeyboardInterrupt: It was interrupted; the same call goes on from there.
 
     Taught in: notebooks/05
     """
@@ -66,21 +75,32 @@ def demo(
         with _stage(1, "photos"):
             dataset = _photos(chosen)
         overrides = {"instance_data_dir": dataset.folder.as_posix(), **overrides}
+        dreambooth = hyperparameters("dreambooth", BASE, **overrides)
         with _stage(2, "class images, for prior preservation"):
-            _class_images(chosen, overrides)
+            wanted, prompt = dreambooth.num_class_images, dreambooth.class_prompt or ""
+            folder = class_images(BASE, prompt, wanted, resolution=dreambooth.resolution)
+            print(f"  {wanted} of {prompt!r} in {folder}")
         with _stage(3, "DreamBooth"):
-            dreambooths = _dreambooths(overrides)
+            no_prior = replace(dreambooth, with_prior_preservation=False)
+            experiments = [_trained("dreambooth", dreambooth), _trained("dreambooth_no_prior", no_prior)]
         with _stage(4, "LoRA: learning rates and ranks, in one pass"):
-            loras = _loras(chosen, overrides)
-        experiments = [one for one in [*dreambooths, *loras] if one.status == "finished"]
-        names = ["base", *(one.name for one in experiments)]
+            common = hyperparameters("lora", BASE, **overrides)  # as in homework A
+            rates = plan(common, learning_rate=list(chosen.lora_learning_rates))
+            ranks = plan(common, rank=sorted(chosen.lora_ranks))
+            experiments += train_planned(rates | ranks)
+        names = ["base", *(one.name for one in experiments if one.status == "finished")]
         with _stage(5, f"images: {len(names)} models × {len(prompts.prompts)} prompts × {images_per_prompt}"):
             generate(names, prompts, images_per_prompt=images_per_prompt, base=BASE)
         with _stage(6, "ControlNet: canny, depth and pose through the best of each method"):
-            controlled = _controlled([dreambooths[0].name, _best_lora(loras, chosen)], prompts)
+            best_lora = experiment_name(common)  # the profile's rate and rank
+            best = ["dreambooth", best_lora if best_lora in names else experiments[2].name]
+            controlled = _controlled(best, prompts)
         with _stage(7, "tables and report"):
-            page = _report(names, controlled, prompts, images_per_prompt, dataset)
-    return _look_at(Path(root) / page, time.perf_counter() - start)
+            _report(names, controlled, prompts, images_per_prompt, dataset)
+    results = os.path.relpath(Path(root) / "results")
+    took = duration(time.perf_counter() - start)
+    print(FINISHED.format(took=took, report=os.path.join(results, "report"), results=results))
+    return Path(root) / "results/report/report.html"
 
 
 def _photos(chosen: Profile) -> Dataset:
@@ -96,44 +116,15 @@ def _photos(chosen: Profile) -> Dataset:
         mini.copy_photos(SUBJECT, raw)
     dataset = prepare(raw, out, chosen)
     print(f"  {dataset.summary().splitlines()[0]}")
-    print(*(f"  {line}" for line in dataset.diagnosis()[1:]), sep="\n")
+    print(*(f"  {line}" for line in dataset.diagnosis()), sep="\n")
     return dataset
 
 
-def _class_images(chosen: Profile, overrides: Mapping[str, Any]) -> None:
-    wanted = hyperparameters("dreambooth", BASE, **overrides)
-    folder = class_images(
-        BASE, wanted.class_prompt or "", wanted.num_class_images, resolution=wanted.resolution
-    )
-    print(f"  {wanted.num_class_images} of {wanted.class_prompt!r} in {folder}")
-
-
-def _dreambooths(overrides: Mapping[str, Any]) -> list[Experiment]:
-    with_prior = hyperparameters("dreambooth", BASE, **overrides)
-    without = hyperparameters("dreambooth", BASE, **{**overrides, "with_prior_preservation": False})
-    done = []
-    for name, chosen in {"dreambooth": with_prior, "dreambooth_no_prior": without}.items():
-        experiment = train(name, chosen)
-        if experiment.status == "stopped":
-            raise KeyboardInterrupt(f"{name} was interrupted; the same command goes on from there")
-        done.append(experiment)
-    return done
-
-
-def _loras(chosen: Profile, overrides: Mapping[str, Any]) -> list[Experiment]:
-    """Homework A: the learning rates at one rank, then the ranks at the best rate."""
-    common = hyperparameters("lora", BASE, **overrides)
-    rates = plan(common, learning_rate=list(chosen.lora_learning_rates))
-    ranks = plan(common, rank=sorted(chosen.lora_ranks))
-    return train_planned(rates | ranks)
-
-
-def _best_lora(loras: list[Experiment], chosen: Profile) -> str:
-    """The one that the profile's rates and ranks are built around."""
-    best = experiment_name(
-        hyperparameters("lora", BASE, learning_rate=chosen.lora_learning_rate, rank=chosen.lora_ranks[0])
-    )
-    return best if best in [one.name for one in loras if one.status == "finished"] else loras[0].name
+def _trained(name: str, chosen: DreamBooth | LoRA) -> Experiment:
+    experiment = train(name, chosen)
+    if experiment.status == "stopped":
+        raise KeyboardInterrupt(f"{name} was interrupted; the same command goes on from there")
+    return experiment
 
 
 def _controlled(names: list[str], prompts: PromptSet) -> list[str]:
@@ -141,47 +132,27 @@ def _controlled(names: list[str], prompts: PromptSet) -> list[str]:
     image = Path("data/control_images/raised_arms.png")
     if not image.is_file():
         mini.copy_control_images(image.parent)
-    folders: dict[str, None] = {}
-    for kind in KINDS:
-        made = generate(names, prompts, control=Control(kind, image), images_per_prompt=1, sampler="unipc")
-        folders |= dict.fromkeys(one.path.parent.name for one in made)
-    return list(folders)
+    options: dict[str, Any] = {"images_per_prompt": 1, "sampler": "unipc"}
+    made = [
+        one for kind in KINDS for one in generate(names, prompts, control=Control(kind, image), **options)
+    ]
+    return list(dict.fromkeys(one.path.parent.name for one in made))
 
 
 def _report(
     names: list[str], controlled: list[str], prompts: PromptSet, images_per_cell: int, dataset: Dataset
-) -> Path:
+) -> None:
     title = f"{NAME} on the mini model: DreamBooth and LoRA"
-    page = report(
-        names,
-        prompts,
-        title=title,
-        dataset=dataset.folder,
-        images_per_cell=images_per_cell,
-        measurements=mini_scores([*names, *controlled], subject=SUBJECT, prompt_names=prompts.prompts),
-        note=NOTE,
-    )
-    shown = table(names, prompts, images_per_cell=images_per_cell, reference=dataset.images)
-    shown.save("results/table.png", title)
-    return page
+    scores = mini_scores([*names, *controlled], subject=SUBJECT, prompt_names=prompts.prompts)
+    cells: dict[str, Any] = {"prompts": prompts, "images_per_cell": images_per_cell}
+    report(names, title=title, dataset=dataset.folder, measurements=scores, note=NOTE, **cells)
+    table(names, reference=dataset.images, **cells).save("results/table.png", title)
 
 
 @contextmanager
 def _stage(index: int, what: str) -> Iterator[None]:
     """Says what begins, and how long it took."""
-    print(f"\n[{index}/{STAGES}] {what}", flush=True)
+    print(f"\n[{index}/7] {what}", flush=True)
     start = time.perf_counter()
     yield
     print(f"  done in {duration(time.perf_counter() - start)}", flush=True)
-
-
-def _look_at(page: Path, seconds: float) -> Path:
-    folder = os.path.relpath(page.parent)
-    print(f"\nFinished in {duration(seconds)}. Look at")
-    print(f"  {folder}/report.html   the report, in a browser")
-    print(f"  {folder}/report.pdf    the same to print")
-    print(f"  {folder}/README.md     the same for GitHub")
-    print(f"  {os.path.relpath(page.parent.parent / 'table.png')}            all images as one picture")
-    print("Run it again: nothing is done twice. With your own photos: put them into data/raw_images of a")
-    print("new folder and go on with `sdlab prepare`, `sdlab train dreambooth` …; `sdlab --help` lists all.")
-    return page

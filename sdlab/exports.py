@@ -14,7 +14,14 @@ from sdlab.config import unknown
 from sdlab.experiment import Experiment
 from sdlab.files import must_be_free, write_bytes, write_file, write_folder
 from sdlab.formats.conversion import pipeline_bytes, quiet, save_pipeline
-from sdlab.formats.names import Configs, kohya_weights, original_weights, read_lora, with_text_model
+from sdlab.formats.names import (
+    Configs,
+    kohya_weights,
+    lean_settings,
+    original_weights,
+    read_lora,
+    with_text_model,
+)
 from sdlab.models import fuse, resolve
 
 LORA_FORMATS = ("kohya", "diffusers")
@@ -49,6 +56,12 @@ def export_lora(
     source = _finished_lora(experiment, root)
     out = Path(out).expanduser()
     card = _check_out(out, format, LORA_FORMATS, is_file=True)
+    try:
+        resolve(source).check_below()
+    except ValueError as error:  # the file is right all the same
+        warnings.warn(str(error), stacklevel=2)
+    except OSError:  # the base isn't on this machine
+        pass
     weights, configs = read_lora(source.lora_file)
     if format == "kohya":
         weights = kohya_weights(weights, configs)
@@ -165,8 +178,7 @@ def _entries_of_diffusers(configs: Configs) -> dict[str, str]:
     settings = {
         f"{part}.{name}": value
         for part, config in configs.items()
-        for name, value in config.items()
-        if name != "base_model_name_or_path"
+        for name, value in lean_settings(config).items()
     }
     return {"lora_adapter_metadata": json.dumps(settings, sort_keys=True)} if settings else {}
 

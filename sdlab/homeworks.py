@@ -43,7 +43,7 @@ def homework(which: str, base: str | Path = "mini", *, subject: str | Subject = 
 
     Taught in: notebooks/02, 03
     """
-    subject = subject if isinstance(subject, Subject) else Subject.parse(subject)
+    subject = Subject.parse(subject)
     written = _written(which)
     experiments = {
         method: {
@@ -64,7 +64,7 @@ def commands(
     which: str, base: str | Path = "mini", *, subject: str | Subject = "sks woman"
 ) -> list[list[str]]:
     """The command lines of a homework, from its first training to its report, each a list of words."""
-    subject = subject if isinstance(subject, Subject) else Subject.parse(subject)
+    subject = Subject.parse(subject)
     written = _written(which)
     trainings = asked_for(which, base, subject)
     found = [

@@ -1,9 +1,8 @@
-"""Experiments × prompts × seeds → images in results/, each carrying how it was made; class images."""
+"""Experiments × prompts × seeds → images in results/, each carrying how it was made."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import re
@@ -12,178 +11,64 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
-from sdlab import machine
-from sdlab.config import unknown
 from sdlab.control import Control, ControlMap, control_map, control_options, with_controlnets
 from sdlab.experiment import Experiment
-from sdlab.files import acquire_lock, write_bytes, write_json
-from sdlab.models import Base, BaseModel, fuse, quiet, resolve
+from sdlab.files import acquire_lock, file_sha256, write_json
+from sdlab.formats.pictures import parameters, tiles
+from sdlab.models import Base, BaseModel, resolve
 from sdlab.profiles import profile
 from sdlab.prompts import PromptSet
+from sdlab.sampling import (
+    SAMPLERS,
+    Sampling,
+    batches,
+    choose_sampling,
+    class_images,
+    image_files,
+    read_record,
+    ready_pipeline,
+    sample,
+    warn_of_cut_prompts,
+    with_sampler,
+    write_image,
+)
 
-if TYPE_CHECKING:
-    from diffusers import StableDiffusionPipeline
+__all__ = [
+    "SAMPLERS",
+    "ImageRecord",
+    "Sampling",
+    "Setting",
+    "by_setting",
+    "choose_sampling",
+    "class_images",
+    "generate",
+    "image_files",
+    "images_from_elsewhere",
+    "load_images",
+    "read_record",
+    "ready_pipeline",
+    "sample",
+    "with_sampler",
+    "write_image",
+]
 
-# Name to diffusers' class; "own" is the scheduler that the model came with.
-SAMPLERS = {
-    "dpm++": "DPMSolverMultistepScheduler",
-    "unipc": "UniPCMultistepScheduler",
-    "euler": "EulerDiscreteScheduler",
-    "ddim": "DDIMScheduler",
-    "own": "",
+# What an image from elsewhere may not say of itself.
+_UNKNOWN = {
+    **dict.fromkeys(["prompt", "negative_prompt", "sampler", "model"], ""),
+    **{"seed": -1, "num_inference_steps": 0, "guidance_scale": 0.0},
 }
-IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".webp"}
 EARLIER = "earlier"
 """Where in an experiment's results the images lie that made room for others."""
 BASE = "base"
 """The name of the base model's own images."""
+_FORMATS = ["PNG", "JPEG", "WEBP"]
 _MAX_SEED = 2**63 - 1
 _NAME = re.compile(r"(?P<prompt>.+)_img(?P<number>\d+)")
 _CONTROL_PICTURE = re.compile(r"control_\d+(_image)?")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sampling:
-    """How images are sampled.
-
-    Args:
-        num_inference_steps: Denoising steps, at least 1.
-        guidance_scale: Strength of classifier-free guidance; 1 is none.
-        sampler: A key of `SAMPLERS`.
-        negative_prompt: What no image is to show.
-        width: In pixels, a multiple of 8.
-        height: In pixels, a multiple of 8.
-
-    Raises:
-        ValueError: A value breaks its rule.
-    """
-
-    num_inference_steps: int
-    guidance_scale: float
-    sampler: str = "dpm++"
-    negative_prompt: str = ""
-    width: int
-    height: int
-
-    def __post_init__(self) -> None:
-        if self.num_inference_steps < 1:
-            raise ValueError(
-                f"num_inference_steps must be at least 1, got {self.num_inference_steps}. Usual: 20 to 35."
-            )
-        if self.guidance_scale < 1:
-            raise ValueError(
-                f"guidance_scale must be at least 1, got {self.guidance_scale:g}. Usual: 7 to 9."
-            )
-        if self.sampler not in SAMPLERS:
-            raise ValueError(unknown("sampler", self.sampler, SAMPLERS))
-        for name, side in (("width", self.width), ("height", self.height)):
-            if side < 8 or side % 8:
-                raise ValueError(f"{name} must be a multiple of 8, got {side}. Usual: 512 (mini: 128).")
-
-
-def choose_sampling(
-    base: Base,
-    *,
-    resolution: int | None = None,
-    width: int | None = None,
-    height: int | None = None,
-    **choices: Any,
-) -> Sampling:
-    """Fills what isn't chosen (None) from the base's profile; `resolution` is both width and height."""
-    chosen = profile(base)
-    side = resolution or chosen.resolution
-    sampling = {"num_inference_steps": chosen.num_inference_steps, "guidance_scale": chosen.guidance_scale}
-    given = {name: value for name, value in choices.items() if value is not None}
-    return Sampling(**sampling | given, width=width or side, height=height or side)
-
-
-def ready_pipeline(base: Base, sampling: Sampling) -> StableDiffusionPipeline:
-    """Loads a pipeline for sampling: float16 on a CUDA GPU, LoRA fused, with the sampler's scheduler."""
-    import torch
-
-    place = machine.device()
-    dtype = torch.float16 if place.type == "cuda" else torch.float32
-    return with_sampler(fuse(resolve(base).load(dtype)).to(place), sampling.sampler)
-
-
-def with_sampler(pipeline: StableDiffusionPipeline, sampler: str) -> StableDiffusionPipeline:
-    """Gives another pipeline of the same parts, with the sampler's scheduler and without progress bar."""
-    import diffusers
-
-    parts = dict(pipeline.components)
-    if name := SAMPLERS[sampler]:
-        parts["scheduler"] = getattr(diffusers, name).from_config(pipeline.scheduler.config)
-    with quiet():
-        other = diffusers.StableDiffusionPipeline(**parts, requires_safety_checker=False)
-    other.set_progress_bar_config(disable=True)
-    return other
-
-
-def sample(
-    pipeline: StableDiffusionPipeline,
-    prompts: Sequence[str],
-    seeds: Sequence[int],
-    sampling: Sampling,
-    **options: Any,
-) -> list[Image.Image]:
-    """Samples a batch, one image per prompt; each depends on its own seed alone, not on the others.
-
-    `options` are what else the pipeline takes, such as a ControlNet's maps.
-    """
-    import torch
-
-    images = pipeline(
-        prompt=list(prompts),
-        negative_prompt=[sampling.negative_prompt] * len(prompts),
-        generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
-        num_inference_steps=sampling.num_inference_steps,
-        guidance_scale=sampling.guidance_scale,
-        height=sampling.height,
-        width=sampling.width,
-        **options,
-    ).images
-    return list(images)
-
-
-def warn_of_cut_prompts(pipeline: StableDiffusionPipeline, prompts: Iterable[str]) -> None:
-    """Warns of each prompt that is longer than the text encoder reads, naming what is cut."""
-    tokenizer = pipeline.tokenizer
-    limit = tokenizer.model_max_length - 2  # without the start and end tokens
-    for prompt in dict.fromkeys(prompts):
-        tokens = tokenizer(prompt, add_special_tokens=False, verbose=False).input_ids
-        if len(tokens) > limit:
-            cut = tokenizer.decode(tokens[limit:]).strip()
-            message = f"The prompt has {len(tokens)} tokens, {limit} are read. Not read: {cut!r}. Shorten it."
-            warnings.warn(f"{message} The prompt: {prompt!r}", stacklevel=2)
-
-
-def write_image(path: Path, image: Image.Image, record: dict[str, Any]) -> None:
-    """Writes a PNG that carries its record, whole or not at all."""
-    info = PngInfo()
-    info.add_itxt("sdlab", json.dumps(record, ensure_ascii=False))
-    data = io.BytesIO()
-    image.save(data, "PNG", pnginfo=info)
-    write_bytes(path, data.getvalue())
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """Reads the record that an image carries; empty if there is no such image, or it carries none."""
-    try:
-        with Image.open(path, formats=["PNG"]) as image:
-            return dict(json.loads(image.info.get("sdlab", "{}")))
-    except (OSError, ValueError):
-        return {}
-
-
-def image_files(folder: str | Path) -> list[Path]:
-    """Lists the images in a folder by name, without hidden files."""
-    files = (file for file in Path(folder).glob("[!.]*") if file.suffix.lower() in IMAGE_ENDINGS)
-    return sorted(files)
 
 
 @dataclass(frozen=True)
@@ -227,6 +112,8 @@ class ImageRecord:
         control: What each control added, see `ControlMap.record`, with the names of its map and its control
             image in the same folder; empty without control.
         made: When, in UTC; empty if it isn't known.
+        elsewhere: The program that made it, if it wasn't made here; then numbers that it doesn't say are 0,
+            an unknown seed is -1, and the rest is empty.
     """
 
     path: Path = field(compare=False)
@@ -244,6 +131,7 @@ class ImageRecord:
     model: str
     control: list[dict[str, Any]] = field(default_factory=list)
     made: str = field(default="", compare=False)
+    elsewhere: str = ""
 
     @property
     def setting(self) -> Setting:
@@ -268,7 +156,7 @@ class ImageRecord:
             return None
 
 
-_OPTIONAL = ("control", "made")
+_OPTIONAL = ("control", "made", "elsewhere")
 
 
 @dataclass(frozen=True)
@@ -343,6 +231,8 @@ def generate(
     controls = [control] if isinstance(control, Control) else list(control)
     several = [experiments] if isinstance(experiments, str | Path | Experiment | BaseModel) else experiments
     _check(prompts, images_per_prompt, seed)
+    for line in prompts.ignored():
+        print(line)
     choices: dict[str, Any] = {
         "num_inference_steps": num_inference_steps,
         "guidance_scale": guidance_scale,
@@ -381,11 +271,53 @@ def load_images(experiment: str, *, results: str | Path = "results") -> list[Ima
 def _record_of(file: Path, listed: dict[str, Any]) -> ImageRecord | None:
     """What an image carries, else what is listed of it; None for a broken file and for control maps."""
     try:
-        with Image.open(file, formats=["PNG", "JPEG", "WEBP"]) as image:
+        with Image.open(file, formats=_FORMATS) as image:
             carried = json.loads(image.info.get("sdlab", "{}"))
     except (OSError, ValueError):
         return None
     return ImageRecord.from_dict(carried or listed, file)
+
+
+def images_from_elsewhere(name: str, *, results: str | Path = "results") -> list[ImageRecord]:
+    """Reads the images that another program made: `<prompt>_img<n>.png`, or `<prompt>.jpg` with a 2×2 grid.
+
+    Args:
+        name: Their folder in `results`, a row of tables and scores.
+        results: The results folder. A grid's four images are written to `<results>/<name>/.tiles/`.
+
+    Returns:
+        The records of images that don't carry ours, by prompt and number.
+    """
+    folder = Path(results) / name
+    ours = {record.path for record in load_images(name, results=results)}
+    found: list[ImageRecord] = []
+    for file in image_files(folder):
+        if file not in ours and not _CONTROL_PICTURE.fullmatch(file.stem):
+            found += _records_from_elsewhere(file)
+    return sorted(found, key=lambda one: (one.prompt_name, one.number))
+
+
+def _records_from_elsewhere(file: Path) -> list[ImageRecord]:
+    try:
+        with Image.open(file, formats=_FORMATS) as image:
+            values: dict[str, Any] = {**_UNKNOWN, **parameters(image)}
+            named = _NAME.fullmatch(file.stem)
+            pictures = [image.convert("RGB")] if named else tiles(image.convert("RGB"))
+    except (OSError, ValueError) as error:
+        warnings.warn(f"{file} is skipped: it can't be read as an image ({error}).", stacklevel=2)
+        return []
+    prompt, first = (named["prompt"], int(named["number"])) if named else (file.stem, 1)
+    paths = [file]
+    if len(pictures) > 1:
+        paths = [file.parent / ".tiles" / f"{file.stem}_img{n}.png" for n in range(1, len(pictures) + 1)]
+        for path, picture in zip(paths, pictures, strict=True):
+            if not path.is_file() or path.stat().st_mtime < file.stat().st_mtime:
+                write_image(path, picture, {})
+    about: dict[str, Any] = {"experiment": file.parent.name, "prompt_name": prompt}
+    return [
+        ImageRecord(path=path, number=number, width=picture.width, height=picture.height, **about, **values)
+        for number, (path, picture) in enumerate(zip(paths, pictures, strict=True), start=first)
+    ]
 
 
 def by_setting(records: Iterable[ImageRecord]) -> dict[Setting, list[ImageRecord]]:
@@ -426,11 +358,15 @@ def _check(prompts: PromptSet, images_per_prompt: int, seed: int) -> None:
 
 def _models(several: Sequence[Base], base: Base | None, root: str | Path) -> dict[str, BaseModel]:
     """The name of each model's images to the model."""
-    own = {str(one): resolve(one, root) for one in several if one != BASE}
-    models = {own[str(one)].label if one != BASE else BASE: own.get(str(one)) for one in several}
-    if BASE in models:
-        models[BASE] = resolve(base if base is not None else _base_of(list(own.values())), root)
-    return {label: model for label, model in models.items() if model is not None}
+    resolved = [None if one == BASE else resolve(one, root) for one in several]
+    models: dict[str, BaseModel] = {}
+    for model in resolved:
+        if model is not None:
+            models[model.label] = model
+        else:
+            own = [one for one in resolved if one is not None]
+            models[BASE] = resolve(base if base is not None else _base_of(own), root)
+    return models
 
 
 def _base_of(models: list[BaseModel]) -> str:
@@ -475,12 +411,11 @@ def _maps(
     controls: list[Control], sampling: Sampling, root_name: str, made: list[list[ControlMap]]
 ) -> list[ControlMap]:
     """The control maps for a model; shared with a model before it on the same base and resolution."""
+    size = (sampling.width, sampling.height)
     for maps in made:
-        if all(
-            one.root_name == root_name and one.image.size == (sampling.width, sampling.height) for one in maps
-        ):
+        if all(one.root_name == root_name and one.image.size == size for one in maps):
             return maps
-    return [control_map(control, (sampling.width, sampling.height), root_name) for control in controls]
+    return [control_map(control, size, root_name) for control in controls]
 
 
 def _folder(label: str, maps: list[ControlMap]) -> str:
@@ -525,7 +460,12 @@ def _make_room(planned: list[ImageRecord]) -> None:
     folder = planned[0].path.parent
     cells = {record.prompt_name: record for record in reversed(planned)}  # the first of each
     differing: dict[Path, set[str]] = {}
-    for old in load_images(folder.name, results=folder.parent):
+    there = load_images(folder.name, results=folder.parent)
+    for path in {record.path for record in planned} - {record.path for record in there}:
+        if path.exists() and _records_from_elsewhere(path):  # a picture of the user's own
+            differing[path] = {"program"}
+            _move(path, folder / EARLIER / f"{path.stem}_{file_sha256(path)[:8]}{path.suffix}")
+    for old in there:
         if cell := cells.get(old.prompt_name):
             new = replace(cell, number=old.number, seed=cell.seed - 1 + old.number)
         else:
@@ -584,108 +524,3 @@ def _write_list(folder: Path, prompts: list[str]) -> None:
     records = load_images(folder.name, results=folder.parent)
     records.sort(key=lambda one: _place(one.prompt_name, prompts)[0])
     write_json(folder / "images.json", {"images": [record.as_dict() for record in records]})
-
-
-def class_images(
-    base: Base,
-    class_prompt: str,
-    num: int,
-    *,
-    folder: str | Path | None = None,
-    data: str | Path = "data/class_images",
-    root: str | Path = "experiments",
-    seed: int = 0,
-    progress: bool = True,
-    **sampling: Any,
-) -> Path:
-    """Samples the images of prior preservation; those that are there are kept, and shared by all experiments.
-
-    A folder with images from elsewhere is used as it is and filled up.
-
-    Args:
-        base: The base model.
-        class_prompt: Such as `a photo of woman face`.
-        num: How many there are to be.
-        folder: Where; None takes `<data>/<key>`, the key made from base, prompt and sampling.
-        data: The folder of all class images.
-        root: The folder of all experiments.
-        seed: Of the first image; the next has the next seed.
-        progress: Show a progress bar.
-        **sampling: For `choose_sampling`; what isn't given is the profile's.
-
-    Returns:
-        The folder.
-
-    Raises:
-        ValueError: The base is unknown, or a value breaks its rule.
-
-    Source:
-        Ruiz et al. 2022, arXiv:2208.12242, section 3.3. Taught in: notebooks/02.
-    """
-    model = resolve(base, root)
-    chosen = choose_sampling(model, **sampling)
-    settings = {"base": model.fingerprint, "class_prompt": class_prompt, **asdict(chosen)}
-    if chosen.width == chosen.height:  # as folders are keyed since before there were width and height
-        settings["resolution"] = settings.pop("width")
-        del settings["height"]
-    place = Path(folder).expanduser() if folder is not None else Path(data) / _key(settings)
-    _check_prompts(place, class_prompt)
-    if progress:
-        print(f"class images: {num - len(_missing_seeds(place, num, seed))} of {num} are in {place}")
-    if not _missing_seeds(place, num, seed):
-        return place
-    model.check(chosen.width, chosen.height)
-    with acquire_lock(place / ".lock"):  # another experiment that needs them waits until they are there
-        if seeds := _missing_seeds(place, num, seed):
-            write_json(place / "class_images.json", {"base_name": model.name, **settings})
-            _sample_class(model, chosen, settings, seeds, place, progress)
-    return place
-
-
-def _check_prompts(place: Path, class_prompt: str) -> None:
-    """Refuses a folder whose images were made with another prompt, so that another class would be kept."""
-    said = (read_record(file).get("class_prompt", class_prompt) for file in image_files(place))
-    if others := [prompt for prompt in said if prompt != class_prompt]:
-        raise ValueError(
-            f"{place} holds {len(others)} class images of {others[0]!r}, and {class_prompt!r} is asked for. "
-            "Give that prompt, another folder, or none: then one is made for the prompt."
-        )
-
-
-def _sample_class(
-    model: BaseModel,
-    sampling: Sampling,
-    settings: dict[str, Any],
-    seeds: list[int],
-    place: Path,
-    progress: bool,
-) -> None:
-    pipeline, prompt = ready_pipeline(model, sampling), settings["class_prompt"]
-    warn_of_cut_prompts(pipeline, [prompt])
-    for batch in batches(seeds, profile(model).images_per_batch, "class images", progress):
-        for seed, image in zip(batch, sample(pipeline, [prompt] * len(batch), batch, sampling), strict=True):
-            write_image(place / f"class_{seed:05d}.png", image, settings | {"seed": seed})
-
-
-def _missing_seeds(folder: Path, num: int, seed: int) -> list[int]:
-    """Which images to add so that there are `num`, counting images that came from elsewhere."""
-    here = {file.name for file in image_files(folder)}
-    ours = {f"class_{seed + i:05d}.png": seed + i for i in range(num)}
-    missing = [one for name, one in ours.items() if name not in here]
-    return missing[: max(0, num - len(here))]
-
-
-def _key(settings: dict[str, Any]) -> str:
-    words = re.sub(r"\W+", "_", settings["class_prompt"]).strip("_")[:40]
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
-    return f"{words}_{digest}"
-
-
-def batches(items: Sequence[Any], size: int, description: str, progress: bool) -> Iterator[list[Any]]:
-    """Splits a list into batches under a progress bar that counts items."""
-    from tqdm.auto import tqdm
-
-    with tqdm(total=len(items), desc=description, unit="image", disable=not progress) as bar:
-        for start in range(0, len(items), size):
-            yield list(items[start : start + size])
-            bar.update(len(items[start : start + size]))

@@ -48,20 +48,15 @@ def this_machine() -> Machine:
     """Looks at the computer that this runs on; nothing is allocated on its GPU."""
     import psutil
 
-    device, device_reason = choose_device()
-    dtype, dtype_reason = choose_dtype(device)
-    memory = psutil.virtual_memory()
+    device, memory = choose_device(), psutil.virtual_memory()
     return Machine(
-        device=device,
-        device_reason=device_reason,
-        dtype=dtype,
-        dtype_reason=dtype_reason,
-        processor=_processor(device),
-        gpu_memory=_gpu_memory(device),
-        memory=memory.total,
-        memory_free=memory.available,
-        disk_free=shutil.disk_usage(".").free,
-        cores=_cores(),
+        *device,
+        *choose_dtype(device[0]),
+        *_processor(device[0]),
+        memory.total,
+        memory.available,
+        shutil.disk_usage(".").free,
+        _cores(),
     )
 
 
@@ -191,16 +186,15 @@ def check() -> str:
 
     Taught in: notebooks/00
     """
-    lines = _five_lines()
-    machine = this_machine()
-    installed = [f"{package} {version}" for package, version in versions().items() if version]
-    lines += ["", f"Python {platform.python_version()} at {sys.executable}", ", ".join(installed)]
-    lines += ["", describe(machine), threads(), ""]
-    for work, (fits, why) in capabilities(machine).items():
-        lines.append(f"{work:<42}{'yes' if fits else 'no':<5}({why})")
-    lines.append("")
-    for work, (fits, needs) in can_run(machine).items():
-        lines.append(f"{work:<42}{'yes' if fits else 'no':<5}(needs: {needs})")
+
+    def answers(found: dict[str, tuple[bool, str]], needs: str = "") -> list[str]:
+        return [f"{what:<42}{'yes' if so else 'no':<5}({needs}{why})" for what, (so, why) in found.items()]
+
+    first, machine = _five_lines(), this_machine()
+    installed = ", ".join(f"{package} {version}" for package, version in versions().items() if version)
+    lines = [*first, "", f"Python {platform.python_version()} at {sys.executable}", installed]
+    lines += ["", describe(machine), threads(), "", *answers(capabilities(machine))]
+    lines += ["", *answers(can_run(machine), "needs: ")]
     if wrong := findings(machine):
         lines += ["", "To do:", *(f"- {finding}" for finding in wrong)]
     return "\n".join(lines)
@@ -210,14 +204,12 @@ def describe(machine: Machine | None = None) -> str:
     """Three lines: what a machine is, what was chosen on it, and why; None looks at this one."""
     machine = machine or this_machine()
     gpu = f" with {machine.gpu_memory / _GB:.0f} GB" if machine.gpu_memory else ""
-    return "\n".join(
-        [
-            f"using {machine.device} because {machine.device_reason}",
-            f"using {machine.dtype} because {machine.dtype_reason}",
-            f"{machine.processor}{gpu}, cores: {machine.cores}, "
-            f"memory: {machine.memory_free / _GB:.0f} of {machine.memory / _GB:.0f} GB free, "
-            f"disk: {machine.disk_free / _GB:.0f} GB free",
-        ]
+    return (
+        f"using {machine.device} because {machine.device_reason}\n"
+        f"using {machine.dtype} because {machine.dtype_reason}\n"
+        f"{machine.processor}{gpu}, cores: {machine.cores}, "
+        f"memory: {machine.memory_free / _GB:.0f} of {machine.memory / _GB:.0f} GB free, "
+        f"disk: {machine.disk_free / _GB:.0f} GB free"
     )
 
 
@@ -263,14 +255,6 @@ def _eight_bit_adam(device: str) -> tuple[bool, str]:
     return True, f"one step of bitsandbytes on {device}"
 
 
-def _gpu_memory(device: str) -> int:
-    import torch
-
-    if device == "mps":
-        return int(torch.mps.recommended_max_memory())
-    return int(torch.cuda.get_device_properties().total_memory) if device == "cuda" else 0
-
-
 def _cores() -> int:
     # A container or a cluster job often may use fewer cores than the machine has.
     if hasattr(os, "sched_getaffinity"):
@@ -278,14 +262,14 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _processor(device: str) -> str:
+def _processor(device: str) -> tuple[str, int]:
+    """The name of what computes, and its own memory in bytes."""
     import torch
 
     if device == "cuda":
-        return str(torch.cuda.get_device_name())
+        return torch.cuda.get_device_name(), int(torch.cuda.get_device_properties().total_memory)
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    memory = int(torch.mps.recommended_max_memory()) if device == "mps" else 0
+    return (names or [platform.processor() or platform.machine()])[0], memory

@@ -136,28 +136,27 @@ class BaseModel:
             self.below.check()
             if self.experiment is None:
                 check_lora(self.lora, int(self._config("unet")["cross_attention_dim"]))
-            self._check_below()
+            self.check_below()
         elif self.kind == "file":
             check_architecture(checkpoint_shapes(self.source), Path(self.source), self._config("unet"))
             check_numbers(Path(self.source))
         elif self.root_name != "mini":
-            check_folder(self.folder())
-        if (
-            width
-            and height
-            and not 0.75 * self.resolution
-            <= min(width, height)
-            <= max(width, height)
-            <= (1.5 * self.resolution)
-        ):
+            check_folder(self.folder(), numbers=self.kind == "folder" and self.experiment is None)
+        if width and height:
+            self._warn_of_size(width, height)
+
+    def _warn_of_size(self, width: int, height: int) -> None:
+        smallest, largest = 0.75 * self.resolution, 1.5 * self.resolution
+        if min(width, height) < smallest or max(width, height) > largest:
             warnings.warn(
                 f"{self.name} was made for images of {self.resolution}×{self.resolution}, and "
                 f"{width}×{height} is asked for. Much smaller ones turn to mush, much larger ones repeat "
                 "their subject.",
-                stacklevel=3,
+                stacklevel=4,
             )
 
-    def _check_below(self) -> None:
+    def check_below(self) -> None:
+        """Raises ValueError where another model lies in place of the one that the LoRA was trained on."""
         if self.below is not None and self.trained_on not in (None, self.below.fingerprint):
             raise ValueError(
                 f"{self.name} was trained on another {self.below.name} than the one that is there now "
@@ -363,7 +362,9 @@ def _combination(model: str | None, lora: str, scale: str | None, root: str | Pa
     file = Path(lora).expanduser()
     if file.suffix.lower() in WEIGHTS and file.is_file():
         if below is None:
-            raise ValueError(f"{file} needs a model that it is added to. Name both: sd15+{file}@{scale}.")
+            raise ValueError(
+                f"{file} needs a model that it is added to. Name both: sd15+{file}@{scale or 1}."
+            )
         found = _with_lora(below, file, f"{below.label}+{file.stem}", None)
     else:
         experiment = Experiment.load(lora, root)

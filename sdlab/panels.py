@@ -38,25 +38,18 @@ class Explorer:
 
 
 def checkpoint_slider(
-    experiment: str | Experiment,
-    prompts: PromptSet,
-    *,
-    root: str | Path = "experiments",
-    results: str | Path = "results",
-    progress: bool = True,
-    **sampling: Any,
+    experiment: str | Experiment, prompts: PromptSet, *, root: str | Path = "experiments", **options: Any
 ) -> Explorer:
     """Shows the same prompts and seed over the steps of a finished training, from its base to its end.
 
     Train with `checkpoints_total_limit=None` to have all its checkpoints. What is missing is generated to
-    `<results>/<experiment>@step<N>/`; `sampling` is for `generate`, such as `seed`.
+    `<results>/<experiment>@step<N>/`; `options` are for `generate`, such as `seed` and `results`.
     """
     found = _find(experiment, root)
     below = resolve(found.hyperparameters.pretrained_model_name_or_path, found.root).experiment
-    between = checkpoint_names(found.path, root)
-    names = [below.name if below else "base", *between, found.name]
-    labels = ["0", *(name.rpartition("@step")[2] for name in between), str(found.record["steps"])]
-    return _slider("step", labels, _generated(names, prompts, found.root, results, progress, sampling))
+    steps = {name: name.rpartition("@step")[2] for name in checkpoint_names(found.path, root)}
+    labels = {below.name if below else "base": "0", **steps, found.name: str(found.record["steps"])}
+    return _slider("step", labels, prompts, found.root, **options)
 
 
 def lora_scale_slider(
@@ -65,50 +58,37 @@ def lora_scale_slider(
     scales: Sequence[float] = SCALES,
     *,
     root: str | Path = "experiments",
-    results: str | Path = "results",
-    progress: bool = True,
-    **sampling: Any,
+    **options: Any,
 ) -> Explorer:
     """Shows the same prompts and seed with more and more of a LoRA added to its base; 1 is as trained.
 
-    What is missing is generated to `<results>/<experiment>@<scale>/`; `sampling` is for `generate`.
+    What is missing is generated to `<results>/<experiment>@<scale>/`; `options` are for `generate`.
     """
     if not scales:
         raise ValueError("scales needs one value at least, got none. Usual: 0 to 1.5.")
     found = _find(experiment, root)
-    names = [f"{found.name}@{scale:g}" for scale in scales]
-    for name in names:
-        resolve(name, found.root)  # raises where it is no LoRA, before anything is made
-    labels = [f"{scale:g}" for scale in scales]
-    return _slider("scale", labels, _generated(names, prompts, found.root, results, progress, sampling))
+    labels = {f"{found.name}@{scale:g}": f"{scale:g}" for scale in scales}
+    return _slider("scale", labels, prompts, found.root, **options)
 
 
 def wipe(first: str | Path | ImageRecord, second: str | Path | ImageRecord) -> Explorer:
     """Lays two images (files, or records from `generate`) over each other, with a slider between them."""
-    headings = [_heading(image) for image in (first, second)]
-    files = [image.path if isinstance(image, ImageRecord) else Path(image) for image in (first, second)]
-    texts = [": ".join(filter(None, (", ".join([h.title, *h.details]), h.text))) for h in headings]
-    cells = [
-        Cell(*one, whole=True) for one in zip(("left", "right"), texts, [(f,) for f in files], strict=True)
-    ]
-    for file in files:
+    headings, cells = [], []
+    for side, image in (("left", first), ("right", second)):
+        file = image.path if isinstance(image, ImageRecord) else Path(image)
         if not file.is_file():
             raise ValueError(f"An image to compare must be a file, got {str(file)!r}. Generate it first.")
+        heading = Heading("/".join(file.parts[-2:]))
+        if isinstance(image, ImageRecord):
+            heading = Heading(image.experiment, (image.prompt_name, f"seed {image.seed}"), image.prompt)
+        headings.append(heading)
+        alt = ": ".join(filter(None, (", ".join([heading.title, *heading.details]), heading.text)))
+        cells.append(Cell(side, alt, (file,), whole=True))
     shown = Table((Heading(""),), tuple(headings), (tuple(cells),), images_per_cell=1)
 
-    def build() -> Any:
-        import ipywidgets
-
-        key, width = _key(), 400  # CSS pixels
-        drawn = render(
-            "wipe.html", key=key, pictures=[*_pictures(shown).values()], headings=headings, width=width
-        )
-        layout = ipywidgets.Layout(width="100%", max_width=f"{width}px")
-        slider = ipywidgets.IntSlider(50, 0, 100, description="wipe", readout=False, layout=layout)
-        style = _following(slider, lambda value: f".{key} {{ --at: {value}% }}")
-        return ipywidgets.VBox([ipywidgets.HTML(drawn), slider, style])
-
-    return Explorer(lambda: shown, build)
+    slider = {"value": 50, "min": 0, "max": 100, "readout": False}
+    css = ".{key} {{ --at: {value}% }}"
+    return _sliding(shown, "wipe.html", "wipe", 400, css, "IntSlider", slider)
 
 
 def table_filter(
@@ -137,7 +117,7 @@ def table_filter(
     def build() -> Any:
         import ipywidgets
 
-        key = _key()
+        key = f"sdlab-{secrets.token_hex(4)}"  # so that another explorer's elements keep theirs
         style = ipywidgets.HTML(_hidden(key, rows, columns))
 
         def boxes(title: str, ticked: dict[str, bool]) -> Any:
@@ -146,14 +126,15 @@ def table_filter(
                 ipywidgets.Checkbox(on, description=name, indent=False, layout=layout)
                 for name, on in ticked.items()
             ]
+
+            def tick(change: dict[str, Any]) -> None:
+                ticked[change["owner"].description] = change["new"]
+                style.value = _hidden(key, rows, columns)
+
             for box in made:
-                box.observe(lambda change: tick(ticked, change), "value")
+                box.observe(tick, "value")
             row = ipywidgets.Layout(flex_flow="row wrap")
             return ipywidgets.Box([ipywidgets.HTML(f"<b>{title}</b>"), *made], layout=row)
-
-        def tick(ticked: dict[str, bool], change: dict[str, Any]) -> None:
-            ticked[change["owner"].description] = change["new"]
-            style.value = _hidden(key, rows, columns)
 
         width = 160 if images_per_cell == 1 else 264  # CSS pixels: each image has more than 128
         page = render("filter.html", key=key, table=shown, pictures=_pictures(shown), width=width)
@@ -163,33 +144,63 @@ def table_filter(
     return Explorer(current, build)
 
 
-def _slider(what: str, labels: list[str], shown: Table) -> Explorer:
-    """A slider that shows one row of the table at a time."""
+def _slider(
+    what: str,
+    labels: dict[str, str],
+    prompts: PromptSet,
+    root: Path,
+    *,
+    results: str | Path = "results",
+    progress: bool = True,
+    **options: Any,
+) -> Explorer:
+    """A slider that shows one row at a time of a table of some models, an image for each prompt."""
+    import tqdm.auto
+
+    # on a page, a bar of text leaves an empty red line; without one, a widget leaves a widget
+    bar = tqdm.auto.tqdm if notebook.has_widgets() else tqdm.tqdm
+    options = {"images_per_prompt": 1, **options, "progress": False, "results": results, "root": root}
+    base = resolve(list(labels)[-1], root).root_name
+    for name in bar(labels, desc="images", unit="row", leave=False, disable=not progress):
+        generate(name, prompts, base=base, **options)
+    shown = table(labels, prompts, images_per_cell=1, root=root, results=results)
+
+    choices = [(text, row) for row, text in enumerate(labels.values())]
+    slider = {"options": choices, "value": len(choices) - 1}
+    css = ".{key} .frame:nth-of-type({nth}) {{ display: flex }}"
+    return _sliding(
+        shown, "frames.html", what, 480, css, "SelectionSlider", slider, labels=[*labels.values()]
+    )
+
+
+def _sliding(
+    shown: Table,
+    template: str,
+    what: str,
+    width: int,
+    css: str,
+    kind: str,
+    slider: dict[str, Any],
+    **values: Any,
+) -> Explorer:
+    """A slider over a page of pictures, `width` CSS pixels wide; its value goes into the CSS."""
 
     def build() -> Any:
         import ipywidgets
 
-        key, made = _key(), _pictures(shown)
-        rows = [[made[cell.name] for cell in row] for row in shown.cells]
-        frames = render("frames.html", key=key, rows=rows, columns=shown.columns, labels=labels, what=what)
-        options = [(label, index) for index, label in enumerate(labels, 1)]
-        layout = ipywidgets.Layout(width="100%", max_width="480px")
-        slider = ipywidgets.SelectionSlider(
-            options=options, value=len(labels), description=what, layout=layout
-        )
-        style = _following(slider, lambda row: f".{key} .frame:nth-of-type({row}) {{ display: flex }}")
-        return ipywidgets.VBox([slider, ipywidgets.HTML(frames), style])
+        key, layout = f"sdlab-{secrets.token_hex(4)}", ipywidgets.Layout(width="100%", max_width=f"{width}px")
+        control = getattr(ipywidgets, kind)(**slider, description=what, layout=layout)
+        values.update(key=key, table=shown, pictures=_pictures(shown), what=what, width=width)
+        page, style = ipywidgets.HTML(render(template, **values)), ipywidgets.HTML()
+
+        def follow(change: Any = None) -> None:
+            style.value = f"<style>{css.format(key=key, value=control.value, nth=control.value + 1)}</style>"
+
+        control.observe(follow, "value")
+        follow()
+        return ipywidgets.VBox([control, page, style])
 
     return Explorer(lambda: shown, build)
-
-
-def _following(slider: Any, css: Callable[[Any], str]) -> Any:
-    """A widget without a picture of its own: the CSS that follows from where the slider stands."""
-    import ipywidgets
-
-    style = ipywidgets.HTML(f"<style>{css(slider.value)}</style>")
-    slider.observe(lambda change: style.set_trait("value", f"<style>{css(change['new'])}</style>"), "value")
-    return style
 
 
 def _hidden(key: str, rows: dict[str, bool], columns: dict[str, bool]) -> str:
@@ -206,56 +217,22 @@ def _find(experiment: str | Experiment, root: str | Path) -> Experiment:
     return found
 
 
-def _generated(
-    names: list[str],
-    prompts: PromptSet,
-    root: Path,
-    results: str | Path,
-    progress: bool,
-    sampling: dict[str, Any],
-) -> Table:
-    """One image for each name and prompt, generated as far as missing."""
-    import tqdm.auto
-
-    # on a page, a bar of text leaves an empty red line; without one, a widget leaves a widget
-    bar = tqdm.auto.tqdm if notebook.has_widgets() else tqdm.tqdm
-    options: dict[str, Any] = {"images_per_prompt": 1, "progress": False, **sampling}
-    base = resolve(names[-1], root).root_name
-    for name in bar(names, desc="images", unit="row", leave=False, disable=not progress):
-        generate(name, prompts, base=base, root=root, results=results, **options)
-    return table(names, prompts, images_per_cell=1, root=root, results=results)
-
-
-def _heading(image: str | Path | ImageRecord) -> Heading:
-    if isinstance(image, ImageRecord):
-        return Heading(image.experiment, (image.prompt_name, f"seed {image.seed}"), image.prompt)
-    path = Path(image)
-    return Heading(f"{path.parent.name}/{path.name}" if path.parent.name else path.name)
-
-
-def _key() -> str:
-    """A name for an explorer's elements, so that those of another one keep theirs."""
-    return f"sdlab-{secrets.token_hex(4)}"
-
-
 def _pictures(shown: Table) -> dict[Any, dict[str, Any]]:
     """For each cell's name its picture `small` and in `full` size, as large as a widget may carry them."""
     cells = [cell for row in shown.cells for cell in row]
-    encoded: dict[Any, dict[str, Any]] = {}
+    full: dict[Any, list[str]] = {}
     for side, quality in ((768, 85), (512, 75), (384, 65), (256, 55)):
-        encoded = {cell.name: _encoded(shown, cell, side, quality) for cell in cells}
-        if sum(len(uri) for one in encoded.values() for uri in one["full"]) < _MAX_BYTES:
+        full = {cell.name: [_uri(path, side, quality) for path in cell.images] for cell in cells}
+        if sum(len(uri) for uris in full.values() for uri in uris) < _MAX_BYTES:
             break
-    return encoded
+    pictures = {}
+    for cell in cells:
+        small = shown.picture(cell)
+        uri = thumbnails.data_uri(small, 75) if small else ""
+        pictures[cell.name] = {"cell": cell, "small": uri, "full": full[cell.name]}
+    return pictures
 
 
-def _encoded(shown: Table, cell: Cell, side: int, quality: int) -> dict[str, Any]:
-    small = shown.picture(cell)
-    images = [thumbnails.opened(path) for path in cell.images]
-    fitted = [thumbnails.fitted(image, min(side, max(image.size))) for image in images]
-    return {
-        "alt": cell.alt,
-        "hint": cell.hint,
-        "small": thumbnails.data_uri(small, 75) if small else "",
-        "full": [thumbnails.data_uri(image, quality) for image in fitted],
-    }
+def _uri(path: Path, side: int, quality: int) -> str:
+    image = thumbnails.opened(path)
+    return thumbnails.data_uri(thumbnails.fitted(image, min(side, max(image.size))), quality)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sdlab.config import METHODS, DreamBooth, LoRA, from_dict, unknown
 from sdlab.experiment import Experiment
 from sdlab.machine import Machine, this_machine
-from sdlab.models import Base, resolve
+from sdlab.models import Base, BaseModel, resolve
 from sdlab.subject import Subject
 
 
@@ -28,6 +29,7 @@ class Profile:
     lora_learning_rates: tuple[float, ...]  # the homework's sweep: learns nothing, a bit, well, destroys
     lora_steps: int
     lora_ranks: tuple[int, ...]  # the homework's sweep of ranks at `lora_learning_rate`
+    dreambooth_text_encoder: bool = True
     lora_text_encoder: bool = False
     train_batch_size: int = 1
     lr_scheduler: str = "constant"
@@ -44,50 +46,18 @@ class Profile:
     reason: str = ""  # why it suits this machine
 
 
-_SD15 = Profile(
-    name="sd15",
-    resolution=512,
-    num_class_images=200,
-    dreambooth_learning_rate=2e-6,
-    dreambooth_steps=800,
-    lora_learning_rate=2e-4,
-    lora_learning_rates=(2e-6, 2e-5, 2e-4, 2e-3),
-    lora_steps=800,
-    lora_ranks=(4, 8, 2),
-    num_inference_steps=30,
-    images_per_batch=4,
-    allow_tf32=True,
-)
+def _written() -> dict[str, Profile]:
+    """The profiles of profiles.toml; one such as `sd15-8gb` begins with the values of `sd15`."""
+    tables = tomllib.loads(Path(__file__).with_name("profiles.toml").read_text(encoding="utf-8"))
+    whole = {name: tables[name.split("-")[0]] | own for name, own in tables.items()}
+    tuples = ("lora_learning_rates", "lora_ranks")
+    return {
+        name: Profile(name=name, **values | {key: tuple(values[key]) for key in tuples})
+        for name, values in whole.items()
+    }
 
-_SMALL_GPU: dict[str, Any] = {
-    "use_8bit_adam": True,
-    "gradient_checkpointing": True,
-    "mixed_precision": "fp16",
-}
 
-PROFILES: dict[str, Profile] = {
-    "mini": Profile(
-        name="mini",
-        resolution=128,
-        num_class_images=64,
-        dreambooth_learning_rate=2e-4,
-        dreambooth_steps=400,
-        lora_learning_rate=5e-3,
-        lora_learning_rates=(5e-5, 5e-4, 5e-3, 5e-2),
-        lora_steps=150,
-        lora_ranks=(4, 8, 2),
-        lora_text_encoder=True,
-        train_batch_size=4,  # a small model needs less noise in its gradient
-        lr_scheduler="cosine",
-        checkpointing_steps=100,
-        validation_steps=50,
-        guidance_scale=2.0,
-        images_per_batch=8,
-    ),
-    "sd15": _SD15,
-    "sd15-16gb": replace(_SD15, name="sd15-16gb", **_SMALL_GPU),
-    "sd15-8gb": replace(_SD15, name="sd15-8gb", images_per_batch=1, **_SMALL_GPU),
-}
+PROFILES = _written()
 _MIXED_PRECISION = {"bfloat16": "bf16", "float16": "fp16", "float32": "no"}
 
 
@@ -163,15 +133,18 @@ def hyperparameters(
     if method not in METHODS:
         raise ValueError(unknown("method", method, METHODS))
     chosen = _profile(base, name=profile, root=root)
-    names = {item.name for item in fields(METHODS[method])}
-    values = {name: value for name, value in vars(chosen).items() if name in names}
-    values |= {"pretrained_model_name_or_path": str(base)} | _prompts(base, subject, root)
-    if method == "dreambooth":
-        own = {"learning_rate": chosen.dreambooth_learning_rate, "max_train_steps": chosen.dreambooth_steps}
-        own |= {"train_text_encoder": True, "with_prior_preservation": True}
-    else:
-        own = {"learning_rate": chosen.lora_learning_rate, "max_train_steps": chosen.lora_steps}
-        own |= {"train_text_encoder": chosen.lora_text_encoder, "rank": chosen.lora_ranks[0]}
+    values = {name: value for name, value in vars(chosen).items() if hasattr(METHODS[method], name)}
+    name = base.name if isinstance(base, BaseModel) else getattr(base, "path", base)
+    values |= {"pretrained_model_name_or_path": str(name)} | _prompts(base, subject, root)
+    own: dict[str, Any] = {
+        "dreambooth": {"with_prior_preservation": True},
+        "lora": {"rank": chosen.lora_ranks[0]},
+    }
+    own = own[method] | {
+        "learning_rate": getattr(chosen, f"{method}_learning_rate"),
+        "max_train_steps": getattr(chosen, f"{method}_steps"),
+        "train_text_encoder": getattr(chosen, f"{method}_text_encoder"),
+    }
     return from_dict({"method": method, **values, **own, **overrides})
 
 
@@ -180,11 +153,14 @@ def _prompts(base: str | Path, subject: str | Subject | None, root: str | Path) 
     trained = resolve(base, root).experiment if subject is None and str(base) not in PROFILES else None
     if trained is not None:
         before = trained.hyperparameters
-        return {
-            "instance_prompt": before.instance_prompt,
-            "class_prompt": before.class_prompt or before.subject.class_prompt,
-        }
-    who = subject if isinstance(subject, Subject) else Subject.parse(subject or "sks woman")
+        after = before.class_prompt or before.subject.class_prompt
+        return {"instance_prompt": before.instance_prompt, "class_prompt": after}
+    who = Subject.parse(subject or "sks woman")
+    if not who.rare_word:
+        raise ValueError(
+            f"A subject that is trained needs a rare word before its class, got {who.phrase!r}. "
+            f"Name it {'sks ' + who.class_noun!r}."
+        )
     return {"instance_prompt": who.instance_prompt, "class_prompt": who.class_prompt}
 
 

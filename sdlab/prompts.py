@@ -88,7 +88,7 @@ class PromptSet:
         Raises:
             ValueError: The subject has no class.
         """
-        new = subject if isinstance(subject, Subject) else Subject.parse(subject)
+        new = Subject.parse(subject)
         before = rf"\b{re.escape(self.subject)}( face)?\b" if self.subject else r"(?!)"
         filled = {
             name: re.sub(before, lambda found: new.portrait if found[1] else new.phrase, prompt)
@@ -192,7 +192,7 @@ def prompt_set(name_or_path: str | Path | None, subject: str | Subject) -> Promp
     Raises:
         ValueError: There is no such set or file.
     """
-    subject = subject if isinstance(subject, Subject) else Subject.parse(subject)
+    subject = Subject.parse(subject)
     by_kind = {"animal": "paper_live", "thing": "paper_objects"}
     name = str(name_or_path or by_kind.get(subject.kind, "homework_a"))
     if name in PROMPT_SETS:

@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
 from typing import Literal, get_args
 
 Kind = Literal["person", "animal", "thing", "style"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-# The last word of a class decides: "golden retriever" is an animal, "robot toy" a thing.
-_PERSONS = """
-    woman man girl boy person human people lady gentleman guy child kid baby toddler teenager male female face
-    actor actress singer musician artist painter dancer athlete teacher professor student doctor nurse soldier
-    politician president king queen prince princess knight wizard witch elf character mother father sister
-    brother daughter son grandmother grandfather wife husband friend bride groom"""
-_ANIMALS = """
-    animal pet dog puppy cat kitten horse pony foal donkey cow calf bull sheep lamb goat pig piglet rabbit
-    hare hamster mouse rat squirrel hedgehog ferret fox wolf bear panda koala lion tiger leopard lynx elephant
-    giraffe deer monkey chimpanzee gorilla sloth otter seal dolphin whale shark fish bird parrot
-    budgie canary owl eagle crow duck goose swan hen chicken rooster penguin turtle tortoise lizard snake
-    frog spider butterfly bee corgi poodle retriever shepherd terrier spaniel bulldog pug husky beagle
-    chihuahua labrador dalmatian samoyed collie rottweiler pitbull"""
-_STYLES = "style painting drawing sketch illustration watercolor watercolour engraving"
-_KIND_OF: dict[str, str] = (
-    dict.fromkeys(_PERSONS.split(), "person")
-    | dict.fromkeys(_ANIMALS.split(), "animal")
-    | dict.fromkeys(_STYLES.split(), "style")
-)
-# Things that are called after what they look like: "stuffed animal", "toy dog", "statue of a man".
-_MADE = {"toy", "stuffed", "plush", "plushie", "doll", "figure", "figurine", "statue", "bust", "sculpture"}
+_WORDS = {
+    kind: set(words.split())
+    for kind, words in tomllib.loads(Path(__file__).with_name("kinds.toml").read_text("utf-8")).items()
+}
 _ARTICLES = {"a", "an", "the", "my", "one"}
 # The class ends before the scene begins: "sks woman face, on the street", "sks dog in the snow".
 _SCENE = re.compile(r"[,.;:(]| (?:in|on|at|with|wearing|standing|sitting|by|near|under|and|from|against) ")
@@ -71,12 +57,16 @@ class Subject:
         object.__setattr__(self, "name", self.name or self.phrase)
 
     @classmethod
-    def parse(cls, phrase: str, kind: str = "") -> Subject:
+    def parse(cls, phrase: str | Subject, kind: str = "") -> Subject:
         """Reads `sks dog`: a rare word, then the class; a class alone (`dog`) has no rare word.
+
+        What is a subject already stays as it is.
 
         Raises:
             ValueError: There is no class.
         """
+        if isinstance(phrase, Subject):
+            return phrase
         words = phrase.split()
         if words and words[0].lower() in _ARTICLES | {"photo", "portrait", "picture"}:  # an instance prompt
             return replace(cls.of(phrase), kind=kind) if kind else cls.of(phrase)
@@ -86,7 +76,7 @@ class Subject:
             raise ValueError(
                 f"A subject is a rare word and its class, such as 'sks woman' or 'sks dog', got {phrase!r}."
             )
-        return cls(words[0], _class_of(words[1:]), kind)
+        return cls(words[0], _class_of(words[1:]), kind or _kind_of(phrase))
 
     @classmethod
     def of(cls, instance_prompt: str, class_prompt: str | None = None) -> Subject:
@@ -98,12 +88,17 @@ class Subject:
         if style := re.search(r"\bin (?:the style of (\S+)|(\S+) ((?:\S+ )?style)\b)", instance_prompt):
             return cls((style[1] or style[2]).strip(",."), style[3] or "style", "style")
         words, of_class = _named(instance_prompt), _named(class_prompt or "")
-        shared = [word in of_class for word in words]
-        start = shared.index(False) if False in shared else 0
-        stop = start + shared[start:].index(True) if True in shared[start:] else 0
-        if not stop and not all(shared):  # no class in common: the paper's pattern
+        before_class = [
+            n for n, (word, then) in enumerate(pairwise(words)) if word not in of_class and then in of_class
+        ]
+        if before_class:
+            start, stop = before_class[0], before_class[0] + 1
+        elif set(words) <= set(of_class):  # without a rare word
+            start, stop = 0, 0
+        else:
             start, stop = 0, int(_kind_of(words[0]) == "thing" and len(words) + len(of_class) > 1)
-        return cls(" ".join(words[start:stop]), _class_of(words[stop:] or of_class) or "thing")
+        noun = words[stop:] or of_class
+        return cls(" ".join(words[start:stop]), _class_of(noun) or "thing", _kind_of(" ".join(noun)))
 
     @property
     def phrase(self) -> str:
@@ -137,9 +132,9 @@ class Subject:
 
 def _kind_of(class_noun: str) -> str:
     words = class_noun.lower().replace("-", " ").split()
-    if _MADE.intersection(words):
+    if not words or _WORDS["made"].intersection(words):
         return "thing"
-    return _KIND_OF.get(words[-1], "thing") if words else "thing"
+    return next((kind for kind in ("person", "animal", "style") if words[-1] in _WORDS[kind]), "thing")
 
 
 def _named(prompt: str) -> list[str]:

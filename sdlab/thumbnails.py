@@ -11,21 +11,25 @@ from typing import IO, TYPE_CHECKING
 if TYPE_CHECKING:
     from PIL import Image
 
+GAP = 2  # pixels between the pictures of a grid
 
-def grid(images: Sequence[Image.Image], side: int, across: int = 2, gap: int = 2) -> Image.Image:
-    """Pictures of any size as one, `across` beside each other; the longer side of two together is `side`."""
+
+def grid(images: Sequence[Image.Image], side: int, across: int = 2, count: int = 0) -> Image.Image:
+    """Pictures of any size as one, `across` beside each other; the longer side of two together is `side`.
+
+    Where there are fewer than `count`, grey ones of the first one's size follow.
+    """
     from PIL import Image
 
-    if len(images) == 1:
+    lacking = [Image.new("RGB", images[0].size, "#dddddd")] * (count - len(images))
+    if len(images) + len(lacking) == 1:
         return fitted(images[0], side)
-    small = [fitted(image, (side - gap) // 2) for image in images]
-    width, height = max(one.width for one in small), max(one.height for one in small)
-    rows = -(-len(small) // across)
-    size = (across * (width + gap) - gap, rows * (height + gap) - gap)
-    sheet = Image.new("RGB", size, "white")
+    small = [fitted(image, (side - GAP) // 2) for image in (*images, *lacking)]
+    width, height = max(one.width for one in small) + GAP, max(one.height for one in small) + GAP
+    sheet = Image.new("RGB", (across * width - GAP, -(-len(small) // across) * height - GAP), "white")
     for index, one in enumerate(small):
-        left, top = index % across * (width + gap), index // across * (height + gap)
-        sheet.paste(one, (left + (width - one.width) // 2, top + (height - one.height) // 2))
+        left, top = index % across * width, index // across * height
+        sheet.paste(one, (left + (width - GAP - one.width) // 2, top + (height - GAP - one.height) // 2))
     return sheet
 
 
@@ -40,10 +44,12 @@ def fitted(image: Image.Image, side: int) -> Image.Image:
     return _rgb(image).resize(size, Image.Resampling.LANCZOS, reducing_gap=1.5)
 
 
-def webp(image: Image.Image, quality: int = 80) -> bytes:
-    """The picture as a WebP file's bytes, without metadata."""
+def webp(image: Image.Image, quality: int = 80, side: int | None = None) -> bytes:
+    """The picture, its longer side `side` pixels, as a WebP file's bytes without metadata."""
     buffer = io.BytesIO()
-    _rgb(image).save(buffer, "WEBP", quality=quality, method=2, exif=b"", icc_profile=b"")
+    (fitted(image, side) if side else _rgb(image)).save(
+        buffer, "WEBP", quality=quality, method=2, exif=b"", icc_profile=b""
+    )
     return buffer.getvalue()
 
 

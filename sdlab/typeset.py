@@ -32,6 +32,10 @@ class Sheet:
         self.blocks: list[dict[str, Any]] = []
         self._pictures: dict[str, bytes] = {}
 
+    def add(self, kind: str, **values: Any) -> None:
+        """Adds a block; pages.typ says what each kind takes."""
+        self.blocks.append({"kind": kind} | values)
+
     def picture(self, image: Image.Image | None) -> str | None:
         """Takes a picture in, without metadata, and gives its name."""
         if image is None:
@@ -56,7 +60,8 @@ class Sheet:
             compiler = typst.Compiler(
                 Path(folder, "main.typ"), font_paths=[font_folder()], ignore_system_fonts=True
             )
-            return bytes(compiler.compile(format=form, ppi=72))
+            made = compiler.compile(format=form, ppi=72)
+        return made if isinstance(made, bytes) else b"".join(made or [])  # a sheet is one page
 
 
 def font_folder() -> Path:

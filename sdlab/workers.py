@@ -47,7 +47,6 @@ class Task:
         return [Experiment(name, self.root) for name in self.planned]
 
     def __call__(self) -> None:
-        os.environ.setdefault("TQDM_DISABLE", "1")  # bars fill a log file; read when tqdm is imported
         from sdlab.training import train_together
 
         for name, error in train_together(self.planned, root=self.root).items():
@@ -95,6 +94,7 @@ def slurm(root: Path, *, minutes: int = 60, gpus: int = 1, partition: str | None
         gpus_per_node=gpus,
         stderr_to_stdout=True,
         slurm_partition=partition,
+        slurm_setup=["export TQDM_DISABLE=1"],  # bars fill a log file
         slurm_additional_parameters={"requeue": True},
     )
     return executor

@@ -42,7 +42,7 @@ GresTypes=gpu
 SlurmdParameters=config_overrides
 PropagateResourceLimits=NONE
 ReturnToService=2
-KillWait=60
+KillWait=20
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 NodeName=node1 NodeHostname=localhost NodeAddr=127.0.0.1 Port=$((port + 1)) CPUs=1 RealMemory=4000 Gres=gpu:1

@@ -67,6 +67,21 @@ def images(name: str, prompts: PromptSet, count: int = 4) -> None:
             picture.save(folder / f"{prompt}_img{n}.png", exif=exif)
 
 
+def recorded(name: str, prompts: PromptSet, count: int, seed: int = 0, made: str = "2026-01-01") -> None:
+    """Says in images.json how an experiment's images were made."""
+    rows = [
+        {
+            "file": f"{prompt}_img{n}.png", "experiment": name, "prompt_name": prompt, "number": n,
+            "prompt": text, "negative_prompt": "", "seed": seed + n - 1, "num_inference_steps": 20,
+            "guidance_scale": 7.5, "sampler": "dpm++", "width": 128, "height": 128, "model": "x",
+            "made": made,
+        }
+        for prompt, text in prompts.prompts.items()
+        for n in range(1, count + 1)
+    ]  # fmt: skip
+    (Path("results") / name / "images.json").write_text(json.dumps({"images": rows}), encoding="utf-8")
+
+
 def controlled(experiment: str, prompts: PromptSet, kind: str = "canny", scale: float = 1.0) -> str:
     """Images with control, as `generate(…, control=…)` leaves them; the folder's name."""
     name = f"{experiment}_{kind}_hat" + ("" if scale == 1 else f"_scale{scale:g}")

@@ -8,8 +8,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from filelock import Timeout
 
-from sdlab.files import DiskFull, fingerprint, write_bytes, write_folder
+from sdlab.files import DiskFull, acquire_lock, fingerprint, write_bytes, write_folder
 
 _FULL = """
 import resource, signal, sys
@@ -70,3 +71,57 @@ def test_a_full_disk_keeps_the_log_and_says_so(tmp_path: Path) -> None:
     )
     assert "DiskFull" in run.stderr and "log.jsonl" in run.stderr
     assert (tmp_path / "log.jsonl").read_text().startswith('{"step": 1}\n')
+
+
+_WRITE = """
+import sys
+from sdlab.files import write_bytes
+for number in range(300):
+    write_bytes(sys.argv[1], sys.argv[2].encode() * 10_000)
+"""
+
+
+def test_two_processes_that_write_one_file_never_tear_it(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    writers = [
+        subprocess.Popen([sys.executable, "-c", _WRITE, str(file), letter], stderr=subprocess.PIPE, text=True)
+        for letter in "ab"
+    ]
+    said = [writer.communicate()[1] for writer in writers]
+    assert said == ["", ""]
+    assert file.read_bytes() in (b"a" * 10_000, b"b" * 10_000)
+    assert [one.name for one in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_a_killed_writer_left_is_deleted_by_the_next(tmp_path: Path) -> None:
+    program = "import os, sys; from sdlab.files import write_file\nwith write_file(sys.argv[1]) as beside:\n"
+    program += "    beside.write_bytes(b'half'); os._exit(9)"
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "file")])
+    assert len(list(tmp_path.iterdir())) == 1
+    write_bytes(tmp_path / "file", b"whole")
+    assert [one.name for one in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("n" * 300, "the name is too long"), ("file/below", "a part of the path is a file and not a folder")],
+)
+def test_what_cannot_be_written_says_why_and_what_to_do(name: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=rf"can't be written: {message}.*\. Give a"):
+        write_bytes(tmp_path / name, b"")
+
+
+def test_a_file_system_without_locks_is_locked_by_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with acquire_lock(tmp_path / ".lock"), pytest.raises(Timeout):
+        acquire_lock(tmp_path / ".lock", timeout=0)
+    with acquire_lock(tmp_path / ".lock", timeout=0):
+        pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from sdlab.cli import main
@@ -41,3 +42,19 @@ def test_the_command_takes_diffusers_and_short_names(workplace: Path) -> None:
         Image.new("RGB", (64, 64), (number, 0, 0)).save(f"mine/{number}.jpg")
     main(["class-images", "--class-prompt", PROMPT, "--num", "2", "--class_data_dir", "mine"])
     assert len(image_files("mine")) == 2  # they are enough
+
+
+def test_a_folder_of_another_prompt_is_refused(workplace: Path) -> None:
+    folder = class_images("mini", PROMPT, 1, folder="mine", **OPTIONS)
+    with pytest.raises(
+        ValueError, match=r"mine holds 1 class images of 'a photo of woman face', and 'a photo"
+    ):
+        class_images("mini", "a photo of man face", 1, folder=folder, **OPTIONS)
+
+
+def test_nothing_is_written_where_nothing_is_missing(workplace: Path) -> None:
+    folder = class_images("mini", PROMPT, 1, folder="mine", **OPTIONS)
+    (folder / ".lock").unlink(missing_ok=True)
+    before = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
+    class_images("mini", PROMPT, 1, folder=folder, **OPTIONS)
+    assert {file.name: file.stat().st_mtime_ns for file in folder.iterdir()} == before

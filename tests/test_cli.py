@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from functools import partial
@@ -12,9 +13,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from sdlab import commands
-from sdlab.cli import main, parse
+from sdlab import cli
+from sdlab.cli import COMMANDS, main, parse
 from sdlab.experiment import DreamBooth, Experiment, LoRA
+
+ROOT = Path(__file__).parent.parent
 
 
 def fails(words: str, code: int, capsys: pytest.CaptureFixture[str]) -> str:
@@ -30,22 +33,21 @@ def fails(words: str, code: int, capsys: pytest.CaptureFixture[str]) -> str:
 def test_help_names_every_stage(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--help"])
     said = capsys.readouterr().out
-    for name in [*commands.COMMANDS, *(f"{name.split()[0]} METHOD" for name in commands.TRAINING)]:
+    for name in [f"{name.split()[0]} METHOD" if one.method else name for name, one in COMMANDS.items()]:
         assert f"sdlab {name}" in said
     assert max(map(len, said.splitlines())) <= 108
 
 
-@pytest.mark.parametrize("name", [*commands.COMMANDS, *commands.TRAINING])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_help_of_each_command_describes_every_option(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main([*name.split(), "--help"])
     assert stop.value.code in (0, None)
     said = capsys.readouterr().out
-    described = {**commands.COMMANDS, **commands.TRAINING}[name]
-    for option, parameter in described.options().items():
+    for option, parameter in COMMANDS[name].options().items():
         if option != "hyperparameters" and "Positional" not in str(parameter.annotation):
             assert f"--{option}" in said
-    if name in commands.TRAINING:
+    if COMMANDS[name].method:
         assert "--pretrained_model_name_or_path" in said and "--with_prior_preservation" in said
 
 
@@ -153,6 +155,45 @@ def test_the_profile_sets_what_is_not_given_and_says_so(capsys: pytest.CaptureFi
     assert not hyperparameters.with_prior_preservation
     said = capsys.readouterr().err
     assert "resolution=128" in said and "max_train_steps" not in said
+
+
+def test_where_an_experiment_goes_does_not_change_where_its_base_is(workplace: Path) -> None:
+    base = Experiment("mine")
+    base.begin(DreamBooth(), {})
+    base.update(status="finished", base="mini")
+    words = ["train", "lora", "--pretrained_model_name_or_path", "mine", "--output_dir", "runs/x"]
+    seen: list[Any] = []
+    cli.train(lambda *given, **options: seen.extend(given) or Experiment("x"), **taken(words))
+    assert seen[0] == "x" and seen[1].pretrained_model_name_or_path == "experiments/mine"
+
+
+def test_the_home_folder_is_found_without_a_shell() -> None:
+    seen = taken(["train", "lora", "--instance_data_dir=~/photos", "--output_dir=~/runs/x"])
+    assert seen["output_dir"] == Path.home() / "runs/x"
+    assert seen["hyperparameters"].instance_data_dir == str(Path.home() / "photos")
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="everything is allowed here")
+def test_a_folder_that_cannot_be_written_is_named_with_the_way_out(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("closed").mkdir(mode=0o500)
+    said = fails("sync closed/place", 1, capsys)
+    assert "closed" in said and "permission" in said.lower()
+
+
+def test_a_name_that_is_too_long_is_said(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = fails(f"table base --prompts homework_a --out {'x' * 300}.md", 1, capsys)
+    assert "too long" in said and "shorter" in said
+
+
+def test_a_console_that_lacks_a_sign_ends_nothing(workplace: Path) -> None:
+    command = [sys.executable, "-m", "sdlab.cli", "homework", "B"]  # its prompts hold a Cyrillic letter
+    environment = os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    table = [sys.executable, "-m", "sdlab.cli", "--help"]
+    assert "×".encode("cp1252") in subprocess.run(table, env=environment, capture_output=True).stdout
 
 
 def test_prepare_and_table_do_their_work(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:

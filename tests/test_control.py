@@ -250,7 +250,8 @@ def test_tables_of_kinds_scales_and_experiments(place: Path, picture: Path, tmp_
     assert [len(cell.images) for cell in by_prompt.cells[0]] == [1, 1, 1, 1]
     by_scale = control_table(images, columns="scale", root=place / "experiments")
     assert [heading.title for heading in by_scale.columns[2:]] == ["scale 0", "scale 1"]
-    assert "scale1" not in by_scale.cells[1][3].name and "pose" in by_scale.cells[1][3].name
+    folder, _ = by_scale.cells[1][3].name
+    assert "scale1" not in folder and "pose" in folder
     by_experiment = control_table(images, columns="experiment", root=place / "experiments")
     assert [heading.title for heading in by_experiment.columns[2:]] == ["base model", "lora"]
     assert by_experiment.save(tmp_path / "table.png").stat().st_size > 10_000

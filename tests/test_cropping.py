@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sdlab.photos import faces, prepare
+from sdlab.photos import faces, load_image, preparation, prepare
 from sdlab.photos.crop import FRAMINGS, crop_around_face, crop_without_face
-from sdlab.photos.faces import Detector, Face, choose_detector, find_faces, yunet, yunet_weights
+from sdlab.photos.faces import YUNET, Detector, Face, choose_detector, face_weights, find_faces
 from sdlab.photos.making import Settings, make
 from sdlab.photos.sources import Source
 from tests.data import shared
@@ -48,7 +48,7 @@ def weights() -> Path:
 
 @pytest.fixture
 def detector(weights: Path) -> Detector:
-    return yunet(weights)
+    return Detector("yunet", "", weights)
 
 
 def overlap(one: Face, other: Face) -> float:
@@ -82,9 +82,11 @@ def test_the_face_is_found_and_inside_the_crop_at_every_exif_orientation(
 
 def made(path: Path, framing: str, detector: Detector) -> tuple[dict[str, Any], np.ndarray]:
     """Record and pixels of the instance image."""
-    result = make(Source(path, path.name, "0" * 64, "a.png"), Settings(128, framing, "white", detector))
-    with Image.open(io.BytesIO(result.image)) as image:
-        return result.record, np.asarray(image, dtype=int)
+    record, content, _ = make(
+        Source(path, path.name, "0" * 64, "a.png"), Settings(128, framing, "white", detector)
+    )
+    with Image.open(io.BytesIO(content)) as image:
+        return record, np.asarray(image, dtype=int)
 
 
 @pytest.mark.parametrize("degrees", [0, 20, 35, 50, 65, 90, -90, -120, 180])
@@ -116,7 +118,7 @@ def test_a_person_far_away_is_found(side: int, weights: Path, tmp_path: Path) ->
     small = side // 20  # of the whole portrait
     photo.paste(astronaut().resize((small, small), Image.Resampling.LANCZOS), (side // 3, side // 4))
     photo.save(tmp_path / "far.png")
-    record, _ = made(tmp_path / "far.png", "mixed", yunet(weights))
+    record, _ = made(tmp_path / "far.png", "mixed", Detector("yunet", "", weights))
     wanted = ASTRONAUT.scaled(small / 512)
     assert record["faces"] == 1
     moved = Face(wanted.left + side // 3, wanted.top + side // 4, wanted.width, wanted.height)
@@ -224,19 +226,21 @@ def test_weights_are_downloaded_once_from_one_of_two_places_and_checked(
     from huggingface_hub import constants
 
     hub, zoo = tmp_path_factory.mktemp("hub"), tmp_path_factory.mktemp("zoo")
-    place = hub / faces.HUB_REPOSITORY / "resolve/main"
+    place = hub / "opencv/face_detection_yunet/resolve/main"
+    folder = zoo / "face_detection_yunet"
     place.mkdir(parents=True)
+    folder.mkdir()
     (place / faces.YUNET).write_text("<html>a hotel's login page</html>")
-    (zoo / faces.YUNET).write_bytes(weights.read_bytes())
+    (folder / faces.YUNET).write_bytes(weights.read_bytes())
     monkeypatch.setattr(constants, "ENDPOINT", hub.as_uri())
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(faces, "ZOO", zoo.as_uri())
-    found = yunet_weights()
+    found = face_weights(YUNET)
     assert found == faces.WEIGHTS_FOLDER / faces.YUNET and found.read_bytes() == weights.read_bytes()
-    (zoo / faces.YUNET).unlink()
-    assert yunet_weights() == found
+    (folder / faces.YUNET).unlink()
+    assert face_weights(YUNET) == found
     found.write_bytes(b"torn")
-    assert yunet_weights() is None
+    assert face_weights(YUNET) is None
 
 
 def test_an_unreachable_hub_costs_seconds_and_one_line_that_names_the_way_out(
@@ -253,4 +257,58 @@ def test_an_unreachable_hub_costs_seconds_and_one_line_that_names_the_way_out(
     assert time.perf_counter() - start < 10
     if detector.name == "none":  # it may be in the hub's cache
         assert "\n" not in detector.why and "cache_dir" in detector.why and detector.find(astronaut()) == []
-    assert choose_detector("thing").why == "not looked for, the subject is a thing"
+    assert choose_detector("thing").why == "not looked for, the subject is no person"
+
+
+def test_in_a_group_the_person_of_the_other_photos_is_taken(
+    weights: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = workplace / faces.WEIGHTS_FOLDER / faces.YUNET
+    put.parent.mkdir(parents=True)
+    put.write_bytes(weights.read_bytes())
+    (workplace / "raw").mkdir()
+    person, stranger = astronaut(), Image.merge("RGB", astronaut().split()[::-1])  # a blue-faced stranger
+    for number, angle in enumerate((-8, 0, 7)):
+        person.rotate(angle).save(f"raw/{number}.png")
+    group = Image.new("RGB", (1100, 640), (70, 90, 110))
+    group.paste(person.crop((60, 0, 400, 400)), (20, 100))
+    group.paste(stranger.crop((60, 0, 400, 400)).resize((544, 640)), (500, 0))
+    group.save("raw/group.png")
+    largest = prepare("raw", "out", 128, progress=False, framing="face")
+    assert largest.records[-1]["face"][0] > 500 and "the largest taken" in str(largest.records[-1]["notes"])
+    monkeypatch.setattr(preparation, "face_weights", lambda file: weights)
+    monkeypatch.setattr(faces, "face_features", by_colour)  # SFace itself is 37 MB
+    for _ in range(2):
+        shared_one = prepare("raw", "out", 128, progress=False, framing="face").records[-1]
+        assert shared_one["face"][0] < 500 and shared_one["crop"][2] < 500
+        assert "2 faces, the one that most photos share taken" in shared_one["notes"]
+    with Image.open("out/group.png") as image:
+        red, _, blue = np.asarray(image.resize((1, 1)), dtype=int)[0, 0]
+        assert red > blue
+
+
+def by_colour(pictures: list[Image.Image], yunet: Path, sface: Path) -> np.ndarray:
+    """Features that tell the two apart: how red the middle of a picture is, and how blue."""
+    middles = [picture.resize((9, 9)).getpixel((4, 4)) for picture in pictures]
+    found = np.array([(red, blue) for red, _, blue in middles], dtype=float) - 128
+    return found / np.linalg.norm(found, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("shown", [60, 80, 100, 140])
+def test_a_face_that_fills_the_photo_is_found_and_nothing_is_added_to_it(shown: int, weights: Path) -> None:
+    x, y, half = 225, 118, shown // 2  # pixels of the astronaut around her nose
+    photo = astronaut().crop((x - half, y - half, x + half, y + half)).resize((900, 900))
+    (face,) = find_faces(photo, weights)
+    assert np.hypot(*np.subtract(face.centre, 450)) < 100 and face.side > 600
+    for framing in FRAMINGS[1:]:
+        box = crop_around_face(photo.size, face, "yunet", framing, 512).box
+        assert min(box) >= 0 and max(box) <= 900
+
+
+def test_the_faces_of_the_courses_drawn_photos_are_found(weights: Path, tmp_path: Path) -> None:
+    from sdlab import mini
+
+    for subject in ("woman", "man"):
+        mini.copy_photos(subject, tmp_path / subject)
+        for path in sorted((tmp_path / subject).iterdir())[::4]:
+            assert len(find_faces(load_image(path), weights)) == 1, path.name

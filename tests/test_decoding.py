@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from pillow_heif import register_heif_opener
 
-from sdlab.photos import UnusablePhoto, decode
+from sdlab.photos import UnusablePhoto, decode, load_image
 from tests import hostile
 
 # How a picture is stored whose EXIF orientation turns it upright again.
@@ -136,3 +136,58 @@ def test_too_large_and_too_small_are_refused_before_decoding(
     Image.new("1", size).save(tmp_path / "a.png")
     with pytest.raises(UnusablePhoto, match=said):
         decode(tmp_path / "a.png")
+
+
+def test_training_sees_what_prepare_sees(workplace: Path) -> None:
+    import torch
+
+    from sdlab.models import resolve
+    from sdlab.training.latents import encode_images
+
+    grey = np.linspace(0, 255, 64 * 64).round().reshape(64, 64)
+    Image.fromarray((grey * 257).astype(np.uint16)).save(workplace / "deep.png")  # not pure white
+    Image.fromarray(grey.astype(np.uint8)).save(workplace / "plain.png")
+    face = Image.effect_noise((64, 64), 50).convert("RGB")
+    Image.merge("RGBA", (*face.split(), Image.linear_gradient("L").resize((64, 64)))).save(
+        workplace / "cut_out.png"
+    )
+    load_image(workplace / "cut_out.png").save(workplace / "on_white.png")  # not on black
+    face.transpose(STORED[6]).save(workplace / "turned.png", exif=orientation(6))
+    face.save(workplace / "upright.png")
+    names = ("deep", "plain", "cut_out", "on_white", "turned", "upright")
+    files = [workplace / f"{name}.png" for name in names]
+    vae = resolve("mini").load(torch.float32).vae
+    mean = encode_images(vae, files, 64, torch.device("cpu")).mean
+    for one in (0, 2, 4):
+        assert torch.allclose(mean[one], mean[one + 1], atol=0.05), names[one]
+    (workplace / "deep.png").write_bytes(b"")
+    with pytest.raises(
+        ValueError, match=r"deep\.png can't be read as an image: the file is empty\. Delete it"
+    ):
+        load_image(workplace / "deep.png")
+
+
+def test_latents_that_an_older_decoder_cached_are_encoded_anew(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from sdlab.models import resolve
+    from sdlab.training import latents
+
+    Image.effect_noise((64, 64), 50).convert("RGB").save(workplace / "a.png")
+    vae, files, cpu = resolve("mini").load(torch.float32).vae, [workplace / "a.png"], torch.device("cpu")
+    monkeypatch.setattr(latents, "DECODER_VERSION", latents.DECODER_VERSION - 1)
+    right = latents.encode_images(vae, files, 64, cpu).mean
+    (older,) = latents.CACHE.iterdir()
+    save_file({name: torch.zeros_like(value) for name, value in load_file(older).items()}, older)
+    assert not latents.encode_images(vae, files, 64, cpu).mean.any()  # it is read from the cache
+    monkeypatch.undo()
+    assert torch.equal(latents.encode_images(vae, files, 64, cpu).mean, right)
+
+
+def orientation(number: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = number
+    return exif

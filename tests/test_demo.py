@@ -7,9 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from sdlab import mini
 from sdlab.demonstration import demo
 from sdlab.experiment import find
+from sdlab.photos import prepare
 from sdlab.profiles import PROFILES
 
 QUICK = {"max_train_steps": 3, "num_class_images": 2}
@@ -61,8 +64,6 @@ def test_demo_goes_from_photos_to_report_and_does_nothing_twice(
 
 @pytest.mark.slow
 def test_photos_of_the_user_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from PIL import Image
-
     from sdlab.demonstration import _photos
 
     monkeypatch.chdir(tmp_path)
@@ -71,3 +72,16 @@ def test_photos_of_the_user_are_left_alone(tmp_path: Path, monkeypatch: pytest.M
     dataset = _photos(PROFILES["mini"])
     assert dataset.folder == Path("data/demo_instance_images")
     assert [path.name for path in (tmp_path / "data/raw_images").iterdir()] == ["me.jpg"]
+
+
+def test_nothing_is_said_of_real_faces_in_drawn_photos(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    album = mini.copy_photos("man", tmp_path / "raw")
+    for photo in album[2:]:
+        photo.unlink()
+    dataset = prepare(tmp_path / "raw", tmp_path / "out", PROFILES["mini"])
+    assert "face" not in capsys.readouterr().out + "".join(dataset.diagnosis())
+    Image.new("RGB", (200, 200)).save(tmp_path / "raw/me.jpg")  # one photo that isn't of the album
+    prepare(tmp_path / "raw", tmp_path / "out", PROFILES["mini"])
+    assert "faces: " in capsys.readouterr().out

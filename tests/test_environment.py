@@ -118,3 +118,26 @@ def test_describe_names_the_free_disk() -> None:
     free = shutil.disk_usage(".").free / 1e9
     line = environment.describe().splitlines()[2]
     assert abs(float(line.rsplit("disk: ")[1].split()[0]) - free) < 2
+
+
+def waiting(**variables: str) -> list[str]:
+    """How threads wait in a fresh Python that imports sdlab."""
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    code = f"import sdlab, os; print(*[os.environ.get(name) for name in {names}])"
+    kept = {name: value for name, value in os.environ.items() if name not in names}
+    command = [sys.executable, "-c", code]
+    return subprocess.run(
+        command, capture_output=True, text=True, env=kept | variables, cwd=ROOT, check=True
+    ).stdout.split()
+
+
+def test_threads_wait_passively_unless_the_user_says_otherwise() -> None:
+    assert waiting() == ["PASSIVE", "0"]
+    assert waiting(OMP_WAIT_POLICY="ACTIVE", GOMP_SPINCOUNT="7") == ["ACTIVE", "7"]
+    assert "OMP_WAIT_POLICY" in environment.threads()
+
+
+def test_the_common_memory_of_a_mac_counts() -> None:
+    mac = replace(environment.this_machine(), device="mps", gpu_memory=int(11.4e9), disk_free=10**12)
+    fits = [work for work, (so, _) in environment.can_run(mac).items() if so]
+    assert "sd15-8gb: LoRA" in fits and "sd15: the same in float32" not in fits

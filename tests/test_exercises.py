@@ -12,7 +12,7 @@ import nbformat
 import pytest
 
 import sdlab
-from sdlab.exercises import EXERCISES
+from sdlab.exercises import EXERCISES, cases_of
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -77,7 +77,7 @@ def test_a_wrong_answer_is_refused_with_the_rule_and_without_the_answer(
 ) -> None:
     message = said(WRONG[name], name, capsys)
     assert "doesn't hold" in message and "right in all" not in message
-    for case in EXERCISES[name]():
+    for case in cases_of(name):
         assert f" {case.expected}" not in message.split("doesn't hold")[1]
 
 

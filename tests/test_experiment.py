@@ -135,3 +135,44 @@ def test_a_file_system_without_locks_is_enough(
         with pytest.raises(Locked), experiment.lock():
             pass
     assert experiment.status == "stopped"
+
+
+def test_a_start_that_did_no_step_protects_nothing(tmp_path: Path) -> None:
+    experiment = begun(tmp_path)
+    experiment.update(status="failed", message="a photo can't be read")
+    experiment.begin(DreamBooth(learning_rate=2e-4), {"base_fingerprint": "other", "instance_images": "j"})
+    record = experiment.record
+    assert (record["method"], record["status"], record["instance_images"]) == ("dreambooth", "running", "j")
+    assert "message" not in record
+    experiment.add_to_log({"step": 1, "loss": 0.1})
+    with pytest.raises(ValueError, match=r"method was 'dreambooth', is 'lora'"):
+        experiment.begin(LoRA(), {})
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("lora - Copy", None, "becomes a file name"),
+        ("torn", '{"name": "torn", "me', "torn.experiment.json can't be read as JSON"),
+        ("edited", '{"name": "edited", "method": "lora"}', "holds no usable hyperparameters"),
+        ("misspelt", '{"hyperparameters": {"method": "lora", "rnak": 3}}', "Did you mean 'rank'"),
+    ],
+)
+def test_one_bad_folder_stops_nothing_and_is_named(
+    name: str, content: str | None, reason: str, tmp_path: Path
+) -> None:
+    experiment = begun(tmp_path, "good")
+    bad = tmp_path / name
+    bad.mkdir()
+    record = (experiment.path / "experiment.json").read_text() if content is None else content
+    (bad / "experiment.json").write_text(record)
+    with pytest.warns(UserWarning, match=f"{name} is skipped: .*{reason}"):
+        assert find(tmp_path) == [experiment]
+    with pytest.raises(ValueError, match=reason):
+        Experiment.load(bad)
+
+
+@pytest.mark.parametrize("name", ["photos", "mini", "sd15", "full+lora"])
+def test_a_name_that_means_something_else_is_refused_with_one_that_is_free(name: str) -> None:
+    with pytest.raises(ValueError, match=r"is reserved: it means .* Try 'my_"):
+        Experiment(name)

@@ -1,16 +1,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
+from sdlab import mini
 from sdlab.experiment import DreamBooth, Experiment, LoRA
+from sdlab.exports import export_lora, export_model
 from sdlab.images import (
     ImageRecord,
+    by_setting,
     choose_sampling,
     class_images,
     generate,
@@ -19,7 +24,9 @@ from sdlab.images import (
     read_record,
     ready_pipeline,
     sample,
+    write_image,
 )
+from sdlab.models import resolve
 from sdlab.prompts import HOMEWORK_A, PromptSet
 from sdlab.training import train
 
@@ -130,3 +137,119 @@ def test_class_images_go_on_where_they_stopped(workplace: Path) -> None:
     after = {file.name: file.stat().st_mtime_ns for file in image_files(folder)}
     assert len(after) == 3 and after | before == after
     assert class_images("mini", "a photo of man face", 1, **options) != folder
+
+
+def test_another_setting_makes_room_instead_of_being_mixed(place: Path) -> None:
+    results = place / "settings"
+    options = {"num_inference_steps": 1, "resolution": 64, "progress": False, "results": results}
+    options |= {"root": place / "experiments"}
+    first = generate("lora", PROMPTS, images_per_prompt=3, **options)
+    before = {record.path.name: record.path.read_bytes() for record in first}
+    with pytest.warns(UserWarning, match=r"6 images in .*lora were made with another guidance_scale, seed"):
+        again = generate("lora", PROMPTS, images_per_prompt=2, seed=100, guidance_scale=5, **options)
+    assert load_images("lora", results=results) == again and len(again) == 4  # no third image of the other
+    (setting,) = by_setting(again)
+    assert (setting.first_seed, setting.guidance_scale) == (100, 5)
+    with pytest.warns(UserWarning, match="made with another"):
+        generate("lora", PROMPTS, images_per_prompt=3, **options)
+    assert {record.path.name: record.path.read_bytes() for record in first} == before  # brought back
+
+
+def test_prompts_keep_their_order_and_settings_are_told_apart(place: Path) -> None:
+    prompts = PromptSet({"zebra": "a woman, desert", "apple": "a woman, moon"}, "blurry")
+    options = {"num_inference_steps": 1, "resolution": 64, "progress": False}
+    options |= {"root": place / "experiments", "results": place / "order"}
+    generate("lora", prompts, images_per_prompt=1, **options)
+    generate("lora", PromptSet({"late": "a woman"}), images_per_prompt=1, width=128, height=64, **options)
+    found = load_images("lora", results=place / "order")
+    assert [record.prompt_name for record in found] == ["late", "zebra", "apple"]
+    newest, older = by_setting(found)
+    assert (newest.width, newest.height, newest.negative_prompt) == (128, 64, "")
+    assert pixels(found[0].path).shape == (64, 128, 3) and "128×64" in str(newest)
+    assert older.negative_prompt == "blurry"
+
+
+def test_an_interrupted_generation_leaves_a_list_of_what_is_there(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def interrupted(*arguments: object, **options: object) -> list[Image.Image]:
+        if made:
+            raise KeyboardInterrupt
+        made.append(1)
+        return sample(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("sdlab.images.sample", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        generate(
+            "lora",
+            PROMPTS,
+            images_per_prompt=2,
+            batch_size=1,
+            num_inference_steps=1,
+            resolution=64,
+            root=place / "experiments",
+            results=place / "interrupted",
+            progress=False,
+        )
+    folder = place / "interrupted" / "lora"
+    listed = json.loads((folder / "images.json").read_text())["images"]
+    assert (
+        [row["file"] for row in listed] == [file.name for file in image_files(folder)] == ["street_img1.png"]
+    )
+
+
+def test_records_of_before_there_were_width_and_height_are_read(tmp_path: Path) -> None:
+    row = {"file": "p_img1.png", "experiment": "lora", "prompt_name": "p", "number": 1, "prompt": "a woman"}
+    row |= {"negative_prompt": "", "seed": 3, "num_inference_steps": 1, "guidance_scale": 2.0}
+    row |= {"sampler": "own", "resolution": 64, "model": "m"}
+    write_image(tmp_path / "lora" / "p_img1.png", Image.new("RGB", (64, 64)), row)
+    (record,) = load_images("lora", results=tmp_path)
+    assert (record.width, record.height, record.setting.first_seed) == (64, 64, 3)
+
+
+def test_a_base_that_was_replaced_under_a_lora_is_noticed(
+    short: Callable[..., DreamBooth | LoRA], tmp_path: Path
+) -> None:
+    base = shutil.copytree(mini.path(), tmp_path / "base")
+    train("lora", short("lora", str(base), max_train_steps=1), root=tmp_path, progress=False)
+    weights = load_file(base / "unet" / "diffusion_pytorch_model.safetensors")
+    save_file(
+        {name: weight * 1.01 for name, weight in weights.items()},
+        base / "unet" / "diffusion_pytorch_model.safetensors",
+        metadata={"format": "pt"},
+    )
+    said = "lora was trained on another .*base than the one that is there now"
+    with pytest.raises(ValueError, match=said):
+        generate("lora", PROMPTS, root=tmp_path, results=tmp_path / "results", progress=False)
+    with pytest.raises(ValueError, match=said):
+        export_model("lora", tmp_path / "out", format="diffusers", root=tmp_path)
+    with pytest.warns(UserWarning, match=said):
+        export_lora("lora", tmp_path / "lora.safetensors", root=tmp_path)
+    assert not (tmp_path / "results").exists() and not (tmp_path / "out").exists()
+
+
+def test_a_size_that_the_base_was_not_made_for_is_warned_about(place: Path) -> None:
+    with pytest.warns(UserWarning, match="mini was made for images of 128×128, and 512×512 is asked for"):
+        resolve("mini").check(512, 512)
+
+
+def test_a_picture_of_the_users_own_is_not_overwritten(place: Path) -> None:
+    folder = place / "own" / "lora"
+    folder.mkdir(parents=True)
+    Image.new("RGB", (64, 64), "red").save(folder / "street_img1.png")
+    mine = (folder / "street_img1.png").read_bytes()
+    with pytest.warns(UserWarning, match="1 images in .*lora were made with another program"):
+        generate(
+            "lora",
+            PROMPTS,
+            images_per_prompt=1,
+            num_inference_steps=1,
+            resolution=64,
+            root=place / "experiments",
+            results=place / "own",
+            progress=False,
+        )
+    assert [file.read_bytes() for file in (folder / "earlier").iterdir()] == [mine]
+    assert len(load_images("lora", results=place / "own")) == 2

@@ -9,10 +9,19 @@ import shutil
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import nbformat
 import pytest
+import torch
+from diffusers import DDPMScheduler
+
+import sdlab
+from sdlab import machine
+from sdlab.models import load_pipeline
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -133,6 +142,28 @@ def test_publish_writes_the_repository_into_every_notebook(tmp_path: Path) -> No
         place = path.relative_to(tmp_path).as_posix()
         assert f"colab.research.google.com/github/someone/some-course/blob/main/{place}" in text
         assert "git clone --quiet --depth 1 https://github.com/someone/some-course sdlab" in text
+
+
+def test_dreambooths_loop_by_hand_gives_the_numbers_of_the_library(
+    short: Callable[..., Any], workplace: Path
+) -> None:
+    first = short("dreambooth", max_train_steps=2, num_held_out_images=0, train_batch_size=2)
+    trained = sdlab.train("two", first, progress=False)
+    folder = sdlab.class_images(
+        "mini", first.class_prompt, 2, resolution=first.resolution, progress=False
+    )  # those of the training
+    names: dict[str, Any] = {"BASE": "mini", "BY_HAND": 2, "first": first, "device": machine.device()}
+    names |= {"torch": torch, "load_pipeline": load_pipeline, "pipeline": load_pipeline("mini")}
+    names["schedule"] = DDPMScheduler.from_config(names["pipeline"].scheduler.config)
+    names["profile"] = SimpleNamespace(resolution=first.resolution)
+    names["dataset"] = SimpleNamespace(images=sorted(Path(first.instance_data_dir).glob("*.png")))
+    names["class_files"] = sorted(folder.glob("*.png"))
+    for cell in cells(FOLDER / "02_dreambooth.ipynb", "code"):
+        if any(text in cell for text in ("sources = [", "by_hand = load_pipeline", "range(BY_HAND)")):
+            exec(cell, names)
+    row = trained.log()[-1]
+    by_hand = torch.tensor(names["losses"]).mean(dim=0).tolist()
+    assert by_hand == pytest.approx([row["instance_loss"], row["prior_loss"]], rel=1e-4)
 
 
 @pytest.mark.slow

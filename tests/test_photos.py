@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image, ImageDraw
 
-from sdlab.photos import Dataset, prepare
+from sdlab.photos import Dataset, instance_images, prepare
 from sdlab.photos.captions import read_captions
 from sdlab.photos.dataset import RECORD_FILE
 from sdlab.profiles import profile
+from tests.data import ROOT, shared
 
 
 def photo(width: int = 300, height: int = 200) -> Image.Image:
@@ -266,3 +270,82 @@ def test_contact_sheet_escapes_names(tmp_path: Path) -> None:
     html = prepare(raw, tmp_path / "out", 64)._repr_html_()
     assert "onerror=alert(1)&gt;" in html and "<img src=x" not in html
     assert json.loads((tmp_path / "out" / RECORD_FILE).read_text())["images"][0]["file"].endswith(".png")
+
+
+def test_what_lies_deeper_or_is_no_photo_is_said(raw: Path, tmp_path: Path) -> None:
+    (raw / "more/deep").mkdir(parents=True)
+    photo().save(raw / "more/four.jpg")
+    photo().save(raw / "more/deep/five.jpg")
+    (raw / "empty").mkdir()
+    dataset = prepare(raw, tmp_path / "out", 64)
+    assert dataset.ignored == ("empty/", "more/ (2 photos: move them up, or give this folder as --raw)")
+    for name in ("more", "empty"):
+        shutil.rmtree(raw / name)
+    alone = tmp_path / "alone/holiday"
+    alone.mkdir(parents=True)
+    photo().save(alone / "one.jpg")
+    with pytest.raises(ValueError, match=r"holds no photos.*holiday/ \(1 photo: move them up"):
+        prepare(alone.parent, tmp_path / "out2", 64)
+
+
+def test_training_says_which_pictures_it_does_not_read(raw: Path) -> None:
+    said: list[str] = []
+    photo().save(raw / "old.bmp")
+    photo().save(raw / "scan.tiff")
+    (raw / "10_sks woman").mkdir()
+    photo().save(raw / "10_sks woman/a.png")
+    images = instance_images(raw, said.append)
+    assert [path.name for path in images] == ["one.jpg", "three.webp", "two.png"]
+    assert "old.bmp, scan.tiff. Training reads png, jpg and webp" in said[0]
+    assert "1 photo in 10_sks woman/. Move them up" in said[1] and len(said) == 2
+
+
+def test_a_dog_needs_no_face_and_few_photos(tmp_path: Path) -> None:
+    dataset = prepare(shared("dreambooth") / "dog6", tmp_path / "out", 128, subject_kind="animal")
+    assert {record["crop_by"] for record in dataset.records} == {"centre"} and len(dataset) == 5
+    said = dataset.summary().replace(str(tmp_path), "").casefold()
+    assert "the doctor found nothing" in said and "face" not in said and "person" not in said
+    assert Dataset.load(tmp_path / "out") == dataset
+    assert "animal" in (tmp_path / "out" / RECORD_FILE).read_text()
+    with pytest.raises(ValueError, match=r"subject_kind must be one of person, .*got 'dog'"):
+        prepare(shared("dreambooth") / "dog6", tmp_path / "out", 128, subject_kind="dog")
+
+
+def test_a_robot_is_no_person(tmp_path: Path) -> None:
+    dataset = prepare(shared("dreambooth") / "robot_toy", tmp_path / "out", 128, subject_kind="thing")
+    said = (dataset.summary() + dataset._repr_html_()).replace(str(tmp_path), "")
+    kinds = {finding.kind for finding in dataset.findings}
+    assert not kinds & {"several_faces", "no_face", "framing", "clothes", "count"}
+    assert "a person" not in said and "face found" not in said and "no face" not in said
+
+
+def test_a_home_folder_and_very_long_names_are_understood(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(raw)
+    shutil.copy(raw / "one.jpg", raw / ("я" * 120 + ".jpg"))  # 244 bytes, with endings of ours too many
+    (raw / "one.jpg").unlink()
+    dataset = prepare("~/raw", "~/out", 64, progress=False)
+    assert len(dataset) == 3 and (tmp_path / "out" / RECORD_FILE).is_file() and not (raw / "~").exists()
+
+
+def test_a_place_that_cannot_be_written_to_is_named_with_the_way_out(raw: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    for out in (tmp_path / "file", tmp_path / "file/deeper", tmp_path / ("n" * 300)):
+        with pytest.raises(OSError, match=r"the images can't be written to .*: .* --out"):
+            prepare(raw, out, 64, progress=False)
+
+
+def test_a_console_of_another_encoding_costs_no_work(raw: Path, tmp_path: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", "from sdlab.cli import main; main()", "prepare", "--raw", raw, "--out", "ä→я"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        check=False,
+    )
+    assert (tmp_path / "ä→я/one.png").is_file()
+    said = run.stdout.decode("cp1252")
+    assert "3 images of 128×128 in ä??" in said and "200 ? 128 pixels" in said
+    assert b"only 3 photos (at least 5)" in run.stderr and b"codec" not in run.stderr

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
-from sdlab.experiment import LoRA
-from sdlab.profiles import PROFILES, hyperparameters, profile
+from sdlab.experiment import DreamBooth, Experiment, LoRA
+from sdlab.machine import this_machine
+from sdlab.models import resolve
+from sdlab.profiles import PROFILES, for_machine, hyperparameters, profile, subject_of
 
 
 def test_the_base_decides_the_profile() -> None:
@@ -29,3 +34,61 @@ def test_the_best_rate_is_in_the_sweep() -> None:
     for chosen in PROFILES.values():
         assert chosen.lora_learning_rate in chosen.lora_learning_rates
         assert len(chosen.lora_learning_rates) == 4
+
+
+def begun(name: str, **prompts: str) -> Experiment:
+    experiment = Experiment(name)
+    experiment.begin(DreamBooth(**prompts), {})
+    experiment.update(status="finished", base="mini")
+    return experiment
+
+
+def test_the_subject_comes_from_the_record(workplace: Path) -> None:
+    begun("man", instance_prompt="a photo of ohwx man face")
+    begun("dog", instance_prompt="a photo of sks dog", class_prompt="a photo of a dog")
+    assert subject_of(["base", "man"]).phrase == subject_of(["man@0.7"]).phrase == "ohwx man"
+    assert subject_of(["base"]).phrase == "sks woman"
+    with pytest.raises(ValueError, match=r"different subjects: ohwx man, sks dog.*--subject"):
+        subject_of(["man", "dog"])
+
+
+def test_a_lora_on_top_of_an_experiment_learns_the_same_subject(workplace: Path) -> None:
+    begun("dog", instance_prompt="a photo of ohwx dog", class_prompt="a photo of a dog")
+    on_top = hyperparameters("lora", "dog")
+    assert (on_top.instance_prompt, on_top.class_prompt) == ("a photo of ohwx dog", "a photo of a dog")
+    assert hyperparameters("lora", "dog", subject="sks cat").instance_prompt == "a photo of sks cat"
+    assert hyperparameters("dreambooth", subject="sks teapot").class_prompt == "a photo of teapot"
+
+
+def test_the_base_may_be_an_object(workplace: Path) -> None:
+    dog = begun("dog", instance_prompt="a photo of sks dog")
+    assert hyperparameters("lora", dog).pretrained_model_name_or_path == "experiments/dog"
+    assert hyperparameters("lora", dog).instance_prompt == "a photo of sks dog"
+    assert hyperparameters("lora", resolve("mini")).pretrained_model_name_or_path == "mini"
+
+
+def test_a_subject_without_a_rare_word_is_not_trained() -> None:
+    with pytest.raises(
+        ValueError, match=r"needs a rare word before its class, got 'dog'\. Name it 'sks dog'"
+    ):
+        hyperparameters("lora", subject="dog")
+
+
+@pytest.mark.parametrize(
+    ("gpu", "device", "dtype", "name", "precision", "eight_bit"),
+    [
+        (0, "cpu", "float32", "sd15", "no", False),
+        (15.8, "cuda", "float16", "sd15-16gb", "fp16", True),  # a T4
+        (8.5, "cuda", "bfloat16", "sd15-8gb", "bf16", True),  # an RTX 3070
+        (25.7, "cuda", "bfloat16", "sd15", "bf16", False),  # an RTX 4090
+        (85.9, "cuda", "bfloat16", "sd15", "bf16", False),  # an A100
+        (11.4, "mps", "float32", "sd15-8gb", "no", False),  # a Mac with 16 GB
+    ],
+)
+def test_defaults_follow_the_hardware_and_say_why(
+    gpu: float, device: str, dtype: str, name: str, precision: str, eight_bit: bool
+) -> None:
+    seen = replace(this_machine(), device=device, dtype=dtype, gpu_memory=int(gpu * 1e9))
+    chosen = for_machine(seen)
+    assert (chosen.name, chosen.mixed_precision, chosen.use_8bit_adam) == (name, precision, eight_bit)
+    assert (f"{gpu:.0f} GB" if gpu else "because") in chosen.reason

@@ -13,6 +13,7 @@ from PIL import Image
 from pypdf import PdfReader
 
 from sdlab.experiment import DreamBooth, Experiment
+from sdlab.prompts import PromptSet
 from sdlab.reports import report, scan
 from sdlab.reports.conclusion import conclusion
 from sdlab.reports.curves import loss_curves, smoothed
@@ -194,6 +195,10 @@ def test_the_conclusion_says_what_was_measured(course: Path) -> None:
     assert conclusion(experiments, [], [], unsure)[0].startswith(
         "These images don't show that DreamBooth learned the subject: likeness is 0.60 in dreambooth and 0.50"
     )
+    course_of = [*experiments[1:], Experiment("dreambooth")]
+    course_of[-1].update(size_mb=4270.0)
+    assert "4.27 GB on disk" in " ".join(conclusion(course_of, [], [], MEASURED))
+    course_of[-1].update(size_mb=17.0)
     unmeasured = " ".join(conclusion(experiments, experiments[1:], [], {}))
     assert "were not measured" in unmeasured and "rises" not in unmeasured and "learns best" not in unmeasured
     assert "17 MB" in unmeasured and "1 min 5 s" in unmeasured
@@ -251,6 +256,64 @@ def test_a_remark_outlives_its_section(course: Path) -> None:
     report(["dreambooth", *RATES], PROMPTS)
     content = readme.read_text(encoding="utf-8")
     assert "More remarks" not in headings(content) and content.count("2e-6 learns nothing.") == 1
+
+
+def test_a_students_picture_is_never_deleted(course: Path) -> None:
+    readme = report(["dreambooth", *RATES], PROMPTS).with_name("README.md")
+    mine = readme.parent / "pictures/mine.png"
+    Image.new("RGB", (60, 40), "red").save(mine)
+    text = readme.read_text(encoding="utf-8")
+    readme.write_text(text + '\n<img src="pictures/mine.png">\n', encoding="utf-8")
+    drawn = next(readme.parent.glob("pictures/lora_rank4_lr2e-6/*.webp"))
+    Image.new("RGB", (60, 40), "blue").save(drawn)  # drawn over by hand
+    report(["dreambooth"], PROMPTS)
+    report(["dreambooth"], PROMPTS)
+    assert mine.is_file() and drawn.is_file()
+    assert not list(readme.parent.glob("pictures/lora_rank4_lr2e-4/*"))
+
+
+def test_sameness_is_claimed_only_when_it_was_compared(course: Path) -> None:
+    said = report(["dreambooth", *RATES], PROMPTS).with_name("README.md").read_text(encoding="utf-8")
+    assert "the same prompts and seeds" not in said  # these images have no records
+
+    for name in ("base", "dreambooth"):
+        made_up.recorded(name, PROMPTS, count=4)
+    said = report(["dreambooth"], PROMPTS).with_name("README.md").read_text(encoding="utf-8")
+    assert "All experiments were given the same prompts and seeds." in said
+    made_up.recorded("dreambooth", PROMPTS, count=2)
+    said = report(["dreambooth"], PROMPTS).with_name("README.md").read_text(encoding="utf-8")
+    assert "Not all were given the same prompts and seeds, so compare with care: dreambooth." in said
+    made_up.recorded("dreambooth", PROMPTS, count=4, seed=100, made="2026-02-02")
+    said = report(["dreambooth"], PROMPTS).with_name("README.md").read_text(encoding="utf-8")
+    assert "seeds from 100" in said and "Images made with another setting are not shown: 8." in said
+
+
+def test_a_report_about_a_thing_speaks_of_no_person(course: Path) -> None:
+    prompts = PromptSet({"shelf": "a sks robot toy on a shelf"})
+    chosen = {"instance_prompt": "a photo of sks robot toy", "class_prompt": "a photo of robot toy"}
+    made_up.finished("toy", DreamBooth(**chosen), 17.0)
+    for name in ("base", "toy"):
+        made_up.images(name, prompts)
+    measured = {"base": {"CLIP-I": 0.5}, "toy": {"CLIP-I": (0.8, 0.7, 0.9)}}
+    for language, title in (("en", "one thing"), ("ru", "одного предмета")):
+        page = report(["toy"], prompts, measurements=measured, language=language, dataset="nowhere")
+        assert title in page.read_text(encoding="utf-8")
+        said = page.with_name("README.md").read_text(encoding="utf-8") + text_of(page.with_name("report.pdf"))
+        assert not re.search(r"\b(person|face|woman|man|she|her)\b|человек|\bлиц|женщин", said, re.IGNORECASE)
+
+
+def test_images_made_elsewhere_have_a_section(course: Path) -> None:
+    folder = Path("results/webui")
+    folder.mkdir()
+    Image.new("RGB", (128, 128), "blue").save(folder / "street_img1.jpg")
+    said = report(["dreambooth", "webui"], PROMPTS).with_name("README.md").read_text(encoding="utf-8")
+    assert "Images made elsewhere" in headings(said) and "**webui**<br>images made elsewhere" in said
+
+
+def test_figures_read_well_where_a_student_edits(handed_in: Path) -> None:
+    said = (handed_in / "README.md").read_text(encoding="utf-8")
+    assert "| 0.90 (0.80 to 0.95) |" in said and "&#46;" not in said
+    assert said.count("| `base` |") == 1
 
 
 def test_changes_outside_of_the_places_are_set_aside(
@@ -372,6 +435,8 @@ def test_a_path_of_this_machine_is_found(text: str, path: str) -> None:
         "and/or, 3/4 view, 24/7, km/h, https://github.com/a/b, pictures/a/b.png, </td></tr>, <br/>",
         "a08c337d5df0a988, 2e-4, --pretrained_model_name_or_path=experiments/exp1.1, sk-learn, hf_model",
         "0123456789abcdef0123456789abcdef01234567",  # a commit
+        "MD5 of the weights: 0123456789abcdef0123456789abcdef",
+        "woman/man, /woman/face/, a photo of sks woman /face/portrait/",
     ],
 )
 def test_what_is_no_secret_passes(text: str) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from transformers import (
     CLIPConfig,
     CLIPImageProcessor,
@@ -24,10 +25,9 @@ from transformers import (
 
 from recipes.mini import world
 from sdlab import mini
-from sdlab.photos.faces import YUNET
-from sdlab.scores import Interval, apart, interval, measures, score
+from sdlab.photos.faces import SFACE, YUNET, face_features
+from sdlab.scores import Interval, apart, interval, load_scores, measures, score
 from sdlab.scores.embedders import Embedder
-from sdlab.scores.faces import SFACE, largest_faces
 from sdlab.scores.scoring import embedders_for, rare_words, without
 from tests.data import shared
 
@@ -170,6 +170,8 @@ def test_all_measures_agree_with_loops_over_the_models(
     assert scores.by_prompt().to_dict("index") == {
         "one": {"p1": pytest.approx(first_prompt, abs=1e-5), "p2": pytest.approx(second_prompt, abs=1e-5)}
     }
+    with pytest.raises(ValueError, match=r"'CLIP-X'.*CLIP-I"):
+        scores.by_prompt("CLIP-X")
     recorded = json.loads((results / "scores.json").read_text())
     assert [model["name"] for model in recorded["models"]] == ["CLIP", "DINO", "pixels"]
     assert recorded["models"][0]["preprocessing"]["crop_size"] == {"height": 32, "width": 32}
@@ -242,7 +244,7 @@ def test_a_face_is_like_itself_and_not_like_a_stranger() -> None:
         pytest.skip(f"needs ../shared/data/faces/{SFACE}")
     portrait = Image.fromarray(astronaut())
     pictures = [portrait, portrait.rotate(10), Image.new("RGB", (64, 64))]
-    found = largest_faces(pictures, yunet=folder / YUNET, sface=folder / SFACE)
+    found = face_features(pictures, yunet=folder / YUNET, sface=folder / SFACE)
     assert np.isnan(found).any(axis=1).tolist() == [False, False, True]
     assert measures.cosines(found[:1], found[1:2])[0, 0] > 0.6
 
@@ -279,8 +281,26 @@ def test_images_that_were_not_made_alike_are_said(experiment: Path) -> None:
     listed = experiment / "results/two/images.json"
     listed.write_text(listed.read_text().replace('"guidance_scale": 1.0', '"guidance_scale": 5.0'))
     scores = score(["one", "two"], embedders=[])
-    assert scores.notes() == ["Not made alike, compare with care: guidance_scale is one: 1.0; two: 5.0."]
+    assert scores.notes() == ["Not made alike, compare with care: guidance_scale is 1.0 (one); 5.0 (two)."]
     assert score(["one"], embedders=[]).notes() == []
+
+
+def test_images_that_another_program_made_are_a_row_of_the_scores(
+    experiment: Path, clip_folder: Path
+) -> None:
+    friend = experiment / "results/friend"
+    friend.mkdir()
+    known = PngInfo()
+    known.add_text("parameters", "sks woman in the desert\nSteps: 20, Sampler: Euler, CFG scale: 7, Seed: 1")
+    for seed in (1, 2):
+        world.draw(world.sample(seed), 64).save(
+            friend / f"p2_img{seed}.png", pnginfo=known if seed == 1 else None
+        )
+    scores = score(["one", "friend"], embedders=[Embedder("CLIP", str(clip_folder))])
+    rows = scores["friend"].images
+    assert [("CLIP-I" in row, "CLIP-T" in row) for row in rows] == [(True, True), (True, False)]
+    assert [note for note in scores.notes() if "not made here, but by A1111, another program" in note]
+    assert load_scores(["friend"]).experiments == ["friend"]
 
 
 def test_one_cell_with_two_settings_is_scored_by_the_newest_and_says_so(experiment: Path) -> None:
@@ -291,7 +311,7 @@ def test_one_cell_with_two_settings_is_scored_by_the_newest_and_says_so(experime
     scores = score("one", embedders=[])
     assert [row["file"] for row in scores["one"].images if row["prompt_name"] == "p1"] == ["p1_img2.png"]
     assert "made earlier with another setting: 1 of its images" in scores.notes()[0]
-    assert scores.notes()[1].endswith("guidance_scale is one: 5.0, 1.0.")
+    assert scores.notes()[1].endswith("guidance_scale is 5.0 (one); 1.0 (one).")
 
 
 def test_the_interval_covers_the_mean_of_its_population_about_as_often_as_it_says() -> None:

@@ -96,7 +96,7 @@ def test_the_command_line_tells_the_subject_from_strangers(
 
     main(["score", "base", "vera", "--json", "--plot", "tradeoff.png"])
     said = json.loads(capsys.readouterr().out)
-    assert said["recommendation"]["name"] == "vera"
+    assert said["recommendation"]["name"] == "vera" and said["notes"] == []
     figures = {name: tally["figures"] for name, tally in said["scores"].items()}
     assert figures["vera"]["CLIP-I"][1] > figures["base"]["CLIP-I"][2]  # the intervals don't meet
     assert figures["vera"]["CLIP-T"][1] > figures["base"]["CLIP-T"][2]  # forest, not beach
@@ -112,6 +112,6 @@ def test_the_command_line_tells_the_subject_from_strangers(
     assert kept.measurements()["vera"]["CLIP-I"] == tuple(figures["vera"]["CLIP-I"])
     main(["report", "vera", "--images_per_cell", "1"])
     page = (workplace / "results/report/README.md").read_text()
-    assert "Likeness (CLIP-I) is highest in vera" in page and "cosine of CLIP" in page
+    assert "Take vera: CLIP-I" in page and "cosine of CLIP" in page
     world.draw(world.sample(3)).save(workplace / "results/vera/p_img1.png")
     assert load_scores(["base", "vera"]).experiments == ["base"]  # its scores speak of other images

@@ -46,6 +46,7 @@ ORDER = [
     "exercises",
     "backup",
     "photos",
+    "sampling",
     "control",
     "images",
     "training",
@@ -57,7 +58,6 @@ ORDER = [
     "reports",
     "demonstration",
     "handin",
-    "commands",
     "cli",
 ]
 HEAVY = {"torch", "numpy", "PIL", "diffusers", "transformers", "peft", "accelerate", "matplotlib", "tyro"}
@@ -141,6 +141,13 @@ def test_import_is_light() -> None:
     ).stdout.split()
     assert not HEAVY & set(loaded)
     assert seconds("import sdlab") - seconds("pass") <= 0.3
+
+
+def test_stages_that_read_what_is_there_load_no_networks() -> None:
+    code = "import sys, sdlab.images, sdlab.scores, sdlab.tables, sdlab.reports; print(*sys.modules)"
+    command = [sys.executable, "-c", code]
+    loaded = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout.split()
+    assert not {"torch", "diffusers", "transformers", "peft", "matplotlib", "cv2", "typst"} & set(loaded)
 
 
 @pytest.mark.parametrize("name", sdlab.__all__)

@@ -39,6 +39,7 @@ def test_a_subject_is_a_rare_word_and_its_class(
     [
         ("a photo of a sks dog", "a photo of a dog", "sks dog"),
         ("a photo of sks dog", "a picture of a canine", "sks dog"),
+        ("a photo of a very beautiful sks dog", "a photo of a dog", "sks dog"),
         ("a DSLR picture of the zwx vase on a table", "picture of vase", "zwx vase"),
         ("photo ohwx man", "photo man", "ohwx man"),
         ("portrait of sks woman face, on the street", None, "sks woman"),
@@ -56,7 +57,9 @@ def test_the_subject_is_read_from_the_prompts_of_a_training(
 
 def test_the_kind_can_be_said() -> None:
     assert Subject.parse("sks robot").kind == "thing"
-    assert Subject.parse("sks robot", kind="person").instance_prompt == "a photo of sks robot face"
+    robot = Subject.parse("sks robot", kind="person")
+    assert robot.instance_prompt == "a photo of sks robot face"
+    assert Subject.of(robot.instance_prompt, robot.class_prompt) == robot
     with pytest.raises(ValueError, match="one of person, animal, thing, style, got 'plant'"):
         Subject.parse("sks fern", kind="plant")
 

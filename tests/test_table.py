@@ -8,6 +8,7 @@ import time
 from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -150,6 +151,90 @@ def test_images_of_other_words_are_not_shown_as_these(course: Path) -> None:
     assert made.cells[0][0].images == ()
     assert "another prompt" in made.cells[0][0].hint
     assert made.cells[0][1].images
+
+
+def recorded(name: str, made: str, **values: Any) -> None:
+    """Says in images.json that an experiment's images were made with these values."""
+    usual = {
+        "num_inference_steps": 20,
+        "guidance_scale": 7.5,
+        "sampler": "dpm++",
+        "width": 128,
+        "height": 128,
+    }
+    first = values.pop("first_seed", 0)
+    rows = [
+        {
+            "file": f"{prompt}_img{n}.png", "experiment": name, "prompt_name": prompt, "number": n,
+            "prompt": text, "negative_prompt": "", "seed": first + n - 1, "model": "x", "made": made,
+            **usual, **values,
+        }
+        for prompt, text in PROMPTS.prompts.items()
+        for n in range(1, 5)
+    ]  # fmt: skip
+    (Path("results") / name / "images.json").write_text(json.dumps({"images": rows}))
+
+
+def test_a_table_shows_one_setting_and_says_which(course: Path) -> None:
+    recorded("base", "2026-01-01")
+    recorded("lora_a", "2026-01-01")
+    recorded("lora_b", "2026-01-02", first_seed=100, guidance_scale=5.0)
+    made = table(["base", "lora_a", "lora_b"], PROMPTS)
+    assert made.cells[1][0].images == () and len(made.cells[2][0].images) == 4
+    assert made.cells[1][0].hint.endswith(
+        "sdlab generate lora_a --seed 100 --sampler dpm++ --num_inference_steps 20 --guidance_scale 5 "
+        "--width 128 --height 128"
+    )
+    said = "seeds from 100, dpm++, 20 steps, guidance_scale 5, 128×128"
+    for text in (made.html(), made.markdown(course / "out"), text_of(made.save(course / "one.pdf"))):
+        assert said in text and "Left out, because made with another setting: 16." in text
+    older = table(["base", "lora_a", "lora_b"], PROMPTS, setting=2)
+    assert len(older.cells[1][0].images) == 4 and older.cells[2][0].images == ()
+    assert table(["base", "lora_a"], PROMPTS).notes == ()
+    with pytest.raises(ValueError, match="setting must be 1 to 2"):
+        table(["base", "lora_a", "lora_b"], PROMPTS, setting=3)
+
+
+def test_cells_of_names_that_join_alike_are_not_mixed(course: Path) -> None:
+    red, lime = (
+        image(course / "results/a/b_c_img1.png", "red"),
+        image(course / "results/a_b/c_img1.png", "lime"),
+    )
+    made = table(["a", "a_b"], PromptSet({"b_c": "x", "c": "x"}), images_per_cell=1)
+    colours = [made.picture(cell).getpixel((9, 9)) for cell in (made.cells[0][0], made.cells[1][1])]  # type: ignore[union-attr]
+    assert colours == [(255, 0, 0), (0, 255, 0)] and red != lime
+    links = re.findall(r'src="([^"]+)"', made.markdown(course / "out"))
+    assert len(set(links)) == 2
+
+
+def test_images_made_elsewhere_are_a_row_of_their_own(course: Path) -> None:
+    image(course / "results/webui/street_img1.jpg", "blue")
+    image(course / "results/webui/moon.webp", "lime", side=256)  # a grid of four
+    made = table(["lora_a", "webui"], PROMPTS, images_per_cell=1)
+    assert made.rows[1].details == ("images made elsewhere",)
+    assert [path.name for cell in made.cells[1] for path in cell.images] == ["street_img1.jpg", "moon.webp"]
+    assert not any(cell.hint for cell in made.cells[1])
+
+
+def test_pictures_keep_their_shape(course: Path) -> None:
+    for n in range(1, 5):
+        Image.new("RGB", (256, 192), "red").save(course / f"results/base/street_img{n}.png")
+    for count, size in ((1, (260, 195)), (2, (260, 97)), (4, (260, 196))):
+        made = table(["base"], PROMPTS, images_per_cell=count)
+        picture = made.picture(made.cells[0][0])
+        assert picture is not None and picture.size == size
+
+
+def test_two_images_stand_above_each_other_where_they_would_be_small(course: Path) -> None:
+    prompts = PromptSet({f"p{k}": "x" for k in range(5)})
+    for prompt in prompts.prompts:
+        for n in (1, 2):
+            image(course / f"results/base/{prompt}_img{n}.png")
+    made = table(["base"], prompts, images_per_cell=2)
+    picture = made.picture(made.cells[0][0])
+    assert picture is not None and picture.height > 1.9 * picture.width
+    shown = [attributes for tag, attributes in Tags(made._repr_html_()).found if tag == "img"]
+    assert all(int(str(one["width"])) >= 128 and one["tabindex"] == "0" for one in shown)
 
 
 def test_reference_photos_are_the_first_row(course: Path) -> None:

@@ -154,6 +154,21 @@ def test_validation_images_are_made_with_fixed_seeds(short: Short, workplace: Pa
     assert len(experiment.record["held_out"]) == 2
 
 
+def test_curves_and_images_go_to_a_tracker_that_is_named(short: Short, workplace: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    chosen = {"validation_prompt": "a woman", "num_validation_images": 1, "validation_steps": 2}
+    experiment = train("exp1", short("lora", report_to="tensorboard", **chosen), progress=False)
+    found = EventAccumulator(str(experiment.path / "trackers/tensorboard")).Reload()
+    rows = {row["step"]: row for row in experiment.log()}
+    for name in ("validation_loss", "learning_rate"):
+        seen = {event.step: event.value for event in found.Scalars(name)}
+        assert seen == pytest.approx({step: row[name] for step, row in rows.items() if name in row})
+    (images,) = found.Tags()["images"]
+    assert [event.step for event in found.Images(images)] == [0, 2, 4]
+
+
 @pytest.mark.parametrize(("targets", "ends"), [
     ("attention", {"to_q", "to_k", "to_v", "0"}),
     ("attention+ff", {"to_q", "to_k", "to_v", "0", "proj", "2"}),
@@ -298,3 +313,15 @@ def test_when_memory_runs_out_the_process_goes_on(short: Short, workplace: Path)
     assert said[0].startswith("NotEnoughMemory Memory ran out"), run.stdout + run.stderr
     assert "Set train_batch_size=1 and gradient_accumulation_steps=128" in said[0]
     assert said[-1] == "finished", run.stdout + run.stderr
+
+
+def test_a_rare_word_that_is_never_read_is_refused(workplace: Path, short: Callable[..., Any]) -> None:
+    long = "a photo of " + "very " * 80 + "sks woman face"
+    with pytest.raises(ValueError, match=r"'sks' stands behind them.*Put it first: 'a photo of sks"):
+        train("late", short("lora", instance_prompt=long), progress=False)
+
+
+def test_what_is_cut_from_a_prompt_is_said(workplace: Path, short: Callable[..., Any]) -> None:
+    long = "a photo of sks woman face, " + "very " * 80 + "beautiful"
+    with pytest.warns(UserWarning, match=r"Not read: .*beautiful"):
+        train("long", short("lora", instance_prompt=long, max_train_steps=1), progress=False)

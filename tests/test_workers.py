@@ -68,7 +68,7 @@ def test_processes_train_as_this_one_does(
     there = train_planned(planned, root="there", executor=executor)
     said = capsys.readouterr().out
     for one, other in zip(here, there, strict=True):
-        assert_same(one, other, relative=1e-4)  # in other groups: equal up to rounding
+        assert_same(one, other, relative=1e-3)  # in other groups: equal up to rounding
         assert f"{other.name}: finished" in said
     log = (Path("there") / JOBS / f"{next(iter(planned))}.log").read_text()
     assert "in one pass" in log and "\r" not in log
@@ -119,10 +119,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
     folder, script = tmp_path_factory.mktemp("slurm"), ROOT / "tests/cluster.sh"
     environment = os.environ | {"SLURM_CONF": str(folder / "slurm.conf"), "PYTHONPATH": str(ROOT)}
     environment |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
-    subprocess.run([script, "start", folder], env=environment, check=True)
-    yield environment
-    subprocess.run(["scancel", "--me"], env=environment)
-    subprocess.run([script, "stop", folder], env=environment, check=True)
+    environment["PORT"] = str(20_000 + os.getpid() % 20_000)
+    try:
+        subprocess.run([script, "start", folder], env=environment, check=True)
+        yield environment
+        subprocess.run(["scancel", "--me"], env=environment)
+    finally:
+        subprocess.run([script, "stop", folder], env=environment, check=True)
 
 
 SWEEP = """
@@ -141,17 +144,18 @@ def test_a_slurm_array_ends_as_the_local_sweep_does(
 ) -> None:
     for name, value in cluster.items():
         monkeypatch.setenv(name, value)
-    chosen = short("lora", max_train_steps=40, checkpointing_steps=20, num_held_out_images=0)
+    chosen = short("lora", max_train_steps=100, checkpointing_steps=50, num_held_out_images=0)
     names = list(plan(chosen, rank=[1, 2, 3, 4]))
     command = [sys.executable, "-c", SWEEP, json.dumps(chosen.as_dict())]
     waiting = subprocess.Popen(command, env=cluster)
     requeued, warned = (Experiment(name) for name in names[:2])
     job = {one: number_of(one) for one in (requeued, warned)}
     wait_for(lambda: step(requeued) >= 10 and step(warned) >= 10)
+    subprocess.run(["scontrol", "requeue", job[requeued]], env=cluster, check=True)
+    # it tries again until the job is gone, and then calls that an error
+    subprocess.run(["scancel", "--signal=USR2", job[warned]], env=cluster)
     waiting.send_signal(signal.SIGINT)  # the jobs go on without the command
     waiting.wait()
-    subprocess.run(["scontrol", "requeue", job[requeued]], env=cluster, check=True)
-    subprocess.run(["scancel", "--signal=USR2", "--full", job[warned]], env=cluster, check=True)
     wait_for(lambda: warned.status == "stopped" and requeued.status == "stopped")
     kept = warned.record["steps"]
     assert kept >= 10  # saved after its step, not at the last checkpoint
@@ -182,7 +186,7 @@ def start_now(number: str, environment: dict[str, str]) -> bool:
     return shown.returncode == 0
 
 
-def wait_for(what: Callable[[], object], seconds: float = 300) -> None:
+def wait_for(what: Callable[[], object], seconds: float = 600) -> None:
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, "waited too long"

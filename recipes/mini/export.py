@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from transformers import CLIPImageProcessor, CLIPModel, CLIPTextModel, CLIPTokenizer, PreTrainedModel
 from transformers.image_processing_utils import BaseImageProcessor as ImageProcessor
 
+from sdlab.formats.conversion import save_pipeline
 from sdlab.mini.reader import Reader
 
 from . import world
@@ -63,7 +64,7 @@ def export_pipeline(
     )
     beside = folder.with_name(folder.name + ".part")
     shutil.rmtree(beside, ignore_errors=True)
-    pipeline.to(dtype=torch.float16).save_pretrained(beside, safe_serialization=True)
+    save_pipeline(pipeline.to(dtype=torch.float16), beside)
     _load_in_full_precision(beside / "text_encoder" / "config.json")
     _replace(folder, beside)
 

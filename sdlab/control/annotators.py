@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +21,7 @@ if TYPE_CHECKING:
 
 AUX = "controlnet_aux"
 AUX_WEIGHTS = "lllyasviel/Annotators"
-ANNOTATORS = {
-    "canny": "scikit-image",
-    "depth": "depth-anything/Depth-Anything-V2-Small-hf",
-    "pose": "usyd-community/vitpose-base-simple",
-}
+AUX_DETECTORS = {"canny": "CannyDetector", "depth": "MidasDetector", "pose": "OpenposeDetector"}
 PERSON_DETECTOR = "PekingU/rtdetr_r18vd_coco_o365"
 PERSON = 0  # COCO's first class
 SEEN = 0.3  # joints and people that the models are less sure of don't count
@@ -37,17 +35,6 @@ _NOTHING = {
 
 class NothingFound(ValueError):
     """An annotator found nothing in the picture, so its map would be black and control nothing."""
-
-
-def annotator_source(control: Control, root_name: str) -> str:
-    """What makes a control's map: a folder, a hub id, `scikit-image` or `controlnet_aux`; "" for `is_map`."""
-    if control.is_map:
-        return ""
-    if control.annotator:
-        return control.annotator
-    if root_name == "mini" and control.kind != "canny":  # its annotators know the drawn world
-        return str(mini.annotator_path(control.kind))
-    return ANNOTATORS[control.kind]
 
 
 def annotate(picture: Image.Image, control: Control, source: str) -> Image.Image:
@@ -67,30 +54,19 @@ def annotate(picture: Image.Image, control: Control, source: str) -> Image.Image
 
 def estimate_depth(picture: Image.Image, model: str) -> np.ndarray:
     """Estimates nearness (height, width), larger is nearer, with a depth model of transformers."""
-    import torch
-
-    processor, network = _loaded(model, "AutoModelForDepthEstimation")
-    inputs = processor(images=picture, return_tensors="pt").to(network.device)
-    with torch.inference_mode():
-        depth = network(**inputs).predicted_depth[:, None].float()
-        depth = torch.nn.functional.interpolate(
-            depth, picture.size[::-1], mode="bicubic", align_corners=False
-        )
-    return depth[0, 0].cpu().numpy()
+    processor, outputs = _run(model, "AutoModelForDepthEstimation", picture)
+    found = processor.post_process_depth_estimation(outputs, target_sizes=[picture.size[::-1]])
+    return found[0]["predicted_depth"].float().cpu().numpy()
 
 
 def estimate_pose(picture: Image.Image, model: str) -> list[np.ndarray]:
     """Finds each person's joints with ViTPose: OpenPose's (18, 3), x and y in pixels, 0 where not seen."""
     import numpy as np
-    import torch
 
     boxes = _people(picture, model)
     if not len(boxes):
         return []
-    processor, network = _loaded(model, "VitPoseForPoseEstimation")
-    inputs = processor(picture, boxes=[boxes], return_tensors="pt").to(network.device)
-    with torch.inference_mode():
-        outputs = network(**inputs)
+    processor, outputs = _run(model, "VitPoseForPoseEstimation", picture, boxes=[boxes])
     people = []
     for found in processor.post_process_pose_estimation(outputs, boxes=[boxes.copy()])[0]:
         scores = found["scores"].numpy()
@@ -103,20 +79,26 @@ def estimate_pose(picture: Image.Image, model: str) -> list[np.ndarray]:
 def _people(picture: Image.Image, model: str) -> np.ndarray:
     """The boxes of people (n, 4): left, top, width, height; of mini's portraits the whole picture."""
     import numpy as np
-    import torch
 
     if Path(model) == mini.annotator_path("pose"):
         whole = [_LEFT_OUT, _LEFT_OUT, 1 - 2 * _LEFT_OUT, 1 - 2 * _LEFT_OUT]
         return np.array([whole]) * (*picture.size, *picture.size)
-    processor, network = _loaded(PERSON_DETECTOR, "AutoModelForObjectDetection")
-    inputs = processor(images=picture, return_tensors="pt").to(network.device)
-    with torch.inference_mode():
-        outputs = network(**inputs)
-    sizes = torch.tensor([picture.size[::-1]])
+    processor, outputs = _run(PERSON_DETECTOR, "AutoModelForObjectDetection", picture)
+    sizes = [picture.size[::-1]]
     found = processor.post_process_object_detection(outputs, target_sizes=sizes, threshold=SEEN)[0]
     boxes = found["boxes"][found["labels"] == PERSON].cpu().numpy()
     boxes[:, 2:] -= boxes[:, :2]
     return boxes
+
+
+def _run(model: str, loader: str, picture: Image.Image, **options: Any) -> tuple[Any, Any]:
+    """The processor of a model of transformers, and what the model gives for a picture."""
+    import torch
+
+    processor, network = _loaded(model, loader)
+    inputs = processor(picture, return_tensors="pt", **options).to(network.device)
+    with torch.inference_mode():
+        return processor, network(**inputs)
 
 
 @lru_cache(maxsize=3)
@@ -124,12 +106,9 @@ def _loaded(model: str, loader: str) -> tuple[Any, Any]:
     """A model of transformers (a hub id or a folder) and its processor, loaded once."""
     import transformers
 
-    try:
-        with quiet():
-            processor = transformers.AutoImageProcessor.from_pretrained(model)
-            network = getattr(transformers, loader).from_pretrained(model, dtype="float32")
-    except OSError as error:
-        raise _missing(model, error) from error
+    with quiet(), _named(model):
+        processor = transformers.AutoImageProcessor.from_pretrained(model)
+        network = getattr(transformers, loader).from_pretrained(model, dtype="float32")
     return processor, network.to(machine.device()).eval()
 
 
@@ -138,12 +117,9 @@ def _by_controlnet_aux(picture: Image.Image, control: Control) -> Image.Image:
     from PIL import Image
 
     side = max(64, min(picture.size))
-    options: dict[str, Any] = {"detect_resolution": side, "image_resolution": side}
+    options = {"detect_resolution": side, "image_resolution": side}
     if control.kind == "canny":
-        options |= {
-            "low_threshold": int(control.low_threshold),
-            "high_threshold": int(control.high_threshold),
-        }
+        options |= {name: int(getattr(control, name)) for name in ("low_threshold", "high_threshold")}
     found = _aux_detector(control.kind)(picture, **options)
     return found.convert("RGB").resize(picture.size, Image.Resampling.LANCZOS)
 
@@ -154,24 +130,28 @@ def _aux_detector(kind: str) -> Any:
     try:
         with warnings.catch_warnings(action="ignore"):  # of names that timm and it both register
             import controlnet_aux as aux
-    except Exception as error:  # a mediapipe of another version makes it raise anything
+    except Exception as error:  # a mediapipe or torchvision of another version makes it raise anything
         raise ImportError(
             f"annotator 'controlnet_aux' can't be imported ({error}). Install it: "
-            "pip install 'sdlab[controlnet-aux]' (and mediapipe, if at all, older than 0.10.30); "
-            "or leave annotator out."
+            "pip install 'sdlab[controlnet-aux]' (a torchvision of torch's own build; mediapipe, if at all, "
+            "older than 0.10.30); or leave annotator out."
         ) from error
+    detector = getattr(aux, AUX_DETECTORS[kind])
     if kind == "canny":
-        return aux.CannyDetector()
-    detector = aux.MidasDetector if kind == "depth" else aux.OpenposeDetector
-    try:
+        return detector()
+    with _named(AUX_WEIGHTS):
         return detector.from_pretrained(AUX_WEIGHTS).to(machine.device())
+
+
+@contextmanager
+def _named(model: str) -> Iterator[None]:
+    """Says which annotator can't be loaded, and the way out."""
+    try:
+        yield
     except OSError as error:
-        raise _missing(AUX_WEIGHTS, error) from error
-
-
-def _missing(model: str, error: OSError) -> OSError:
-    here = "holds no such model" if Path(model).is_dir() else "isn't on this machine and can't be downloaded"
-    return OSError(
-        f"The annotator {model!r} {here} ({str(error).splitlines()[0]}). "
-        "Check the name and the network, or bring a map (is_map)."
-    )
+        here = Path(model).is_dir()
+        why = "holds no such model" if here else "isn't on this machine and can't be downloaded"
+        raise OSError(
+            f"The annotator {model!r} {why} ({str(error).splitlines()[0]}). "
+            "Check the name and the network, or bring a map (is_map)."
+        ) from error

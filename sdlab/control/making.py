@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdlab.control.annotators import annotate, annotator_source
-from sdlab.control.networks import controlnet_source
+from sdlab.control.annotators import annotate
 from sdlab.control.settings import Control
 from sdlab.files import file_sha256, fingerprint
 
@@ -16,6 +15,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 LARGEST_RATIO = 4
+RECORDED = ("kind", "scale", "start", "end", "fit", "is_map")
+RECORDED_OF_CANNY = ("low_threshold", "high_threshold")
 
 
 @dataclass(frozen=True)
@@ -28,23 +29,21 @@ class ControlMap:
     root_name: str  # of the base model that it controls: `mini`, `sd15` …
 
     @property
+    def controlnet(self) -> str:
+        """Folder or hub id of its ControlNet."""
+        return self.control.controlnet_for(self.root_name)
+
+    @property
     def record(self) -> dict[str, Any]:
         """Everything that this control adds to an image, ready for JSON."""
         control = self.control
-        thresholds = {"low_threshold": control.low_threshold, "high_threshold": control.high_threshold}
-        return {
-            "kind": control.kind,
+        canny = control.kind == "canny" and not control.is_map
+        return {name: getattr(control, name) for name in RECORDED + RECORDED_OF_CANNY * canny} | {
             "image": control.file.name,
             "image_sha256": file_sha256(control.file)[:16],
             "map_sha256": hashlib.sha256(self.image.tobytes()).hexdigest()[:16],
-            "scale": control.scale,
-            "start": control.start,
-            "end": control.end,
-            "fit": control.fit,
-            "is_map": control.is_map,
-            "annotator": _identity(annotator_source(control, self.root_name)),
-            "controlnet": _identity(controlnet_source(control, self.root_name)),
-            **(thresholds if control.kind == "canny" and not control.is_map else {}),
+            "annotator": _identity(control.annotator_for(self.root_name)),
+            "controlnet": _identity(self.controlnet),
         }
 
 
@@ -70,7 +69,7 @@ def control_map(control: Control, size: int | tuple[int, int], root_name: str = 
     if picture.size != size:
         resize = ImageOps.fit if control.fit == "crop" else ImageOps.contain
         picture = resize(picture, size, Image.Resampling.LANCZOS)
-    found = picture if control.is_map else annotate(picture, control, annotator_source(control, root_name))
+    found = picture if control.is_map else annotate(picture, control, control.annotator_for(root_name))
     return ControlMap(control, ImageOps.pad(found, size), ImageOps.pad(picture, size), root_name)
 
 
@@ -82,8 +81,7 @@ def _load(control: Control, side: int) -> Image.Image:
         decoded = decode(control.file, wanted=side)
     except UnusablePhoto as reason:
         raise ValueError(f"The control image {control.image} can't be used: {reason}.") from reason
-    width, height = decoded.image.size
-    if max(width, height) > LARGEST_RATIO * min(width, height):
+    if max(decoded.image.size) > LARGEST_RATIO * min(decoded.image.size):
         raise ValueError(
             f"The control image {control.image} is {decoded.size[0]}×{decoded.size[1]}, its longer side may "
             f"be at most {LARGEST_RATIO} times the shorter one. Crop it to what is meant to control."

@@ -7,7 +7,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdlab import mini
 from sdlab.models import quiet
 
 if TYPE_CHECKING:
@@ -15,20 +14,8 @@ if TYPE_CHECKING:
     from diffusers import ControlNetModel, StableDiffusionControlNetPipeline, StableDiffusionPipeline
 
     from sdlab.control.making import ControlMap
-    from sdlab.control.settings import Control
 
-SD15_CONTROLNETS = {
-    "canny": "lllyasviel/control_v11p_sd15_canny",
-    "depth": "lllyasviel/control_v11f1p_sd15_depth",
-    "pose": "lllyasviel/control_v11p_sd15_openpose",
-}
-
-
-def controlnet_source(control: Control, root_name: str) -> str:
-    """Where a ControlNet's weights are, a folder or a hub id: `mini` has its own, the rest take SD 1.5's."""
-    if control.model:
-        return control.model
-    return str(mini.controlnet_path(control.kind)) if root_name == "mini" else SD15_CONTROLNETS[control.kind]
+SHAPE = ("in_channels", "block_out_channels", "cross_attention_dim")
 
 
 @lru_cache(maxsize=3)  # experiments and scales share a ControlNet
@@ -58,12 +45,7 @@ def with_controlnets(
     """Puts a ControlNet for each map around a pipeline, which keeps its weights, device and sampler."""
     from diffusers import StableDiffusionControlNetPipeline
 
-    networks = []
-    for one in maps:
-        source = controlnet_source(one.control, one.root_name)
-        network = load_controlnet(source, pipeline.dtype, pipeline.device)
-        _check(network, pipeline, source)
-        networks.append(network)
+    networks = [_fitting(one.controlnet, pipeline) for one in maps]
     with quiet():
         controlled = StableDiffusionControlNetPipeline.from_pipe(
             pipeline, controlnet=networks[0] if len(networks) == 1 else networks, dtype=pipeline.dtype
@@ -83,12 +65,14 @@ def control_options(maps: Sequence[ControlMap]) -> dict[str, Any]:
     return {name: values[0] if len(maps) == 1 else values for name, values in options.items()}
 
 
-def _check(network: ControlNetModel, pipeline: StableDiffusionPipeline, source: str) -> None:
-    """Its outputs are added to the UNet's, so their shapes must be the same."""
-    for name in ("in_channels", "block_out_channels", "cross_attention_dim"):
+def _fitting(source: str, pipeline: StableDiffusionPipeline) -> ControlNetModel:
+    """A ControlNet whose outputs have the shapes of the UNet's, to which they are added."""
+    network = load_controlnet(source, pipeline.dtype, pipeline.device)
+    for name in SHAPE:
         ours, theirs = network.config[name], pipeline.unet.config[name]
         if str(ours).strip("[]()") != str(theirs).strip("[]()"):  # a list where it was read from JSON
             raise ValueError(
                 f"The ControlNet {Path(source).as_posix()!r} is made for another base model: its {name} is "
                 f"{ours}, the UNet's is {theirs}. Take one for this base, or leave model out."
             )
+    return network

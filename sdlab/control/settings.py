@@ -7,8 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from sdlab import mini
 from sdlab.config import unknown
 from sdlab.maps import HIGH_THRESHOLD, KINDS, LOW_THRESHOLD
+
+FITS = ("crop", "fit")
+ANNOTATORS = {
+    "canny": "scikit-image",
+    "depth": "depth-anything/Depth-Anything-V2-Small-hf",
+    "pose": "usyd-community/vitpose-base-simple",
+}
+CONTROLNETS = {
+    "canny": "lllyasviel/control_v11p_sd15_canny",
+    "depth": "lllyasviel/control_v11f1p_sd15_depth",
+    "pose": "lllyasviel/control_v11p_sd15_openpose",
+}
 
 
 @dataclass(frozen=True)
@@ -50,26 +63,21 @@ class Control:
     model: str | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(unknown("kind of control", self.kind, KINDS))
-        if self.fit not in ("crop", "fit"):
-            raise ValueError(unknown("fit", self.fit, ("crop", "fit")))
-        if not 0 <= self.scale <= 10:
-            raise ValueError(f"scale must be 0 to 10, got {self.scale:g}. Usual: 0.5 to 1.")
-        if not 0 <= self.start < self.end <= 1:
-            raise ValueError(
-                "start and end are shares of the steps, 0 <= start < end <= 1, "
-                f"got {self.start:g} and {self.end:g}. Usual: 0 and 1."
-            )
-        if not 0 < self.low_threshold <= self.high_threshold:
-            raise ValueError(
-                "canny's thresholds must be 0 < low_threshold <= high_threshold, "
-                f"got {self.low_threshold:g} and {self.high_threshold:g}. Usual: 100 and 200."
-            )
+        low, high = self.low_threshold, self.high_threshold
+        rules = {
+            unknown("kind of control", self.kind, KINDS): self.kind in KINDS,
+            unknown("fit", self.fit, FITS): self.fit in FITS,
+            f"scale must be 0 to 10, got {self.scale:g}. Usual: 0.5 to 1.": 0 <= self.scale <= 10,
+            "start and end are shares of the steps, 0 <= start < end <= 1, "
+            f"got {self.start:g} and {self.end:g}. Usual: 0 and 1.": 0 <= self.start < self.end <= 1,
+            "canny's thresholds must be 0 < low_threshold <= high_threshold, "
+            f"got {low:g} and {high:g}. Usual: 100 and 200.": 0 < low <= high,
+        }
+        if broken := [rule for rule, holds in rules.items() if not holds]:
+            raise ValueError(broken[0])
         if not self.file.is_file():
-            what = (
-                "is a folder: name a picture in it" if self.file.is_dir() else "isn't there. Check the path"
-            )
+            folder = self.file.is_dir()
+            what = "is a folder: name a picture in it" if folder else "isn't there. Check the path"
             raise FileNotFoundError(f"The control image {str(self.image)!r} {what}.")
 
     @property
@@ -83,3 +91,15 @@ class Control:
         picture = re.sub(r"[^\w.-]+", "_", self.file.stem).strip("_.-") or "image"
         scale = "" if self.scale == 1 else f"_scale{self.scale:g}"
         return f"{self.kind}_{picture[:40]}{scale}"
+
+    def annotator_for(self, root_name: str) -> str:
+        """What makes the map: a folder, a hub id, `scikit-image` or `controlnet_aux`; "" for `is_map`."""
+        if self.is_map or self.annotator:
+            return "" if self.is_map else str(self.annotator)
+        of_mini = root_name == "mini" and self.kind != "canny"  # its annotators know the drawn world
+        return str(mini.annotator_path(self.kind)) if of_mini else ANNOTATORS[self.kind]
+
+    def controlnet_for(self, root_name: str) -> str:
+        """Where the ControlNet is, a folder or a hub id: `mini` has its own, other bases take SD 1.5's."""
+        of_base = str(mini.controlnet_path(self.kind)) if root_name == "mini" else CONTROLNETS[self.kind]
+        return self.model or of_base

@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from sdlab.files import must_be_free, write_bytes, write_folder
 from sdlab.formats.checkpoints import (
     CONFIGS,
@@ -22,11 +20,13 @@ from sdlab.formats.checkpoints import (
     NotACheckpoint,
     check_architecture,
     checkpoint_shapes,
+    no_numbers,
     read_weights,
 )
 from sdlab.formats.names import original_unet_names, vae_name, with_text_model
 
 if TYPE_CHECKING:
+    import torch
     from diffusers import StableDiffusionPipeline
 
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
@@ -116,6 +116,8 @@ def _settings(part: Path) -> dict[str, Any]:
 
 def _fill(file: Path, part: Any, find: Callable[[str], torch.Tensor | None]) -> None:
     """Gives a part made without memory its weights, in float32."""
+    import torch
+
     found: dict[str, torch.Tensor] = {}
     for name, empty in part.state_dict().items():
         weight = find(name)
@@ -126,10 +128,7 @@ def _fill(file: Path, part: Any, find: Callable[[str], torch.Tensor | None]) -> 
         # the original's attention is made of 1×1 convolutions
         found[name] = weight.to(torch.float32).reshape(empty.shape).clone()
         if not torch.isfinite(found[name]).all():
-            raise NotACheckpoint(
-                f"{file} holds weights that are no numbers (NaN or infinite), such as {name}: its training "
-                "diverged, or the file is damaged. Take another model, or download it again."
-            )
+            raise no_numbers(file, name)
     part.load_state_dict(found, assign=True)
     part.eval()
 

@@ -9,9 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 if TYPE_CHECKING:
+    import torch
     from diffusers import StableDiffusionPipeline
 
 _UNET = {
@@ -165,6 +164,16 @@ def read_lora(file: str | Path) -> tuple[dict[str, torch.Tensor], Configs]:
     return load_file(file), configs
 
 
+def lean_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """An adapter's settings without peft's defaults, of which older versions don't know all, and without the
+    base's place on this disk."""
+    from peft import LoraConfig
+
+    defaults = LoraConfig().to_dict() | {"base_model_name_or_path": config.get("base_model_name_or_path")}
+    always = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "target_modules", "peft_type")
+    return {name: value for name, value in config.items() if name in always or value != defaults.get(name)}
+
+
 def kohya_weights(weights: Mapping[str, torch.Tensor], configs: Configs) -> dict[str, torch.Tensor]:
     """Renames a diffusers LoRA: A becomes `lora_down`, B `lora_up`, and alpha gets an entry.
 
@@ -186,6 +195,8 @@ def kohya_weights(weights: Mapping[str, torch.Tensor], configs: Configs) -> dict
         transformers' CLIPTextModel with its `text_model.`. LyCORIS `modules/locon.py` for `dora_scale`, with
         its `wd_on_output`.
     """
+    import torch
+
     named: dict[str, torch.Tensor] = {}
     for name, weight in weights.items():
         part, _, rest = name.partition(".")

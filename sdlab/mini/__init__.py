@@ -5,11 +5,13 @@ Nothing here draws or trains: `recipes/mini` of the repository draws the world t
 
 from __future__ import annotations
 
+import hashlib
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
-PHOTOS = {"woman": "raw_images", "man": "raw_images_man"}
-"""Subject -> the folder of `data/` that holds the photos."""
+PHOTOS = {"woman": ("raw_images", "vera_*"), "man": ("raw_images_man", "otto_*")}
+"""Subject -> the folder of `data/` that holds the photos, and their names."""
 
 
 def path() -> Path:
@@ -63,7 +65,7 @@ def copy_photos(subject: str, folder: str | Path) -> list[Path]:
     """
     if subject not in PHOTOS:
         raise ValueError(f"subject must be one of {', '.join(PHOTOS)}, got {subject!r}.")
-    return _copy(PHOTOS[subject], {"woman": "vera_*", "man": "otto_*"}[subject], folder)
+    return _copy(*PHOTOS[subject], folder)
 
 
 def copy_control_images(folder: str | Path) -> list[Path]:
@@ -81,15 +83,25 @@ def copy_control_images(folder: str | Path) -> list[Path]:
     return _copy("control_images", "*.png", folder)
 
 
-def _copy(name: str, pattern: str, folder: str | Path) -> list[Path]:
-    """Copy from `data/`, which a wheel carries inside the package and a clone has beside it."""
+def is_album(digests: Iterable[str]) -> bool:
+    """Whether photos, by their SHA-256, are all of the drawn albums, whose faces no face detector knows."""
+    files = [file for folder, pattern in PHOTOS.values() for file in _data(folder).glob(pattern)]
+    wanted = set(digests)
+    return bool(wanted) and wanted <= {hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def _data(name: str) -> Path:
+    """A folder of `data/`, which a wheel carries inside the package and a clone has beside it."""
     inside, beside = Path(__file__).parent / "data", Path(__file__).parents[2] / "data"
-    source, folder = (inside if inside.is_dir() else beside) / name, Path(folder)
+    return (inside if inside.is_dir() else beside) / name
+
+
+def _copy(name: str, pattern: str, folder: str | Path) -> list[Path]:
+    """Copy from `data/`."""
+    source, folder = _data(name), Path(folder)
     files = sorted(source.glob(pattern))
     if not files:
-        raise FileNotFoundError(
-            f"{source} has no {pattern}. Get them back with `git restore {beside.name}/{name}`."
-        )
+        raise FileNotFoundError(f"{source} has no {pattern}. Get them back with `git restore data/{name}`.")
     folder.mkdir(parents=True, exist_ok=True)
     for file in files:
         stem_is_there = any(one.name[0] != "." for one in folder.glob(f"{file.stem}.*"))

@@ -4,5 +4,15 @@ from sdlab.photos.captions import read_captions
 from sdlab.photos.dataset import Dataset, save_sheet
 from sdlab.photos.decode import UnusablePhoto, decode, load_image
 from sdlab.photos.preparation import prepare
+from sdlab.photos.sources import instance_images
 
-__all__ = ["Dataset", "UnusablePhoto", "decode", "load_image", "prepare", "read_captions", "save_sheet"]
+__all__ = [
+    "Dataset",
+    "UnusablePhoto",
+    "decode",
+    "instance_images",
+    "load_image",
+    "prepare",
+    "read_captions",
+    "save_sheet",
+]

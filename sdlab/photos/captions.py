@@ -2,43 +2,41 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from sdlab.files import write_bytes
-from sdlab.photos.decode import SUFFIXES
+from sdlab.files import read_text, write_bytes
+from sdlab.photos.decode import is_picture
 
 CAPTIONS_FILE = "captions.txt"
 BESIDE = (".txt", ".caption")  # kohya's scripts and most taggers write such a file for each image
 
 
 def read_captions(folder: str | Path) -> dict[str, str]:
-    """Reads the captions of a folder of images.
+    """Image file names to captions; empty where there are none.
 
-    Args:
-        folder: With captions.txt, whose lines are `image.png: a photo of sks woman face, smiling`, with text
-            files beside the images (`image.txt`), or with captions in dataset.json; the first counts.
-
-    Returns:
-        Image file names to captions; empty where there are none.
-
-    Raises:
-        ValueError: A line of captions.txt has no file name, names no image, or one twice.
-    """
+    They stand in captions.txt, whose lines are `image.png: a photo of sks woman face, smiling`, in text files
+    beside the images (`image.txt`), or in dataset.json; the first counts."""
     folder = Path(folder)
-    return _in_dataset(folder) | _beside_images(folder) | _in_text(folder)
+    images = [path for path in sorted(folder.iterdir()) if is_picture(path)] if folder.is_dir() else []
+    recorded = {
+        str(record["file"]): str(record.get("caption") or "") for record in _records(folder, "images")
+    }
+    beside = {image.name: caption for image in images if (caption := caption_beside(image))}
+    captions = recorded | beside | _in_text(folder / CAPTIONS_FILE, [image.name for image in images])
+    return {name: caption for name, caption in captions.items() if caption}
 
 
 def add_missing(folder: Path, files: Sequence[str], caption: str) -> Path:
     """Gives images without a caption this one, in captions.txt; captions that are there stay."""
     path = folder / CAPTIONS_FILE
-    there = path.read_text(encoding="utf-8") if path.is_file() else ""
+    there = read_text(path) if path.is_file() else ""
     captions = read_captions(folder)
-    lines = [f"{name}: {caption}\n" for name in files if name not in captions]
-    if lines:
+    if lines := [f"{name}: {caption}\n" for name in files if name not in captions]:
         gap = "" if not there or there.endswith("\n") else "\n"
         write_bytes(path, (there + gap + "".join(lines)).encode())
     return path
@@ -53,57 +51,37 @@ def captions_fingerprint(folder: str | Path) -> str:
 
 def caption_beside(image: Path) -> str:
     """The text of the .txt or .caption file with an image's name; empty where there is none."""
-    for path in (image.with_suffix(ending) for ending in BESIDE):
-        if path.is_file() and path.name != CAPTIONS_FILE:
-            return " ".join(path.read_text(encoding="utf-8-sig").split())
-    return ""
+    paths = (image.with_suffix(ending) for ending in BESIDE)
+    found = (path for path in paths if path.is_file() and path.name != CAPTIONS_FILE)
+    return next((" ".join(read_text(path).split()) for path in found), "")
 
 
 def is_caption(path: Path) -> bool:
     """Whether a file is the caption of an image beside it."""
-    return path.suffix in BESIDE and any(path.with_suffix(ending).is_file() for ending in SUFFIXES)
+    return path.suffix in BESIDE and any(map(is_picture, path.parent.glob(f"{glob.escape(path.stem)}.*")))
 
 
-def _beside_images(folder: Path) -> dict[str, str]:
-    images = (path for path in sorted(folder.glob("[!.]*")) if path.suffix.lower() in SUFFIXES)
-    return {image.name: caption for image in images if (caption := caption_beside(image))}
-
-
-def _in_text(folder: Path) -> dict[str, str]:
-    path = folder / CAPTIONS_FILE
-    if not path.is_file():
-        return {}
+def _in_text(path: Path, images: Sequence[str]) -> dict[str, str]:
+    """What captions.txt says of these images, and of dropped ones, whose captions wait for them."""
     captions: dict[str, str] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
-        name, colon, caption = (part.strip() for part in line.partition(":"))
-        where = f"line {number} of {path}"
+    known = {*images, *(str(record["file"]) for record in _records(path.parent, "dropped"))}
+    lines = read_text(path).splitlines() if path.is_file() else []
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
+        name, colon, caption = (part.strip() for part in line.partition(":"))
+        where = f"line {number} of {path}"
         if not colon or not name:
             raise ValueError(f"{where} must be `image.png: caption`, got {line!r}. Correct or delete it.")
+        if name not in known:
+            hint = "".join(f" Did you mean {near}?" for near in get_close_matches(name, images, 1))
+            raise ValueError(
+                f"{where} names {name}, which isn't in {path.parent}.{hint} Correct or delete it."
+            )
         if captions.get(name, caption) != caption:
             raise ValueError(f"{where} gives {name} another caption than a line before. Delete one of them.")
-        if not (folder / name).is_file() and name not in _left_out(folder):
-            images = [file.name for file in folder.glob("[!.]*") if file.suffix.lower() in SUFFIXES]
-            near = get_close_matches(name, images, 1)
-            hint = f" Did you mean {near[0]}?" if near else ""
-            raise ValueError(f"{where} names {name}, which isn't in {folder}.{hint} Correct or delete it.")
-        if caption:
-            captions[name] = caption
+        captions |= {name: caption} if caption else {}
     return captions
-
-
-def _left_out(folder: Path) -> set[str]:
-    """Images that were dropped, whose captions wait for them."""
-    return {str(record["file"]) for record in _records(folder, "dropped")}
-
-
-def _in_dataset(folder: Path) -> dict[str, str]:
-    return {
-        str(record["file"]): str(record["caption"])
-        for record in _records(folder, "images")
-        if record.get("caption")
-    }
 
 
 def _records(folder: Path, name: str) -> list[dict[str, object]]:

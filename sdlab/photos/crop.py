@@ -5,20 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+from PIL import Image
 
 from sdlab.photos.faces import Face
 
-if TYPE_CHECKING:
-    import numpy as np
-    from PIL import Image
-
 Box = tuple[int, int, int, int]
-Framing = Literal["mixed", "face", "head_and_shoulders", "upper_body", "whole"]
-FRAMINGS: tuple[str, ...] = get_args(Framing)
 # Side of the square in face heights, and where in it the middle of the face is, from the top.
-FACES_HIGH = {"face": 1.9, "head_and_shoulders": 3.2, "upper_body": 5.5}
-FACE_AT = {"face": 0.5, "head_and_shoulders": 0.42, "upper_body": 0.3, "whole": 0.3}
+WIDER = {"face": (1.9, 0.5), "head_and_shoulders": (3.2, 0.42), "upper_body": (5.5, 0.3), "whole": (0, 0.3)}
+FRAMINGS = ("mixed", *WIDER)
 # Mixed: a dataset of close-ups alone can't draw "full height", one of whole figures has no face to learn.
 MIXED = ("head_and_shoulders", "face", "head_and_shoulders", "upper_body", "whole")
 SALIENCY_SIDE = 64
@@ -26,18 +22,11 @@ SALIENCY_SIDE = 64
 
 @dataclass(frozen=True)
 class Crop:
-    """A square of a photo.
+    """A square of a photo, inside it, and why it is as it is."""
 
-    Args:
-        box: Left, top, right, bottom in pixels of the photo, inside it.
-        by: What placed it: a detector's name, "saliency", "centre" or "hand".
-        framing: One of `FRAMINGS` but "mixed", or "hand".
-        notes: Why it is as it is.
-    """
-
-    box: Box
-    by: str
-    framing: str
+    box: Box  # left, top, right, bottom in pixels of the photo
+    by: str  # what placed it: a detector's name, "saliency", "centre" or "hand"
+    framing: str  # one of `FRAMINGS` but "mixed", or "hand"
     notes: tuple[str, ...] = ()
 
 
@@ -46,24 +35,33 @@ def crop_around_face(
 ) -> Crop:
     """Places a square around a face: in the picture, and around the whole head wherever the picture has it.
 
-    Args:
-        size: The photo's width and height in pixels.
-        face: In pixels of the photo.
-        detector: Its name.
-        framing: One of `FRAMINGS`; "mixed" takes one by chance for each photo, but keeps a square photo
-            whole, since somebody framed it already, and takes no framing that would have to be enlarged.
-        resolution: Side of the training image in pixels.
-        chance: A number of the photo's own, such as a piece of its hash, that decides mixed framing.
+    "mixed" takes a framing by `chance`, a number of the photo's own, but keeps a square photo whole, since
+    somebody framed it already, and takes no framing that would have to be enlarged.
     """
-    framing, notes = _chosen_framing(size, face, framing, resolution, chance)
+    notes: tuple[str, ...] = ()
+    if framing == "mixed":
+        framing, notes = _mixed(size, face, resolution, chance)
+    high, at = WIDER[framing]
     left, top, right, low = face.head
     side = min(size)
     if framing != "whole":
-        side = min(side, max(round(FACES_HIGH[framing] * face.side), math.ceil(max(right - left, low - top))))
-    body = (0.5 - FACE_AT[framing]) * side  # the middle of the square lies on the body's side of the face
+        side = min(side, max(round(high * face.side), math.ceil(max(right - left, low - top))))
+    body = (0.5 - at) * side  # the middle of the square lies on the body's side of the face
     x, y = (middle - body * up for middle, up in zip(face.centre, face.up, strict=True))
     across, down = _placed(x, side, left, right, size[0]), _placed(y, side, top, low, size[1])
-    return Crop((across, down, across + side, down + side), detector, framing, tuple(notes))
+    return Crop((across, down, across + side, down + side), detector, framing, notes)
+
+
+def _mixed(size: tuple[int, int], face: Face, resolution: int, chance: int) -> tuple[str, tuple[str, ...]]:
+    """Mixed framing made definite, and why."""
+    if size[0] == size[1]:
+        return "whole", ("square already, kept whole",)
+    first, names = MIXED[chance % len(MIXED)], list(WIDER)
+    for name in names[names.index(first) : -1]:
+        if WIDER[name][0] * face.side >= resolution:
+            wider = (f"wider than {first.replace('_', ' ')}, so that it isn't enlarged",)
+            return name, () if name == first else wider
+    return "whole", ()
 
 
 def _placed(middle: float, side: int, low: float, high: float, length: int) -> int:
@@ -75,57 +73,27 @@ def _placed(middle: float, side: int, low: float, high: float, length: int) -> i
     return round(min(max(start, 0), length - side))
 
 
-def _chosen_framing(
-    size: tuple[int, int], face: Face, framing: str, resolution: int, chance: int
-) -> tuple[str, list[str]]:
-    """Mixed framing made definite, and why."""
-    if framing != "mixed":
-        return framing, []
-    if size[0] == size[1]:
-        return "whole", ["square already, kept whole"]
-    first = MIXED[chance % len(MIXED)]
-    wider = ["face", "head_and_shoulders", "upper_body", "whole"]
-    for name in wider[wider.index(first) : -1]:
-        if FACES_HIGH[name] * face.side >= resolution:
-            return name, [] if name == first else [f"wider than {words(first)}, so that it isn't enlarged"]
-    return "whole", []
-
-
 def crop_without_face(image: Image.Image, size: tuple[int, int]) -> Crop:
-    """The largest square, placed along the longer side where the picture draws the eye.
-
-    Args:
-        image: The photo, possibly smaller than on disk.
-        size: The photo's width and height on disk in pixels.
-    """
+    """The largest square of a photo of `size` on disk, along the longer side where it draws the eye."""
     side = min(size)
     if size[0] == size[1]:
         return Crop((0, 0, side, side), "centre", "whole", ("square already, kept whole",))
     along_width = size[0] > size[1]
-    profile = saliency(image).sum(axis=0 if along_width else 1)
-    start = round(_most_salient(profile, side / max(size)) * (max(size) - side))
+    profile = _saliency(image).sum(axis=0 if along_width else 1)
+    window = max(1, round(side / max(size) * SALIENCY_SIDE))
+    sums = np.convolve(profile, np.ones(window), "valid")
+    place = np.flatnonzero(sums >= 0.99 * sums.max()).mean() / max(1, len(sums) - 1)  # the middle of equals
+    start = round(place * (max(size) - side))
     left, top = (start, 0) if along_width else (0, start)
     note = "the largest square where the picture draws the eye"
     return Crop((left, top, left + side, top + side), "saliency", "whole", (note,))
 
 
-def _most_salient(profile: np.ndarray, share: float) -> float:
-    """Where the window of `share` that holds most lies, 0 (first) to 1 (last); the middle of equals."""
-    import numpy as np
-
-    window = max(1, round(share * len(profile)))
-    sums = np.convolve(profile, np.ones(window), "valid")
-    best = np.flatnonzero(sums >= 0.99 * sums.max())
-    return float(best.mean() / max(1, len(sums) - 1))
-
-
-def saliency(image: Image.Image) -> np.ndarray:
+def _saliency(image: Image.Image) -> np.ndarray:
     """How much each part of a picture stands out, (SALIENCY_SIDE, SALIENCY_SIDE), whatever its shape.
 
     Source: Hou and Zhang 2007, "Saliency Detection: A Spectral Residual Approach", equations 8 to 11.
     """
-    import numpy as np
-    from PIL import Image
     from scipy.ndimage import gaussian_filter, uniform_filter
 
     small = image.convert("L").resize((SALIENCY_SIDE, SALIENCY_SIDE), Image.Resampling.BOX)
@@ -135,21 +103,15 @@ def saliency(image: Image.Image) -> np.ndarray:
     spectrum = np.fft.fft2(pixels)
     log_amplitude = np.log(np.abs(spectrum) + 1e-8)
     residual = log_amplitude - uniform_filter(log_amplitude, 3, mode="wrap")
-    found = np.abs(np.fft.ifft2(np.exp(residual + 1j * np.angle(spectrum)))) ** 2
-    found = gaussian_filter(found, 2.5)
+    found = gaussian_filter(np.abs(np.fft.ifft2(np.exp(residual + 1j * np.angle(spectrum)))) ** 2, 2.5)
     return np.clip(found - np.quantile(found, 0.75), 0, None)
 
 
 def crop_by_hand(box: object, size: Sequence[int], name: str) -> Crop:
-    """The square that the user wrote into dataset.json for the image `name`.
-
-    Raises:
-        ValueError: It is no square of whole numbers inside the photo.
-    """
+    """The square that the user wrote into dataset.json for the image `name`."""
     if isinstance(box, list) and len(box) == 4 and all(type(value) is int for value in box):
         left, top, right, low = box
-        inside = left >= 0 and top >= 0 and right <= size[0] and low <= size[1]
-        if right - left == low - top >= 16 and inside:
+        if right - left == low - top >= 16 and min(box) >= 0 and right <= size[0] and low <= size[1]:
             return Crop((left, top, right, low), "hand", "hand", ("cropped by the box set by hand",))
     raise ValueError(
         f"the crop of {name} in dataset.json must be a square [left, top, right, bottom] of at least 16 "
@@ -158,23 +120,11 @@ def crop_by_hand(box: object, size: Sequence[int], name: str) -> Crop:
 
 
 def cut(image: Image.Image, box: Box, size: tuple[int, int], resolution: int) -> Image.Image:
-    """Crops and resizes in one Lanczos pass.
-
-    Args:
-        image: The decoded picture, possibly smaller than the photo on disk.
-        box: The square, in pixels of the photo on disk.
-        size: Width and height of the photo on disk.
-        resolution: Side of the result in pixels.
+    """Crops and resizes in one Lanczos pass; box and size are of the photo on disk, which may be larger.
 
     Taught in: notebooks/01
     """
-    from PIL import Image
 
     across, down = image.width / size[0], image.height / size[1]
     scaled = (box[0] * across, box[1] * down, box[2] * across, box[3] * down)
     return image.resize((resolution, resolution), Image.Resampling.LANCZOS, box=scaled)
-
-
-def words(framing: str) -> str:
-    """A framing as it is said."""
-    return framing.replace("_", " ")

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sdlab.files import write_bytes, write_json
+from PIL import Image, ImageDraw
+
+from sdlab.files import read_text, write_bytes, write_json
 from sdlab.photos.doctor import DROPPABLE, KINDS, Finding, examine
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 RECORD_FILE = "dataset.json"
 HIDDEN = ".sdlab"  # in the dataset: finished images, their records and the small whole photos
@@ -26,50 +26,27 @@ Record = dict[str, Any]
 class Dataset:
     """Instance images on disk, with the record of how each was made.
 
-    Args:
-        folder: The folder with the images and dataset.json.
-        records: One per image: file, source, size, crop, detector, faces, notes, measured, sha256 …
-        refused: One per photo that couldn't be used: source, reason.
-        ignored: Names of files and folders in the raw folder that weren't read.
-        dropped: Records of photos that were left out as the user asked.
-        resolution: Side of the images in pixels.
-        subject_kind: "person", "animal", "thing" or "style".
-
     Taught in: notebooks/01
     """
 
     folder: Path
-    records: tuple[Record, ...]
-    refused: tuple[dict[str, str], ...] = ()
-    ignored: tuple[str, ...] = ()
-    dropped: tuple[Record, ...] = ()
-    resolution: int = 512
+    records: tuple[Record, ...]  # of each image: file, source, size, crop, detector, faces, notes, measured …
+    refused: tuple[dict[str, str], ...] = ()  # of each photo that couldn't be used: source, reason
+    ignored: tuple[str, ...] = ()  # files and folders in the raw folder that weren't read
+    dropped: tuple[Record, ...] = ()  # of photos that were left out as the user asked
+    resolution: int = 512  # side of the images in pixels
     subject_kind: str = "person"
 
     @classmethod
     def load(cls, folder: str | Path = "data/instance_images") -> Dataset:
-        """Reads a dataset that `prepare` made.
-
-        Args:
-            folder: The folder with dataset.json.
-
-        Raises:
-            FileNotFoundError: There is no dataset.json.
-            ValueError: dataset.json can't be read.
-        """
+        """Reads a dataset that `prepare` made."""
         folder = Path(folder)
         content = read_record(folder)
         if not content:
             raise FileNotFoundError(f"{folder / RECORD_FILE} is missing. Run `sdlab prepare` to make it.")
-        return cls(
-            folder=folder,
-            records=tuple(_without_findings(record) for record in content["images"]),
-            refused=tuple(content.get("refused", ())),
-            ignored=tuple(content.get("ignored", ())),
-            dropped=tuple(content.get("dropped", ())),
-            resolution=content["resolution"],
-            subject_kind=content.get("subject_kind", "person"),
-        )
+        lists = {name: tuple(content.get(name, ())) for name in ("refused", "ignored", "dropped")}
+        values = {"resolution": content["resolution"], "subject_kind": content.get("subject_kind", "person")}
+        return cls(folder, tuple(content["images"]), **lists, **values)
 
     @property
     def images(self) -> list[Path]:
@@ -100,63 +77,36 @@ class Dataset:
 
     def summary(self) -> str:
         """What was done to each photo, and what the doctor says, in lines for a terminal."""
-        width = max(len(record["file"]) for record in self.records)
-        lines = [f"  {r['file']:<{width}}  {'; '.join(r['notes'])}".rstrip() for r in self.records]
-        lines += [f"  refused {r['source']}: {r['reason']}" for r in self.refused]
-        lines += [f"  dropped {r['source']}: {r['dropped']}" for r in self.dropped]
-        lines += [f"  ignored, no photo: {name}" for name in self.ignored]
-        return "\n".join([repr(self), *lines, *self.diagnosis()])
+        return self._rendered("dataset.txt", width=max(len(record["file"]) for record in self.records))
 
     def diagnosis(self) -> list[str]:
         """The findings by kind: what each kind does to the training, then the images that have it."""
-        if not self.findings:
-            return ["", "the doctor found nothing that would spoil the training"]
-        lines = ["", "what the doctor found, and what it does to the training:"]
-        for kind, effect in KINDS.items():
-            found = [finding for finding in self.findings if finding.kind == kind]
-            if found and found[0].level == "note":
-                files = ", ".join(finding.file for finding in found[:6]) + (", …" if len(found) > 6 else "")
-                lines.append(f"  note, {found[0].text} in {len(found)} of {len(self)}: {effect} ({files})")
-            elif found:
-                lines.append(f"  {found[0].level}, {kind}: {effect}")
-                lines += [f"    {f.file + ': ' if f.file else ''}{f.text}" for f in found]
-        kinds = {finding.kind for finding in self.findings if finding.level != "note"}
-        if droppable := [kind for kind in DROPPABLE if kind in kinds]:
-            lines.append(f"  you decide; to leave photos out: sdlab prepare --drop {','.join(droppable)}")
-        return lines
+        return self._rendered("diagnosis.txt").splitlines()
 
     def _repr_html_(self, side: int = 112) -> str:
         """The contact sheet: each photo with its crop beside the image that came of it, with the findings."""
-        from sdlab import thumbnails
+        from sdlab.thumbnails import data_uri, fitted, opened
+
+        pictures = {}
+        for record, path in zip(self.records, self.images, strict=True):
+            if path.is_file():
+                both = (self._before(record), opened(path))
+                pictures[record["file"]] = [data_uri(fitted(one, side)) for one in both if one]
+        return self._rendered("dataset.html", pictures=pictures, side=side)
+
+    def _rendered(self, template: str, **values: Any) -> str:
         from sdlab.templates import render
 
-        pictures = []
-        for record in self.records:
-            if not (path := self.folder / record["file"]).is_file():
-                continue
-            both = [self._before(record), thumbnails.opened(path)]
-            found = [f.text for f in self.findings_of(record["file"]) if f.level != "note"]
-            pictures.append(
-                {
-                    "name": record["source"] or record["file"],
-                    "uris": [thumbnails.data_uri(thumbnails.fitted(one, side)) for one in both if one],
-                    "notes": record["notes"],
-                    "findings": found,
-                }
-            )
-        return render(
-            "dataset.html", dataset=self, pictures=pictures, side=side, diagnosis=self.diagnosis()[1:]
-        )
+        return render(template, dataset=self, kinds=KINDS, droppable=DROPPABLE, **values).rstrip()
 
     def _before(self, record: Record) -> Image.Image | None:
         """The small whole photo with crop and face drawn; None for an image that the user put there."""
-        from PIL import Image, ImageDraw
+        from sdlab.thumbnails import opened
 
         path = self.folder / HIDDEN / f"{record['key']}.webp"
         if not path.is_file():
             return None
-        with Image.open(path) as file:
-            picture = file.convert("RGB")
+        picture = opened(path)
         scale = max(picture.size) / max(record["size"])
         drawing = ImageDraw.Draw(picture)
         if record["face"]:
@@ -168,15 +118,7 @@ class Dataset:
 
 
 def save_sheet(dataset: Dataset, path: str | Path | None = None) -> Path:
-    """Writes the contact sheet as a page that carries its pictures in itself.
-
-    Args:
-        dataset: Prepared.
-        path: Where; None takes `<folder>_sheet.html` beside the dataset's folder.
-
-    Raises:
-        ValueError: There is another file, which isn't overwritten.
-    """
+    """Writes the contact sheet as one page with its pictures, `<folder>_sheet.html` unless told where."""
     path = Path(path) if path else dataset.folder.with_name(f"{dataset.folder.name}_sheet.html")
     if path.exists() and MADE_BY.encode() not in path.read_bytes():
         raise ValueError(f"{path} is no contact sheet of sdlab's. Move it away, or choose another name.")
@@ -190,11 +132,12 @@ def read_record(folder: Path) -> Record:
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
         if not isinstance(content["images"], list) or content["resolution"] < 1:
             raise TypeError("'images' or 'resolution' isn't what it was")
         for record in content["images"]:
             record["file"], record["sha256"]
+            record.pop("findings", None)  # they are made anew
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} can't be read ({error}). Correct it, or move it away and run `sdlab prepare` again."
@@ -203,26 +146,12 @@ def read_record(folder: Path) -> Record:
 
 
 def write_record(dataset: Dataset) -> Path:
-    """Writes dataset.json, unless it says the same already."""
-    images = [
-        record | {"findings": [finding.as_dict() for finding in dataset.findings_of(record["file"])]}
-        for record in dataset.records
-    ]
-    content = {
-        "resolution": dataset.resolution,
-        "subject_kind": dataset.subject_kind,
-        "fingerprint": dataset.fingerprint,
-        "findings": [finding.as_dict() for finding in dataset.findings if not finding.file],
-        "images": images,
-        "dropped": list(dataset.dropped),
-        "refused": list(dataset.refused),
-        "ignored": list(dataset.ignored),
-    }
-    path = dataset.folder / RECORD_FILE
-    same = path.is_file() and read_record(dataset.folder) == content
-    return path if same else write_json(path, content)
-
-
-def _without_findings(record: Record) -> Record:
-    """They follow from what was measured."""
-    return {name: value for name, value in record.items() if name != "findings"}
+    """Writes dataset.json, with the findings beside what they are about."""
+    findings: dict[str, list[Record]] = defaultdict(list)
+    for finding in dataset.findings:
+        findings[finding.file].append(finding.as_dict())
+    content = {name: getattr(dataset, name) for name in ("resolution", "subject_kind", "fingerprint")}
+    content["findings"] = findings[""]
+    content["images"] = [record | {"findings": findings[record["file"]]} for record in dataset.records]
+    content |= {name: getattr(dataset, name) for name in ("dropped", "refused", "ignored")}
+    return write_json(dataset.folder / RECORD_FILE, content)

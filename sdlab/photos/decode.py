@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from PIL import Image
+import numpy as np
+from PIL import ExifTags, Image, ImageCms, ImageOps
 
 # Naming the formats keeps Pillow's exotic decoders away from files that only pretend to be photos.
 # A phone's MPO is opened as JPEG.
 FORMATS = ("JPEG", "PNG", "WEBP", "HEIF", "TIFF", "BMP", "GIF")
-SUFFIXES = frozenset(
-    {
-        *(".jpg", ".jpeg", ".jfif", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"),
-        *(".heic", ".heif", ".hif", ".avif"),
-    }
-)
+_ENDINGS = "jpg jpeg jfif mpo png webp tif tiff bmp gif heic heif hif avif"
+SUFFIXES = frozenset(f".{ending}" for ending in _ENDINGS.split())
+DECODER_VERSION = 2  # raise it when a file gives other pixels than before: latents are cached by it
 MAX_PIXELS = 50_400_000  # a 50-megapixel phone, 8192×6144: as RGBA 200 MB, of which a few copies are made
+TOO_MANY = f"the limit is {MAX_PIXELS // 10**6} million; save it smaller"
 MIN_SIDE = 64
 
 
@@ -31,19 +28,12 @@ class UnusablePhoto(ValueError):
 
 @dataclass(frozen=True)
 class Decoded:
-    """An upright RGB picture.
+    """An upright RGB picture, and what was done to it."""
 
-    Args:
-        image: The picture, possibly smaller than the photo on disk.
-        size: Width and height that the photo has on disk, after turning.
-        notes: What was done to it.
-        profile: The photo's ICC profile, for `to_srgb`; empty where there is none.
-    """
-
-    image: Image.Image
-    size: tuple[int, int]
+    image: Image.Image  # possibly smaller than the photo on disk
+    size: tuple[int, int]  # width and height that the photo has on disk, after turning
     notes: tuple[str, ...]
-    profile: bytes = b""
+    profile: bytes = b""  # its ICC profile, for `to_srgb`
 
 
 def decode(path: str | Path, *, wanted: int | None = None, background: str = "white") -> Decoded:
@@ -67,18 +57,17 @@ def decode(path: str | Path, *, wanted: int | None = None, background: str = "wh
             return _decode(path, wanted, background)
     except UnusablePhoto:
         raise
-    except MemoryError as error:
-        raise UnusablePhoto("there isn't enough memory to open it") from error
     except Exception as error:  # Pillow's decoders raise whatever a damaged header leads them into
         raise UnusablePhoto(_reason(path, error)) from error
 
 
-def load_image(path: str | Path) -> Image.Image:
-    """Reads any picture of a user's as sRGB: upright, 16 bits scaled, transparent parts laid on white.
+def is_picture(path: Path) -> bool:
+    """Whether a file's name is that of a picture that `decode` reads, and no hidden file's."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
-    Raises:
-        ValueError: It can't be read; the message names the file.
-    """
+
+def load_image(path: str | Path) -> Image.Image:
+    """Reads any picture of a user's as sRGB: upright, 16 bits scaled, transparent parts laid on white."""
     try:
         decoded = decode(path)
     except UnusablePhoto as reason:
@@ -89,8 +78,6 @@ def load_image(path: str | Path) -> Image.Image:
 
 def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
     """Brings RGB to sRGB, which the base model was trained on; an unreadable profile changes nothing."""
-    from PIL import ImageCms
-
     if not profile:
         return image
     try:
@@ -102,23 +89,26 @@ def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
 
 
 def _decode(path: Path, wanted: int | None, background: str) -> Decoded:
-    from PIL import Image
+    from pillow_heif import register_heif_opener
 
-    _register_heif()
+    register_heif_opener(thumbnails=False)
     notes: list[str] = []
     with Image.open(path, formats=FORMATS) as photo:
-        is_jpeg = photo.format in ("JPEG", "MPO")
-        _check_size(photo.size)
+        width, height = size = photo.size
+        if width * height > MAX_PIXELS:
+            raise UnusablePhoto(f"it has {width}×{height} pixels, {TOO_MANY}")
+        if min(size) < MIN_SIDE:
+            rule = f"the shorter side must be at least {MIN_SIDE}"
+            raise UnusablePhoto(f"it is {width}×{height} pixels, {rule}")
         if getattr(photo, "is_animated", False) and photo.format != "MPO":
             notes.append("first frame of several")
-        full = photo.size
+        is_jpeg = photo.format in ("JPEG", "MPO")
         if wanted and is_jpeg:
             photo.draft("RGB", (2 * wanted, 2 * wanted))
         photo.load()  # the whole file: verify() lets a truncated JPEG pass
-        if not is_jpeg:
-            full = photo.size  # a HEIC's real size may show only now
+        size = size if is_jpeg else photo.size  # a HEIC's real size may show only now
         if _turn_upright(photo, path, notes):
-            full = full[::-1]
+            size = size[::-1]
         profile = photo.info.get("icc_profile")
         profile = profile if isinstance(profile, bytes) else b""  # a PNG's text may bear the same name
         picture = _to_rgb(photo, background, profile, notes)
@@ -127,32 +117,21 @@ def _decode(path: Path, wanted: int | None, background: str) -> Decoded:
     if picture is photo:
         picture = picture.copy()  # a plain picture, which doesn't remember the file's EXIF
     picture.info = {}  # no EXIF, GPS or colour profile is carried into the dataset
-    return Decoded(picture, full, tuple(notes), profile)
-
-
-def _check_size(size: tuple[int, int]) -> None:
-    width, height = size
-    if width * height > MAX_PIXELS:
-        raise UnusablePhoto(
-            f"it has {width}×{height} pixels, the limit is {MAX_PIXELS // 10**6} million; save it smaller"
-        )
-    if min(size) < MIN_SIDE:
-        raise UnusablePhoto(f"it is {width}×{height} pixels, the shorter side must be at least {MIN_SIDE}")
+    return Decoded(picture, size, tuple(notes), profile)
 
 
 def _turn_upright(photo: Image.Image, path: Path, notes: list[str]) -> bool:
     """Turns the photo by its EXIF orientation; says whether width and height changed places."""
-    from PIL import ExifTags, ImageOps
-
+    is_heif = photo.format == "HEIF"
     try:
-        exif, tag = photo.getexif(), ExifTags.Base.Orientation
-        if photo.format == "HEIF":  # pillow-heif takes the orientation out of EXIF and keeps it here
-            exif[tag] = photo.info.get("original_orientation") or 1
-        orientation = exif.get(tag, 1)
+        exif = photo.getexif()
+        if is_heif:  # pillow-heif takes the orientation out of EXIF and keeps it here
+            exif[ExifTags.Base.Orientation] = photo.info.get("original_orientation") or 1
+        orientation = exif.get(ExifTags.Base.Orientation, 1)
         if orientation not in range(2, 9):
             return False
         notes.append("turned upright by its EXIF orientation")
-        if photo.format == "HEIF" and _turns_itself(path):
+        if is_heif and _turns_itself(path):
             return False
         ImageOps.exif_transpose(photo, in_place=True)
     except Exception:  # a broken EXIF block must not cost the photo
@@ -166,15 +145,17 @@ def _turns_itself(heic: Path) -> bool:
 
     Source: ISO/IEC 23008-12, `irot` and `imir` among the item properties of the `meta` box, which is first.
     """
-    with heic.open("rb") as file:
-        head = file.read(1 << 16)
-    return b"irot" in head or b"imir" in head
+    return re.search(b"irot|imir", file_head(heic, 1 << 16)) is not None
+
+
+def file_head(path: Path, length: int) -> bytes:
+    """The first bytes of a file."""
+    with path.open("rb") as file:
+        return file.read(length)
 
 
 def _to_rgb(image: Image.Image, background: str, profile: bytes, notes: list[str]) -> Image.Image:
     """RGB without a further copy where it is RGB already."""
-    from PIL import Image
-
     if image.mode.startswith("I") or image.mode == "F":
         notes.append("16-bit grey scaled to 8 bits")
         return _scaled_to_8_bits(image).convert("RGB")
@@ -195,27 +176,18 @@ def _to_rgb(image: Image.Image, background: str, profile: bytes, notes: list[str
 
 def _scaled_to_8_bits(image: Image.Image) -> Image.Image:
     """Pillow's own convert() saturates everything above 255 to white."""
-    import numpy as np
-
     image = image if image.mode == "F" else image.convert("I")
     highest = float(np.max(image.getextrema()))
     top = 1 if image.mode == "F" and highest <= 1 else 255 if highest <= 255 else max(65535.0, highest)
     return image.point(lambda value: value * (255 / top) + 0.5).convert("L")
 
 
-@cache
-def _register_heif() -> None:
-    """Lets Pillow open HEIC; thumbnails and depth images inside it aren't needed."""
-    from pillow_heif import register_heif_opener
-
-    register_heif_opener(thumbnails=False)
-
-
 def _reason(path: Path, error: Exception) -> str:
     """Why Pillow couldn't read the file, in words that name the way out."""
+    if isinstance(error, MemoryError):
+        return "there isn't enough memory to open it"
     try:
-        with path.open("rb") as file:
-            head = file.read(512)
+        head = file_head(path, 512)
     except OSError as unreadable:
         return f"it can't be opened: {unreadable.strerror or unreadable}"
     if not head.strip(b"\0"):
@@ -223,7 +195,7 @@ def _reason(path: Path, error: Exception) -> str:
     if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
         return "it is a web page, not a picture; download the photo itself"
     if type(error).__name__ == "DecompressionBombError":
-        return f"it has more pixels than the limit of {MAX_PIXELS // 10**6} million; save it smaller"
+        return f"it has too many pixels, {TOO_MANY}"
     if "truncated" in str(error).lower() or "broken" in str(error).lower():
         return "the file is truncated; copy or download it again"
     if type(error).__name__ == "UnidentifiedImageError":

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from PIL import ImageColor
+
+from sdlab import mini
 from sdlab.files import acquire_lock, file_sha256, write_bytes, write_json
 from sdlab.photos.captions import add_missing
 from sdlab.photos.crop import FRAMINGS, Crop, crop_by_hand
-from sdlab.photos.dataset import HIDDEN, Dataset, Record, read_record, write_record
-from sdlab.photos.decode import UnusablePhoto
-from sdlab.photos.doctor import ENOUGH, check_kinds, examine
-from sdlab.photos.faces import choose_detector
-from sdlab.photos.making import Made, Settings, crop_check, make, own_record
-from sdlab.photos.sources import TRAINED, Found, Source, find_photos, is_picture
+from sdlab.photos.dataset import HIDDEN, Dataset, read_record, write_record
+from sdlab.photos.decode import UnusablePhoto, is_picture, load_image
+from sdlab.photos.doctor import DROPPABLE, ENOUGH, Record, examine
+from sdlab.photos.faces import SFACE, choose_detector, face_weights
+from sdlab.photos.making import Settings, crop_check, make, own_record
+from sdlab.photos.sources import TRAINED, Found, Source, find_photos
+from sdlab.profiles import Profile
 from sdlab.subject import Kind
 
-if TYPE_CHECKING:
-    from sdlab.profiles import Profile
-
 MIN_RESOLUTION = 64
+ENOUGH_ALONE = 50  # photos of one person that tell who is meant in a group
 LOCK_FILE = ".dataset.lock"
 MAX_WORKERS = 2  # each holds a decoded photo of up to 50 megapixels, and copies of it
 
@@ -63,37 +64,42 @@ def prepare(
         The dataset, with its findings, the photos left out and the reasons.
 
     Raises:
-        ValueError: No photo could be used, or an argument or the folders are not usable.
-        FileNotFoundError: There is no such raw folder.
-        OSError: A folder can't be read or written.
+        ValueError: No photo could be used, or an argument is not usable.
+        OSError: There is no such raw folder, or a folder can't be read or written.
 
     Taught in: notebooks/01
     """
     raw, out = Path(raw).expanduser(), Path(out).expanduser()
     side = resolution if isinstance(resolution, int) else resolution.resolution
-    _check(raw, out, side, subject_kind, framing, background)
-    check_kinds(drop)
+    _check(raw, out, side, subject_kind, framing, background, drop)
     with find_photos(raw) as found:
         if not found.sources and not found.refused and not out.is_dir():
             raise ValueError(_nothing_usable(raw, found))
-        settings = Settings(side, framing, background, choose_detector(subject_kind))
-        if progress:
+        drawn = mini.is_album(source.sha256 for source in found.sources)
+        settings = Settings(side, framing, background, choose_detector(subject_kind, drawn))
+        if progress and settings.detector.why:
             print(f"faces: {settings.detector.why}")
-        with _locked(out):
-            work = _Work(out, found, settings, read_record(out))
-            records = [*_from_photos(work, progress), *_from_the_user(work)]
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            lock = acquire_lock(out / LOCK_FILE)
+        except OSError as error:
+            way_out = f"{error.strerror}. Choose another folder with --out."
+            raise type(error)(f"the images can't be written to {out}: {way_out}") from error
+        with lock:
+            work = _Work(out, found, settings, read_record(out), progress)
+            records = work.records()
             if not records:
                 raise ValueError(_nothing_usable(raw, found))
             dataset = _dataset(work, records, subject_kind, drop)
             _publish(work, dataset)
             if captions:
-                add_missing(out, [record["file"] for record in dataset.records], captions)
+                add_missing(out, [path.name for path in dataset.images], captions)
     return dataset
 
 
-def _check(raw: Path, out: Path, resolution: int, kind: str, framing: str, background: str) -> None:
-    from PIL import ImageColor
-
+def _check(
+    raw: Path, out: Path, resolution: int, kind: str, framing: str, background: str, drop: Sequence[str]
+) -> None:
     if resolution < MIN_RESOLUTION or resolution % 8:
         raise ValueError(
             f"resolution must be divisible by 8 and at least {MIN_RESOLUTION}, got {resolution}. "
@@ -102,29 +108,16 @@ def _check(raw: Path, out: Path, resolution: int, kind: str, framing: str, backg
     for name, value, allowed in (("subject_kind", kind, ENOUGH), ("framing", framing, FRAMINGS)):
         if value not in allowed:
             raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}.")
+    if unknown := [one for one in drop if one not in DROPPABLE]:
+        choice = f"Choose from: {', '.join(DROPPABLE)}."
+        raise ValueError(f"photos can't be dropped for being {unknown[0]!r}. {choice}")
     try:
         ImageColor.getrgb(background)
     except ValueError as error:
-        raise ValueError(
-            f"background must be a colour such as white or #808080, got {background!r}."
-        ) from error
+        message = f"background must be a colour such as white or #808080, got {background!r}."
+        raise ValueError(message) from error
     if raw.resolve() == out.resolve():
         raise ValueError(f"raw and out are the same folder, {raw}. Choose another folder for the images.")
-
-
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """Makes the folder and keeps other runs out of it."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock = acquire_lock(out / LOCK_FILE)
-    except OSError as error:
-        message = f"the images can't be written to {out}: {error.strerror}. Choose another folder with --out."
-        raise type(error)(message) from error
-    try:
-        yield
-    finally:
-        lock.lock.release()
 
 
 @dataclass
@@ -139,130 +132,108 @@ class _Work:
     found: Found
     settings: Settings
     content: Record
+    progress: bool
 
     def __post_init__(self) -> None:
         listed = [*self.content.get("images", []), *self.content.get("dropped", [])]
         self.known: dict[str, Record] = {record["file"]: record for record in listed}
-        self.finished = {record["key"]: record for record in _finished_records(self.out / HIDDEN)}
+        self.finished: dict[str, Record] = {}
+        self.hidden = self.out / HIDDEN  # each finished image, its record and the small whole photo, by key
+        for path in self.hidden.glob("*.json"):
+            with suppress(OSError, ValueError, KeyError, TypeError):  # the photo is done again
+                record = json.loads(path.read_text(encoding="utf-8"))
+                if file_sha256(path.with_suffix(".png")) == record["sha256"]:
+                    self.finished[record["key"]] = record
         made = (record for record in (*listed, *self.finished.values()) if record.get("key"))
-        self._ours = {(record["file"], record["sha256"]) for record in made}
+        self.ours = {(record["file"], record["sha256"]) for record in made}
+
+    def records(self) -> list[Record]:
+        """Records of the photos, each image finished, and of pictures that the user put there or edited."""
+        names = {source.target: source.name for source in self.found.sources}
+        theirs = [path for path in sorted(self.out.iterdir()) if is_picture(path) and not self.is_ours(path)]
+        own = [record for path in theirs if (record := self.own(path, names.get(path.name)))]
+        sources = [source for source in self.found.sources if self.out / source.target not in theirs]
+        done = {source.target: record for source in sources if (record := self.kept(source))}
+        done |= self.make_all([source for source in sources if source.target not in done])
+        done |= self.make_all(self.groups(sources, done))
+        return [*own, *done.values()]
 
     def is_ours(self, path: Path) -> bool:
         """Whether a file was made by `prepare` and not edited since."""
-        return (path.name, file_sha256(path)) in self._ours
+        return (path.name, file_sha256(path)) in self.ours
 
-    def hidden(self, key: str, ending: str) -> Path:
-        """Where a finished image, its record or the small whole photo lies."""
-        return self.out / HIDDEN / f"{key}{ending}"
-
-    def kept(self, source: Source, by_hand: Crop | None) -> Record | None:
+    def kept(self, source: Source) -> Record | None:
         """The record of a photo that is finished; what a better detector did once stays good."""
-        now = self.settings.detector.name
-        detectors = ("yunet", "none") if now == "none" else (now,)
+        now, by_hand = self.settings.detector.name, self.by_hand(source)
+        detectors = (now,) if now == "not needed" else ("sface", "yunet", now)
         keys = (self.settings.key(source.sha256, by_hand, name) for name in detectors)
         names = {"file": source.target, "source": source.name}
         return next((self.finished[key] | names for key in keys if key in self.finished), None)
 
-    def keep(self, made: Made) -> Record:
-        """Puts a finished image into the hidden folder."""
-        key = made.record["key"]
-        write_bytes(self.hidden(key, ".webp"), made.before)
-        write_bytes(self.hidden(key, ".png"), made.image)
-        write_json(self.hidden(key, ".json"), made.record)
-        return made.record
+    def by_hand(self, source: Source) -> Crop | None:
+        """The crop in dataset.json where the user edited it; a photo that was replaced is cropped anew."""
+        before = self.known.get(source.target, {})
+        crop, check = before.get("crop"), before.get("crop_check")
+        if before.get("source_sha256") != source.sha256 or crop is None or check is None:
+            return None
+        by_hand = before["crop_by"] == "hand" or check != crop_check(crop)
+        return crop_by_hand(crop, before["size"], before["file"]) if by_hand else None
 
-    def own(self, path: Path, source: str | None) -> list[Record]:
-        """The record of an image that the user put there or edited, or a refusal."""
-        if path.suffix.lower() not in TRAINED:
-            self.found.refuse(
-                path.name, "training reads .png, .jpg and .webp only; put it among the raw photos"
-            )
+    def make_all(self, sources: Sequence[Source]) -> dict[str, Record]:
+        """Makes images; Pillow and OpenCV let other threads run while they decode and search."""
+        from tqdm.contrib.concurrent import thread_map
+
+        bar = {"desc": "photos", "unit": "photo", "disable": not (self.progress and sources)}
+        records = thread_map(self.make, sources, max_workers=MAX_WORKERS, **bar)
+        return {record["file"]: record for record in records if record}
+
+    def make(self, source: Source) -> Record | None:
+        """Makes an image and puts it into the hidden folder, its record last."""
+        try:
+            record, image, before = make(source, self.settings, self.by_hand(source))
+        except UnusablePhoto as reason:
+            self.found.refuse(source.name, reason)
+            return None
+        write_bytes(self.hidden / f"{record['key']}.webp", before)
+        write_bytes(self.hidden / f"{record['key']}.png", image)
+        write_json(self.hidden / f"{record['key']}.json", record)
+        return record
+
+    def groups(self, sources: Sequence[Source], done: dict[str, Record]) -> list[Source]:
+        """The photos of several people to crop again, around the one whom most photos share."""
+        groups = {file for file, one in done.items() if one["faces"] > 1 and one["crop_by"] == "yunet"}
+        alone = [self.hidden / f"{one['key']}.png" for one in done.values() if one["faces"] == 1]
+        detector = self.settings.detector
+        if not groups or len(alone) < 2 or detector.name != "yunet" or (sface := face_weights(SFACE)) is None:
             return []
-        sha256 = file_sha256(path)
-        before = self.known.get(path.name, {})
+        shared = detector.looking_for([load_image(path) for path in alone[:ENOUGH_ALONE]], sface)
+        self.settings = replace(self.settings, detector=shared)
+        return [source for source in sources if source.target in groups]
+
+    def own(self, path: Path, source: str | None) -> Record | None:
+        """The record of an image that the user put there or edited, or a refusal."""
+        sha256, before = file_sha256(path), self.known.get(path.name, {})
         same = before.get("key") is None and before.get("sha256") == sha256 and "measured" in before
         if same and self.content["resolution"] == self.settings.resolution:
-            return [before | {"source": source}]
+            return before | {"source": source}
         try:
-            return [own_record(path, sha256, source, self.settings)]
+            if path.suffix.lower() not in TRAINED:
+                raise UnusablePhoto("training reads .png, .jpg and .webp only; put it among the raw photos")
+            return own_record(path, sha256, source, self.settings)
         except UnusablePhoto as reason:
             self.found.refuse(path.name, reason)
-            return []
-
-
-def _finished_records(hidden: Path) -> Iterator[Record]:
-    for path in hidden.glob("*.json"):
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            if file_sha256(path.with_suffix(".png")) == record["sha256"]:
-                yield record
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # the photo is done again
-
-
-def _from_photos(work: _Work, progress: bool) -> Iterator[Record]:
-    """Records of the photos, each image finished; one that the user edited stays theirs."""
-    todo: list[tuple[Source, Crop | None]] = []
-    for source in work.found.sources:
-        path = work.out / source.target
-        by_hand = _hand_box(work.known.get(source.target), source)
-        if path.is_file() and not work.is_ours(path):
-            yield from work.own(path, source.name)
-        elif record := work.kept(source, by_hand):
-            yield record
-        else:
-            todo.append((source, by_hand))
-    yield from _in_threads(work, todo, progress)
-
-
-def _hand_box(before: Record | None, source: Source) -> Crop | None:
-    """The crop in dataset.json where the user edited it; a photo that was replaced is cropped anew."""
-    if before is None or before.get("source_sha256") != source.sha256 or "crop_check" not in before:
-        return None
-    edited = before["crop_check"] != crop_check(before["crop"])
-    if before["crop"] is None or not (edited or before["crop_by"] == "hand"):
-        return None
-    return crop_by_hand(before["crop"], before["size"], before["file"])
-
-
-def _in_threads(work: _Work, todo: list[tuple[Source, Crop | None]], progress: bool) -> Iterator[Record]:
-    """Makes images; Pillow and OpenCV let other threads run while they decode and search."""
-    from tqdm.contrib.concurrent import thread_map
-
-    def one(task: tuple[Source, Crop | None]) -> Record | UnusablePhoto:
-        try:
-            return work.keep(make(task[0], work.settings, task[1]))
-        except UnusablePhoto as reason:
-            return reason
-
-    bar = {"desc": "photos", "unit": "photo", "disable": not (progress and todo)}
-    for (source, _), outcome in zip(todo, thread_map(one, todo, max_workers=MAX_WORKERS, **bar), strict=True):
-        if isinstance(outcome, UnusablePhoto):
-            work.found.refuse(source.name, outcome)
-        else:
-            yield outcome
-
-
-def _from_the_user(work: _Work) -> Iterator[Record]:
-    """Pictures in the folder that no photo stands for: put there by hand, unless we made them once."""
-    targets = {source.target for source in work.found.sources}
-    for path in sorted(work.out.iterdir()):
-        if is_picture(path) and path.name not in targets and not work.is_ours(path):
-            yield from work.own(path, None)
+            return None
 
 
 def _dataset(work: _Work, records: list[Record], subject_kind: str, drop: Sequence[str]) -> Dataset:
     """The dataset without the photos to drop; what is the user's own is never dropped."""
-    reasons: dict[str, str] = {}
-    for finding in examine(records, subject_kind):
-        if finding.kind in drop and finding.file:
-            reasons.setdefault(finding.file, f"{finding.kind}: {finding.text}")
+    findings = [finding for finding in examine(records, subject_kind) if finding.kind in drop]
+    reasons = {finding.file: f"{finding.kind}: {finding.text}" for finding in reversed(findings)}  # the first
     beside = {source.target: source.caption or None for source in work.found.sources}
     kept, dropped = [], []
     for record in sorted(records, key=lambda record: str(record["file"])):
         file = record["file"]
-        caption = work.known.get(file, {}).get("caption") or beside.get(file)
-        record = {name: value for name, value in record.items() if name != "findings"} | {"caption": caption}
+        record = record | {"caption": work.known.get(file, {}).get("caption") or beside.get(file)}
         if file in reasons and record["key"]:
             dropped.append(record | {"dropped": reasons[file]})
         else:
@@ -272,31 +243,24 @@ def _dataset(work: _Work, records: list[Record], subject_kind: str, drop: Sequen
             f"all {len(dropped)} photos have findings to drop: {', '.join(drop)}. "
             "Drop fewer kinds, or take other photos."
         )
-    return Dataset(
-        folder=work.out,
-        records=tuple(kept),
-        refused=tuple(work.found.refused),
-        ignored=tuple(work.found.ignored),
-        dropped=tuple(dropped),
-        resolution=work.settings.resolution,
-        subject_kind=subject_kind,
-    )
+    refused = tuple(sorted(work.found.refused, key=lambda one: one["source"]))  # threads end in any order
+    found = (refused, tuple(work.found.ignored), tuple(dropped))
+    return Dataset(work.out, tuple(kept), *found, work.settings.resolution, subject_kind)
 
 
 def _publish(work: _Work, dataset: Dataset) -> None:
     """Puts the images into place, deletes ours of photos that are gone or dropped, and forgets their work."""
     write_record(dataset)
     kept = {record["file"] for record in dataset.records}
-    for name in {name for name, _ in work._ours} - kept:
-        path = work.out / name
+    for path in {work.out / name for name, _ in work.ours if name not in kept}:
         if path.is_file() and work.is_ours(path):
             path.unlink()
     for record in dataset.records:
         path = work.out / record["file"]
         if record["key"] and not (path.is_file() and file_sha256(path) == record["sha256"]):
-            write_bytes(path, work.hidden(record["key"], ".png").read_bytes())
+            write_bytes(path, (work.hidden / f"{record['key']}.png").read_bytes())
     keys = {record["key"] for record in (*dataset.records, *dataset.dropped)}
-    for path in (work.out / HIDDEN).glob("*.*"):
+    for path in work.hidden.glob("*.*"):
         if path.stem not in keys and path.is_file():
             path.unlink()
 

@@ -10,58 +10,41 @@ import tempfile
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from sdlab.files import file_sha256
 from sdlab.photos.captions import caption_beside, is_caption
-from sdlab.photos.decode import SUFFIXES
+from sdlab.photos.decode import SUFFIXES, file_head, is_picture
 
 TRAINED = frozenset({".png", ".jpg", ".jpeg", ".webp"})  # what training reads of an instance folder
-
 # What file managers, notebooks and unpackers leave behind; ignored without a word.
 LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 MAX_NAME = 120  # bytes of UTF-8: with endings and a piece of the hash still below a file system's 255
 
-MAX_MEMBERS = 5_000
-MAX_MEMBER_BYTES = 300_000_000
-MAX_TOTAL_BYTES = 4_000_000_000
+MAX_MEMBER_BYTES, MAX_TOTAL_BYTES = 300_000_000, 4_000_000_000
 MAX_RATIO = 200  # photos hardly shrink in a zip; deflate's own limit is 1032
-_DAMAGE = (
-    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
-    *(NotImplementedError, RuntimeError, EOFError, ValueError),
-)
+_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, EOFError, ValueError)
+# How pictures begin that came without a suffix, as phones and chats send them; "." is any byte.
+_PICTURE = re.compile(rb"\xff\xd8\xff|\x89PNG|GIF8|II\*\0|MM\0\*|.{8}WEBP|.{4}ftyp(heic|mif1)", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Source:
-    """One photo.
-
-    Args:
-        path: The file.
-        name: What the user knows it by, without a folder.
-        target: File name of its instance image.
-        caption: From a text file beside it, as kohya's scripts read it; empty where there is none.
-    """
+    """One photo."""
 
     path: Path
-    name: str
+    name: str  # what the user knows it by, without a folder
     sha256: str
-    target: str
-    caption: str = ""
+    target: str  # file name of its instance image
+    caption: str = ""  # from a text file beside it, as kohya's scripts read it
 
 
 @dataclass
 class Found:
-    """What is in a raw folder.
-
-    Args:
-        sources: The photos, each content once.
-        refused: Source and reason of what can't be used.
-        ignored: Names of what is no photo, and folders with the number of photos in them.
-    """
+    """What is in a raw folder: photos, each content once, what can't be used and why, what is ignored."""
 
     sources: list[Source] = field(default_factory=list)
     refused: list[dict[str, str]] = field(default_factory=list)
@@ -74,32 +57,30 @@ class Found:
 
 @contextmanager
 def find_photos(raw: Path) -> Iterator[Found]:
-    """Finds the photos in a folder or zip; zips in the folder are looked into as well.
-
-    Yields:
-        The photos; those from a zip exist as files until the block ends.
-
-    Raises:
-        FileNotFoundError: There is no such folder or zip.
-        ValueError: The zip can't be read.
-    """
-    if not raw.exists() or not (raw.is_dir() or is_archive(raw)):
+    """Finds the photos in a folder, zips in it, or one zip; what is unpacked lasts as long as the block."""
+    if not raw.is_dir() and not _is_archive(raw):
         raise FileNotFoundError(
             f"{raw} is not a folder or a zip. Make the folder and put photos of your subject there."
         )
     found = Found()
-    with ExitStack() as unpacked:
-        photos: list[tuple[str, Path]] = []
-        for path in [raw] if raw.is_file() else sorted(raw.iterdir(), key=lambda path: path.name):
-            if _is_litter(path.name) and path != raw:
+    photos: list[tuple[str, Path]] = []
+    with tempfile.TemporaryDirectory(prefix="sdlab-") as unpacked:
+        if raw.is_file():
+            photos = list(_from_archive(raw, Path(unpacked), found))
+        for path in sorted(raw.iterdir()) if raw.is_dir() else ():
+            if _is_litter(path.name):
                 continue
             if path.is_dir():
-                found.ignored.append(_folder_said(path))
+                number = _photos_in(path)
+                hint = f" ({number}: move them up, or give this folder as --raw)" if number else ""
+                found.ignored.append(f"{path.name}/{hint}")
             elif path.exists() and not path.is_file():  # a pipe or a device, which would never end
                 found.ignored.append(path.name)
-            elif is_archive(path):
-                folder = unpacked.enter_context(tempfile.TemporaryDirectory(prefix="sdlab-"))
-                photos += _from_archive(path, Path(folder), found, alone=raw.is_file())
+            elif _is_archive(path):
+                try:
+                    photos += _from_archive(path, Path(tempfile.mkdtemp(dir=unpacked)), found)
+                except ValueError as reason:
+                    found.refuse(path.name, reason)
             elif path.suffix.lower() in SUFFIXES or _starts_like_a_picture(path):
                 photos.append((path.name, path))
             elif not is_caption(path):
@@ -108,83 +89,95 @@ def find_photos(raw: Path) -> Iterator[Found]:
         yield found
 
 
-def is_archive(path: Path) -> bool:
+def instance_images(folder: str | Path, notify: Callable[[str], None]) -> list[Path]:
+    """The images that training reads of a folder, by name; pictures there that it ignores are said."""
+    paths = sorted(Path(folder).expanduser().glob("[!.]*"))
+    images = [path for path in paths if path.suffix.lower() in TRAINED and path.is_file()]
+    if others := [path.name for path in paths if is_picture(path) and path not in images]:
+        notify(
+            f"ignored in {folder}: {', '.join(others)}. Training reads png, jpg and webp; save them as such."
+        )
+    for path in paths:
+        if path.is_dir() and (number := _photos_in(path)):
+            notify(f"ignored in {folder}: {number} in {path.name}/. Move them up, or give that folder.")
+    return images
+
+
+def _is_archive(path: Path) -> bool:
     """Whether a file is a zip by its name, or where that says nothing by its content; a .docx is no album."""
     ending = path.suffix.lower()
     return path.is_file() and (ending == ".zip" or (not ending and zipfile.is_zipfile(path)))
 
 
-def instance_images(folder: str | Path) -> tuple[list[Path], list[str]]:
-    """The images that training reads of a folder, and names of pictures there that it ignores."""
-    paths = sorted(Path(folder).expanduser().glob("[!.]*"))
-    images = [path for path in paths if path.suffix.lower() in TRAINED and path.is_file()]
-    ignored = [path.name for path in paths if is_picture(path) and path not in images]
-    folders = (_folder_said(path) for path in paths if path.is_dir())
-    return images, [*ignored, *(said for said in folders if "(" in said)]
+def _is_litter(name: str) -> bool:
+    return (name.startswith(".") and name not in ("..", ".")) or name.lower() in LITTER
 
 
-def is_picture(path: Path) -> bool:
-    """Whether a name is that of a picture that `decode` reads, and no hidden file's."""
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-
-
-def _folder_said(folder: Path) -> str:
-    """A folder's name; where photos lie in it, how many, since they may have been meant to be read."""
+def _photos_in(folder: Path) -> str:
+    """How many photos lie in a folder and those in it, in words; empty where there are none."""
     try:
-        number = sum(is_picture(path) for path in folder.rglob("*"))
+        number = sum(map(is_picture, folder.rglob("*")))
     except OSError:
         number = 0
-    many = f"{number} photo{'s' * (number > 1)} in a folder of their own: move them up, or give it as --raw"
-    return f"{folder.name}/" + (f" ({many})" if number else "")
+    return f"{number} photo{'s' * (number > 1)}" if number else ""
 
 
-def _from_archive(path: Path, into: Path, found: Found, *, alone: bool) -> list[tuple[str, Path]]:
-    """The photos of a zip; a zip among other photos that can't be read is refused like one of them."""
+def _starts_like_a_picture(path: Path) -> bool:
     try:
-        listed = _members(path)
-    except ValueError as reason:
-        if alone:
-            raise
-        found.refuse(path.name, reason)
-        return []
-    listed = [info for info in listed if not any(map(_is_litter, _parts(info.filename)))]
-    photos = [info for info in listed if Path(info.filename).suffix.lower() in SUFFIXES]
-    found.ignored += [_parts(info.filename)[-1] for info in listed if info not in photos]
-    times = Counter(_parts(info.filename)[-1] for info in photos)
-    ready = []
-    with zipfile.ZipFile(path) as archive:
-        for number, info in enumerate(photos):
-            parts = _parts(info.filename)
-            name = parts[-1] if times[parts[-1]] == 1 else "_".join(p for p in parts if p not in "/..")
-            # a name of our own, so that no name in the zip can lead elsewhere
-            target = into / f"{number:05d}{Path(info.filename).suffix.lower()[:8]}"
-            if fault := _member_fault(info) or _unpacked(archive, info, target):
-                found.refuse(name, fault)
-            else:
-                ready.append((name, target))
-    return sorted(ready)
+        return _PICTURE.match(file_head(path, 12)) is not None
+    except OSError:
+        return False
 
 
-def _members(path: Path) -> list[zipfile.ZipInfo]:
-    """The files of a zip, without folders.
-
-    Raises:
-        ValueError: It is no zip, is damaged, or holds absurdly many files.
-    """
+def _from_archive(path: Path, into: Path, found: Found) -> Iterator[tuple[str, Path]]:
+    """Unpacks the photos of a zip under names of our own, so that none leads elsewhere."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            listed = [info for info in archive.infolist() if not info.is_dir()]
+        archive = zipfile.ZipFile(path)
     except _DAMAGE as error:
         raise ValueError(
             f"{path.name} can't be read as a zip ({error}). Download it again, or unpack it into a folder."
         ) from error
-    total = sum(info.file_size for info in listed)
-    if len(listed) > MAX_MEMBERS or total > MAX_TOTAL_BYTES:
-        raise ValueError(
-            f"{path.name} holds {len(listed)} files, {total / 1e9:.1f} GB unpacked; the limits are "
-            f"{MAX_MEMBERS} files and {MAX_TOTAL_BYTES / 1e9:.0f} GB. Put the photos into a folder."
-        )
-    return listed
+    with archive:
+        inside = {info: _parts(info) for info in archive.infolist() if not info.is_dir() and _parts(info)}
+        total = sum(info.file_size for info in inside)
+        if total > MAX_TOTAL_BYTES:
+            limit = f"the limit is {MAX_TOTAL_BYTES / 1e9:.0f} GB. Put the photos into a folder."
+            raise ValueError(f"{path.name} holds {total / 1e9:.1f} GB unpacked, {limit}")
+        wanted = {info: parts for info, parts in inside.items() if not any(map(_is_litter, parts))}
+        photos = [info for info, parts in wanted.items() if Path(parts[-1]).suffix.lower() in SUFFIXES]
+        found.ignored += [parts[-1] for info, parts in wanted.items() if info not in photos]
+        times = Counter(wanted[info][-1] for info in photos)
+        for number, info in enumerate(photos):
+            *folders, name = wanted[info]
+            if times[name] > 1:
+                name = "_".join([*(part for part in folders if part not in "/.."), name])
+            target = into / f"{number:05d}{Path(name).suffix.lower()}"
+            if fault := _member_fault(info) or _unpacked(archive, info, target):
+                found.refuse(name, fault)
+            else:
+                yield name, target
+
+
+def _parts(info: zipfile.ZipInfo) -> tuple[str, ...]:
+    """Folders and file name of a file in a zip, whichever slashes it has."""
+    return PurePosixPath(info.filename.replace("\\", "/")).parts
+
+
+def _member_fault(info: zipfile.ZipInfo) -> str:
+    """Why a file in a zip isn't unpacked, or nothing."""
+    size, kind = info.file_size, stat.S_IFMT(info.external_attr >> 16)
+    ratio = size / max(1, info.compress_size)
+    large = f"it would unpack to {size / 1e6:,.0f} MB, the limit is {MAX_MEMBER_BYTES / 1e6:.0f} MB"
+    dense = f"it unpacks to {ratio:.0f} times its size in the zip, the limit is {MAX_RATIO}: no photo does"
+    faults = (
+        (re.match(r"[/\\]|[A-Za-z]:", info.filename), "its name in the zip is an absolute path"),
+        (".." in _parts(info), "its name in the zip leads out of the folder (../)"),
+        (kind not in (0, stat.S_IFREG), "it is a link in the zip, not a file"),
+        (info.flag_bits & 1, "it is locked by a password; unpack the zip yourself"),
+        (size > MAX_MEMBER_BYTES, large),
+        (size > 1_000_000 and ratio > MAX_RATIO, dense),
+    )
+    return next((said for holds, said in faults if holds), "")
 
 
 def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> str:
@@ -197,45 +190,6 @@ def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> 
     return ""
 
 
-def _member_fault(info: zipfile.ZipInfo) -> str:
-    """Why a file in a zip isn't unpacked, or nothing."""
-    name, size = info.filename, info.file_size
-    ratio = size / max(1, info.compress_size)
-    if name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", name):
-        return "its name in the zip is an absolute path"
-    if ".." in re.split(r"[/\\]", name):
-        return "its name in the zip leads out of the folder (../)"
-    if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
-        return "it is a link in the zip, not a file"
-    if info.flag_bits & 1:
-        return "it is locked by a password; unpack the zip yourself"
-    if size > MAX_MEMBER_BYTES:
-        return f"it would unpack to {size / 1e6:,.0f} MB, the limit is {MAX_MEMBER_BYTES / 1e6:.0f} MB"
-    if size > 1_000_000 and ratio > MAX_RATIO:
-        return f"it unpacks to {ratio:.0f} times its size in the zip, the limit is {MAX_RATIO}: no photo does"
-    return ""
-
-
-def _parts(name: str) -> tuple[str, ...]:
-    """Folders and file name of a name in a zip, whichever slashes it has."""
-    return PurePosixPath(name.replace("\\", "/")).parts
-
-
-def _is_litter(name: str) -> bool:
-    return (name.startswith(".") and name not in ("..", ".")) or name.lower() in LITTER
-
-
-def _starts_like_a_picture(path: Path) -> bool:
-    """Whether a file without a picture's suffix is one all the same, as phones and chats send them."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(12)
-    except OSError:
-        return False
-    magic = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\0", b"MM\0*")
-    return head.startswith(magic) or head[8:12] == b"WEBP" or head[4:12] in (b"ftypheic", b"ftypmif1")
-
-
 def _each_content_once(photos: list[tuple[str, Path]], found: Found) -> list[Source]:
     """Photos with the names of their images; exact copies of another photo are refused."""
     first: dict[str, tuple[str, Path]] = {}
@@ -245,18 +199,15 @@ def _each_content_once(photos: list[tuple[str, Path]], found: Found) -> list[Sou
         except OSError as error:
             found.refuse(name, f"it can't be opened: {error.strerror or error}")
             continue
-        if sha256 in first:
+        if first.setdefault(sha256, (name, path))[1] != path:
             found.refuse(name, f"it is the same file as {first[sha256][0]}")
-        else:
-            first[sha256] = (name, path)
     stems = {sha256: _plain_name(Path(name).stem) for sha256, (name, _) in first.items()}
     times = Counter(stem.casefold() for stem in stems.values())
     sources = []
     for sha256, (name, path) in first.items():
-        stem = stems[sha256]
-        # a.jpg beside a.png: both names get a piece of the hash, whichever came first
-        target = f"{stem}.png" if times[stem.casefold()] == 1 else f"{stem}_{sha256[:8]}.png"
-        sources.append(Source(path, name, sha256, target, caption_beside(path)))
+        # a.jpg beside a.png: both get a piece of the hash
+        piece = f"_{sha256[:8]}" if times[stems[sha256].casefold()] > 1 else ""
+        sources.append(Source(path, name, sha256, f"{stems[sha256]}{piece}.png", caption_beside(path)))
     return sources
 
 

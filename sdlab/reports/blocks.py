@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from sdlab.tables import Figures, Table
 from sdlab.words import Words
@@ -12,80 +13,34 @@ from sdlab.words import Words
 if TYPE_CHECKING:
     from PIL import Image
 
-
-@dataclass(frozen=True)
-class Paragraph:
-    """A paragraph of plain text."""
-
-    text: str
-    kind: ClassVar[str] = "paragraph"
+Kind = Literal["paragraph", "points", "flags", "numbers", "plot", "pictures", "place"]
+CAPTIONS = {"numbers": "table_caption", "pictures": "table_caption", "plot": "figure_caption"}
 
 
 @dataclass(frozen=True)
-class Points:
-    """A list of plain texts."""
-
-    points: tuple[str, ...]
-    kind: ClassVar[str] = "points"
-
-
-@dataclass(frozen=True)
-class Flags:
-    """Hyperparameters as the command line takes them."""
-
-    text: str
-    kind: ClassVar[str] = "flags"
-
-
-@dataclass(frozen=True)
-class Numbers:
-    """A table of figures."""
-
-    figures: Figures
-    caption: str
-    kind: ClassVar[str] = "numbers"
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A drawn figure; `name` becomes its file's name."""
-
-    name: str
-    image: Image.Image
-    caption: str
-    kind: ClassVar[str] = "plot"
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """A table of pictures."""
-
-    table: Table
-    caption: str
-    kind: ClassVar[str] = "pictures"
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where the student writes Markdown, kept when the report is made again.
+class Block:
+    """One piece of a section.
 
     Args:
-        text: the draft, or what the student wrote.
-        draft: what the report would say by itself.
+        kind: a place is where the student writes Markdown, kept when the report is made again.
+        text: what it says; the caption of figures, a plot or pictures.
+        key: of a place, or the name of a plot's file.
+        draft: what the report would say in a place by itself.
     """
 
-    key: str
+    kind: Kind
     text: str = ""
+    key: str = ""
+    points: Sequence[str] = ()
+    figures: Figures | None = None
+    image: Image.Image | None = None
+    table: Table | None = None
     draft: str = ""
-    kind: ClassVar[str] = "place"
 
     @property
     def is_draft(self) -> bool:
         """Whether the text is the report's own."""
         return bool(self.draft) and self.text == self.draft
-
-
-Block = Paragraph | Points | Flags | Numbers | Plot | Pictures | Place
 
 
 @dataclass(frozen=True)
@@ -94,27 +49,32 @@ class Section:
 
     key: str
     title: str
-    blocks: tuple[Block, ...]
+    blocks: list[Block] = field(default_factory=list)
+
+    def add(self, kind: Kind, text: str = "", **shown: Any) -> None:
+        """Adds a block, unless there is nothing to show in it."""
+        empty = [
+            one
+            for one in shown.values() or [text]
+            if one is None or (isinstance(one, str | list) and not one)
+        ]
+        if kind == "place" or not empty:
+            self.blocks.append(Block(kind, text, **shown))
 
 
-def numbered(sections: Iterable[Section], words: Words) -> Iterator[Section]:
+def changed(sections: Iterable[Section], change: Callable[[Block], Block]) -> list[Section]:
+    """The same sections with each block changed."""
+    return [replace(section, blocks=list(map(change, section.blocks))) for section in sections]
+
+
+def numbered(sections: Iterable[Section], words: Words) -> list[Section]:
     """Gives each table and each figure its number: `Table 1. …`, `Figure 1. …`."""
-    tables = figures = 0
-    for section in sections:
-        blocks: list[Block] = []
-        for block in section.blocks:
-            if isinstance(block, Numbers | Pictures):
-                tables += 1
-                block = replace(block, caption=words("table_caption", number=tables, text=block.caption))
-            elif isinstance(block, Plot):
-                figures += 1
-                block = replace(block, caption=words("figure_caption", number=figures, text=block.caption))
-            blocks.append(block)
-        yield replace(section, blocks=tuple(blocks))
+    counts: Counter[str] = Counter()
 
+    def with_number(block: Block) -> Block:
+        if (key := CAPTIONS.get(block.kind)) is None:
+            return block
+        counts[key] += 1
+        return replace(block, text=words(key, number=counts[key], text=block.text))
 
-def shares(sections: Iterable[Section], total: int) -> dict[int, int]:
-    """How many bytes each table's pictures may take, by its number of cells: `id` of the table to bytes."""
-    tables = [block.table for section in sections for block in section.blocks if isinstance(block, Pictures)]
-    cells = {id(table): sum(map(len, table.cells)) for table in tables}
-    return {key: total * count // sum(cells.values()) for key, count in cells.items()}
+    return changed(sections, with_number)

@@ -2,41 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from sdlab.images import ImageRecord
-from sdlab.reports.blocks import Block, Paragraph, Pictures, Points, Section
+from sdlab.reports.blocks import Section
 from sdlab.reports.material import Material
 from sdlab.tables import control_table
+from sdlab.tables.building import By, grouped, scales_of
 from sdlab.tables.captions import BASE
 from sdlab.words import Words
 
 
-def control_section(material: Material) -> Section | None:
-    """Tables of control image, control map and images; None where nothing was made with control.
+def add_control(section: Section, material: Material) -> None:
+    """Tables of control image, control map and images.
 
     Experiments beside each other as in homework A, then prompts beside each other for each experiment as in
     homework B, then scales.
     """
     images, words = material.controlled, material.words
     if not images:
-        return None
+        return
+
+    def add(caption: str, shown: Sequence[ImageRecord], columns: By) -> None:
+        made = control_table(shown, columns=columns, root=material.root, language=words.language)
+        section.add("pictures", caption, table=made)
+
     kinds = ", ".join(dict.fromkeys(one["kind"] for image in images for one in image.control))
-    blocks: list[Block] = [Paragraph(words("control_what", kinds=kinds)), Points(_settings(images, words))]
-    usual = [image for image in images if _scale(image) == _scale(images[0])]
-    names = list(dict.fromkeys(image.experiment for image in usual))
-    prompt = usual[0].prompt_name
+    section.add("paragraph", words("control_what", kinds=kinds))
+    section.add("points", points=_settings(images, words))
+    usual = grouped(images, "scale")[scales_of(images[0])]
+    prompt, names = usual[0].prompt_name, list(grouped(usual, "experiment"))
     if len(names) > 1:
-        first = [image for image in usual if image.prompt_name == prompt]
         caption = words("control_by_experiment", prompt=prompt)
-        blocks.append(_table(material, first, caption, columns="experiment"))
-    for name in [name for name in names if name != BASE] or names:
-        mine = [image for image in usual if image.experiment == name]
-        caption = words("control_by_prompt", experiment=name)
-        blocks.append(_table(material, mine, caption, columns="prompt"))
-    blocks += _scales(material, prompt)
-    return Section("control", words("control"), tuple(blocks))
+        add(caption, grouped(usual, "prompt")[prompt], "experiment")
+    for name, mine in grouped(usual, "experiment").items():
+        if name != BASE or names == [BASE]:
+            add(words("control_by_prompt", experiment=name), mine, "prompt")
+    for name, mine in grouped(grouped(images, "prompt")[prompt], "experiment").items():
+        controls = grouped(mine, "control").values()
+        several = [image for group in controls if len(grouped(group, "scale")) > 1 for image in group]
+        if several:
+            add(words("control_by_scale", experiment=name, prompt=prompt), several, "scale")
 
 
 def control_costs(material: Material) -> dict[str, tuple[str, str]]:
@@ -47,50 +53,26 @@ def control_costs(material: Material) -> dict[str, tuple[str, str]]:
     }
 
 
-def _scales(material: Material, prompt: str) -> list[Block]:
-    """One table for each experiment, of the controls that it was made with at several scales."""
-    blocks: list[Block] = []
-    for name in dict.fromkeys(image.experiment for image in material.controlled):
-        by_control: dict[tuple[str, ...], list[ImageRecord]] = {}
-        for image in material.controlled:
-            if image.experiment == name and image.prompt_name == prompt:
-                key = tuple(f"{one['kind']} {one['image_sha256']}" for one in image.control)
-                by_control.setdefault(key, []).append(image)
-        several = [one for one in by_control.values() if len({_scale(image) for image in one}) > 1]
-        if several:
-            caption = material.words("control_by_scale", experiment=name, prompt=prompt)
-            images = [one for some in several for one in some]
-            blocks.append(_table(material, images, caption, columns="scale"))
-    return blocks
-
-
-def _table(material: Material, images: Sequence[ImageRecord], caption: str, **options: Any) -> Pictures:
-    made = control_table(images, root=material.root, language=material.words.language, **options)
-    return Pictures(made, caption)
-
-
-def _settings(images: Sequence[ImageRecord], words: Words) -> tuple[str, ...]:
+def _settings(images: Iterable[ImageRecord], words: Words) -> list[str]:
     """What the controls were set to, those that differ in the scale alone as one."""
-    scales: dict[tuple[str, ...], dict[float, None]] = {}
+    scales: dict[tuple[str, ...], set[float]] = {}
     for one in (control for image in images for control in image.control):
-        start, end = f"{one['start']:g}", f"{one['end']:g}"
         more = ""
         if one["kind"] == "canny" and "low_threshold" in one:
             more = f", low_threshold {one['low_threshold']:g}, high_threshold {one['high_threshold']:g}"
-        scales.setdefault((f"{one['kind']}, {one['image']}", start, end, more), {})[one["scale"]] = None
-    points = []
-    for (kind, start, end, more), values in scales.items():
-        scale = ", ".join(f"{value:g}" for value in sorted(values))
-        points.append(words("control_settings", kind=kind, scale=scale, start=start, end=end) + more)
-    return tuple(points)
-
-
-def _scale(image: ImageRecord) -> tuple[float, ...]:
-    return tuple(one["scale"] for one in image.control)
+        alike = f"{one['kind']}, {one['image']}", f"{one['start']:g}", f"{one['end']:g}", more
+        scales.setdefault(alike, set()).add(one["scale"])
+    return [
+        words("control_settings", kind=kind, scale=_listed(sorted(found)), start=start, end=end) + more
+        for (kind, start, end, more), found in scales.items()
+    ]
 
 
 def _label(image: ImageRecord, words: Words) -> str:
     """`canny`, or `canny + pose, scale 0.5`."""
-    kinds = " + ".join(one["kind"] for one in image.control)
-    scale = ", ".join(f"{value:g}" for value in _scale(image))
-    return kinds + ("" if set(_scale(image)) == {1.0} else ", " + words("scale", scale=scale))
+    kinds, scales = " + ".join(one["kind"] for one in image.control), scales_of(image)
+    return kinds if set(scales) == {1.0} else f"{kinds}, {words('scale', scale=_listed(scales))}"
+
+
+def _listed(scales: Iterable[float]) -> str:
+    return ", ".join(f"{scale:g}" for scale in scales)

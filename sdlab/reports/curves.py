@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from PIL import Image
-
-COLOURS = ("#3b6fd4", "#d9662c", "#3d9a57", "#9a4fb5", "#b08a1e", "#2aa0a8", "#c23b5a", "#6b7280")
 
 
 def loss_curves(
@@ -48,19 +45,18 @@ def loss_curves(
     drawn = [name for name in losses if any(log[name].count() > 1 for log in logs.values())]
     if "loss" not in drawn:
         return None
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
-    words = Words(language)
-    figure = Figure(figsize=(8.4, 3.0), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
+    words, figure = Words(language), Figure(figsize=(8.4, 3.0), dpi=150, layout="constrained")
+    colours = colormaps["viridis"].resampled(len(logs) + 1) if ordered else colormaps["tab10"]
     panels = figure.subplots(1, len(drawn), squeeze=False)[0]
     for column, axes in zip(drawn, panels, strict=True):
         for index, (name, log) in enumerate(logs.items()):
             rows = log.dropna(subset=[column])
             heights = smoothed(rows[column]) if column == "loss" else rows[column]
-            style = {"color": _colour(index, len(logs), ordered), "linewidth": 1.6, "label": name}
-            axes.plot(rows["step"], heights, marker="" if column == "loss" else ".", **style)
+            marker, colour = "" if column == "loss" else ".", colours(index)
+            axes.plot(rows["step"], heights, marker=marker, color=colour, linewidth=1.6, label=name)
         axes.set_xlabel(words("step"))
         axes.set_ylabel(words("training_loss" if column == "loss" else "held_out_loss"))
         _without_outliers(axes)
@@ -86,15 +82,12 @@ def sweep_curves(
 ) -> Image.Image | None:
     """Draws up to three measures along a sweep; None where fewer than two experiments were measured."""
     known = [name for name in (BASE, *(one.name for one in experiments)) if measurements.get(name)]
-    names = list(dict.fromkeys(name for one in known for name in measurements[one]))[:3]
-    if len([name for name in known if name != BASE]) < 2:
+    if len(set(known) - {BASE}) < 2:
         return None
-    tallies = {
-        one: Tally(one, {name: _interval(value) for name, value in measurements[one].items()})
-        for one in known
-    }
-    root = experiments[0].root
-    figure = along(Scores(tallies), hyperparameter, names, language=words.language, root=root)
+    figures = {one: {name: _interval(value) for name, value in measurements[one].items()} for one in known}
+    names = list(dict.fromkeys(name for found in figures.values() for name in found))[:3]
+    scores = Scores({one: Tally(one, found) for one, found in figures.items()})
+    figure = along(scores, hyperparameter, names, language=words.language, root=experiments[0].root)
     for axes in figure.axes:
         axes.set_xlabel(words(f"what_{hyperparameter}"))
     return picture(figure)
@@ -104,7 +97,6 @@ def picture(figure: Figure) -> Image.Image:
     """A drawn figure as a picture, 150 dots per inch."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150)
-    buffer.seek(0)
     return thumbnails.opened(buffer)
 
 
@@ -113,26 +105,11 @@ def _interval(value: Any) -> Interval:
     return Interval(*map(float, value if isinstance(value, Sequence) else (value,) * 3))
 
 
-def _colour(index: int, number: int, ordered: bool) -> Any:
-    from matplotlib import colormaps
-
-    if ordered:
-        return colormaps["viridis"](0.05 + 0.85 * index / max(1, number - 1))
-    return COLOURS[index % len(COLOURS)]
-
-
 def _without_outliers(axes: Axes) -> None:
-    """Curves that leave the others far below (a training that broke) leave the picture, with their height."""
-    values = {line: np.asarray(line.get_ydata(), float) for line in axes.get_lines()}
-    heights = {line: float(column.max()) for line, column in values.items() if column.size}
-    limit = 2 * median(heights.values())
-    usual = [line for line in heights if heights[line] <= limit]
-    if not 2 <= len(usual) < len(heights):
-        return
-    low = min(float(values[line].min()) for line in usual)
-    high = max(heights[line] for line in usual)
-    axes.set_ylim(low - 0.05 * (high - low), high + 0.15 * (high - low))
-    for place, line in enumerate(line for line in heights if line not in usual):
-        said = f"\N{UPWARDS ARROW} {heights[line]:.2g}"
-        height = 0.98 - 0.08 * place
-        axes.text(0.04, height, said, transform=axes.transAxes, va="top", color=line.get_color(), fontsize=8)
+    """A curve that leaves the others far below (a training that broke) leaves the picture."""
+    curves = [np.asarray(line.get_ydata(), float) for line in axes.get_lines()]
+    highest = [curve.max() for curve in curves if curve.size]
+    usual = [curve for curve in curves if curve.size and curve.max() <= 2 * np.median(highest)]
+    if 2 <= len(usual) < len(highest):
+        low, high = min(curve.min() for curve in usual), max(curve.max() for curve in usual)
+        axes.set_ylim(low - 0.05 * (high - low), high + 0.15 * (high - low))

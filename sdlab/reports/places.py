@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sdlab.reports.blocks import Place, Section
+from sdlab.files import read_text
+from sdlab.reports.blocks import Block, Section, changed
 from sdlab.words import Words
 
 MADE_BY = "<!-- made by `sdlab report`"
@@ -31,7 +32,7 @@ class Kept:
     elsewhere: bool = False
 
 
-def marked(place: Place) -> str:
+def marked(place: Block) -> str:
     """A place as README.md holds it, between its marks."""
     begin = _BEGIN.format(key=place.key, draft=_hash(place.draft))
     return "\n\n".join(filter(None, [begin, place.text, _END.format(key=place.key)]))
@@ -50,7 +51,7 @@ def read_kept(readme: Path) -> Kept:
     """
     if not readme.is_file():
         return Kept()
-    first, _, body = readme.read_text(encoding="utf-8").partition("\n")
+    first, _, body = read_text(readme).partition("\n")
     if not first.startswith(MADE_BY):
         raise ValueError(
             f"{readme} wasn't made by `sdlab report`. Move it away, or choose another folder with --out."
@@ -69,16 +70,14 @@ def read_kept(readme: Path) -> Kept:
 
 def filled(sections: Iterable[Section], kept: Kept, words: Words) -> list[Section]:
     """Puts the student's texts into their places; those whose section is gone come before the last."""
-    left, made = dict(kept.texts), []
-    for section in sections:
-        blocks = [
-            replace(block, text=left.pop(block.key, block.draft)) if isinstance(block, Place) else block
-            for block in section.blocks
-        ]
-        made.append(replace(section, blocks=tuple(blocks)))
-    if left := {key: text for key, text in left.items() if text}:
-        places = tuple(Place(key, text) for key, text in left.items())
-        made.insert(len(made) - 1, Section("left", words("left"), places))
+    left = dict(kept.texts)
+
+    def fill(block: Block) -> Block:
+        return replace(block, text=left.pop(block.key, block.draft)) if block.kind == "place" else block
+
+    made = changed(sections, fill)
+    if lost := [Block("place", text, key) for key, text in left.items() if text]:
+        made.insert(len(made) - 1, Section("left", words("left"), lost))
     return made
 
 

@@ -12,7 +12,6 @@ from sdlab import thumbnails
 if TYPE_CHECKING:
     from markdown_it.token import Token
     from markdown_it.tree import SyntaxTreeNode
-    from PIL import Image
 
     from sdlab.typeset import Sheet
 
@@ -21,15 +20,11 @@ WIDEST, WIDTH, WIDTH_MM = 1200, 510, 180  # pixels of a student's picture, and i
 
 def html(text: str, folder: Path) -> str:
     """Markdown as HTML: links run no script, pictures are in it, tags are text but for `<img>` and `<br>`."""
-    tokens = _tokens(text)
+    tokens = _with_pictures(text, folder)
     for image in _images(tokens):
-        source = str(image.attrs["src"])
-        if _elsewhere(source):
-            image.type, image.tag, image.content = "text", "", f"[{image.content}: {source}]"
-        else:
-            picture = _opened(folder, source)
-            uri = thumbnails.data_uri(picture, 85)
-            image.attrs |= {"src": uri, "width": min(picture.width, WIDTH)}
+        picture = image.meta["picture"]
+        uri = thumbnails.data_uri(picture, 85)
+        image.attrs |= {"src": uri, "width": min(picture.width, WIDTH)}
     made = str(_parser().renderer.render(tokens, _parser().options, {}))
     return re.sub(r"&lt;br ?/?&gt;", "<br>", made)
 
@@ -39,16 +34,13 @@ def nodes(text: str, folder: Path, sheet: Sheet) -> list[dict[str, Any]]:
     from markdown_it.tree import SyntaxTreeNode
 
     def plain(node: SyntaxTreeNode) -> dict[str, Any]:
-        made = {"type": node.type, "text": node.content, "children": [plain(one) for one in node.children]}
-        if node.type != "image":
-            return made
-        source = str(node.attrs["src"])
-        if _elsewhere(source):
-            return {"type": "text", "text": f"[{node.content}: {source}]"}
-        picture = _opened(folder, source)
-        return made | {"text": sheet.picture(picture), "width": min(WIDTH_MM, picture.width * 0.26)}
+        if node.type == "image":
+            picture = node.meta["picture"]
+            width = min(WIDTH_MM, picture.width * 0.26)
+            return {"type": "image", "text": sheet.picture(picture), "width": width}
+        return {"type": node.type, "text": node.content, "children": [plain(one) for one in node.children]}
 
-    return [plain(node) for node in SyntaxTreeNode(_tokens(text)).children]
+    return [plain(node) for node in SyntaxTreeNode(_with_pictures(text, folder)).children]
 
 
 def links(text: str) -> list[str]:
@@ -89,12 +81,19 @@ def _elsewhere(source: str) -> bool:
     return bool(re.match(r"[a-z]+:", source))
 
 
-def _opened(folder: Path, source: str) -> Image.Image:
-    path = folder / unquote(source)
-    if not path.is_file():
-        raise ValueError(
-            f"{path} isn't there, but your text in README.md shows it. Put it there, or correct it."
-        )
-    picture = thumbnails.opened(path)
-    picture.thumbnail((WIDEST, WIDEST))
-    return picture
+def _with_pictures(text: str, folder: Path) -> list[Token]:
+    """The text's tokens with its pictures opened; one that lies on the web is named in words."""
+    tokens = _tokens(text)
+    for image in _images(tokens):
+        source = str(image.attrs["src"])
+        path = folder / unquote(source)
+        if _elsewhere(source):
+            image.type, image.tag, image.content = "text", "", f"[{image.content}: {source}]"
+        elif not path.is_file():
+            raise ValueError(
+                f"{path} isn't there, but your text in README.md shows it. Put it there, or correct it."
+            )
+        else:
+            image.meta["picture"] = thumbnails.opened(path)
+            image.meta["picture"].thumbnail((WIDEST, WIDEST))
+    return tokens

@@ -5,35 +5,28 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
 from sdlab import thumbnails
 from sdlab.experiment import Experiment
-from sdlab.files import write_bytes, write_json
+from sdlab.files import read_text, write_bytes, write_json
 from sdlab.prompts import PromptSet
 from sdlab.reports import places, prose, scan
-from sdlab.reports.blocks import (
-    Block,
-    Flags,
-    Numbers,
-    Paragraph,
-    Pictures,
-    Place,
-    Plot,
-    Points,
-    Section,
-    numbered,
-    shares,
-)
-from sdlab.reports.material import gather
+from sdlab.reports.blocks import Block, Section, changed, numbered
+from sdlab.reports.material import Material, find_experiments
 from sdlab.reports.sections import all_sections
+from sdlab.tables import Table, prompts_of
 from sdlab.templates import render
 from sdlab.typeset import Sheet
 from sdlab.words import Words
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 IN_README, IN_PAGE = 700_000, 1_000_000  # bytes of all pictures
 PICTURES_MADE = "pictures/made.json"  # which pictures are the report's, not the student's
@@ -48,6 +41,7 @@ def report(
     root: str | Path = "experiments",
     dataset: str | Path = "data/instance_images",
     images_per_cell: int = 4,
+    setting: int = 1,
     title: str | None = None,
     author: str = "",
     language: str = "en",
@@ -58,13 +52,14 @@ def report(
     """Write the report that is handed in.
 
     Args:
-        experiments: names or experiments; None takes all that are in `root`.
+        experiments: names or experiments, also folders of images made elsewhere; None takes all in `root`.
         prompts: the prompt set of the images; None takes what the images' records say.
         out: folder for README.md, report.html, report.pdf and pictures/.
         results: folder of the images.
         root: folder of the experiments.
         dataset: folder of the prepared photos.
         images_per_cell: 1, 2 or 4.
+        setting: which of the settings that the images were made with is shown, 1 the newest.
         title: the report's title.
         author: name, group and year, in a line under the title.
         language: "en" or "ru".
@@ -85,25 +80,34 @@ def report(
     """
     out, words = Path(out), Words(language)
     kept = places.read_kept(out / "README.md")
-    material = gather(
-        experiments,
-        prompts,
+    chosen, elsewhere = find_experiments(experiments, Path(root), Path(results))
+    prompts = prompts or prompts_of([one.name for one in chosen], results=results)
+    material = Material(
+        experiments=chosen,
+        elsewhere=elsewhere,
+        prompts=prompts,
         results=Path(results),
-        root=Path(root),
-        dataset=Path(dataset),
-        measurements=measurements,
-        best=best,
+        photos=Path(dataset),
+        given=measurements,
+        pair=best,
         images_per_cell=images_per_cell,
+        nth_setting=setting,
         note=note,
         words=words,
     )
-    drafted = [_shortened(section) for section in all_sections(material, title or words("title"), author)]
-    sections = list(numbered(places.filled(drafted, kept, words), words))
+    title = title or words("title", kind=words.name(f"one {material.subject.kind}"))
+    drafted = changed(all_sections(material, title, author), _shortened)
+    sections = numbered(places.filled(drafted, kept, words), words)
+    return _write(sections, out, words, aside=kept.elsewhere)
+
+
+def _write(sections: Sequence[Section], out: Path, words: Words, *, aside: bool) -> Path:
+    """Makes all files, looks through them, then writes them; `aside` keeps README.md as it was."""
     readme, pictures = _readme(sections)
     page = _page(sections, out, words)
     scan.check({"README.md": readme, "report.html": page}, pictures | _own_pictures(sections, out))
     printed = _printed(sections, out, words)
-    if kept.elsewhere:
+    if aside:
         _keep_aside(out / "README.md")
     _write_pictures(out, pictures)
     write_bytes(out / "report.html", page.encode())
@@ -115,16 +119,15 @@ def report(
 def _readme(sections: Sequence[Section]) -> tuple[str, dict[str, bytes]]:
     """README.md for GitHub, and path to content of its pictures."""
     pictures: dict[str, bytes] = {}
-    share = shares(sections, IN_README)
 
-    def linked(block: Plot) -> str:
-        path = f"pictures/{block.name}.webp"
-        pictures[path] = thumbnails.webp(block.image, quality=85)
+    def linked(name: str, image: Image.Image) -> str:
+        path = f"pictures/{name}.webp"
+        pictures[path] = thumbnails.webp(image, quality=85)
         return quote(path)
 
-    def table(block: Pictures) -> str:
-        text, files = block.table.markdown_and_pictures(
-            width=block.table.fitting(900, 150), max_bytes=share[id(block.table)], texts=False
+    def table(shown: Table) -> str:
+        text, files = shown.markdown_and_pictures(
+            width=shown.fitting(900, 150), max_bytes=_share(shown, sections, IN_README), texts=False
         )
         pictures.update(files)
         return text
@@ -135,11 +138,10 @@ def _readme(sections: Sequence[Section]) -> tuple[str, dict[str, bytes]]:
 
 def _page(sections: Sequence[Section], folder: Path, words: Words) -> str:
     """report.html: one file that needs no other and prints well."""
-    share = shares(sections, IN_PAGE)
 
-    def table(block: Pictures) -> str:
-        shown = block.table
-        return shown.html(width=shown.fitting(1112, 160), max_bytes=share[id(shown)], texts=False)
+    def table(shown: Table) -> str:
+        width, share = shown.fitting(1112, 160), _share(shown, sections, IN_PAGE)
+        return shown.html(width=width, max_bytes=share, texts=False)
 
     return render(
         "report.html",
@@ -155,58 +157,56 @@ def _page(sections: Sequence[Section], folder: Path, words: Words) -> str:
 def _printed(sections: Sequence[Section], folder: Path, words: Words) -> bytes:
     """report.pdf: A4 pages with numbers; no table is wider than its page, no picture is cut."""
     sheet = Sheet(_title(sections), words.language)
-    sheet.blocks.append({"kind": "heading", "level": 1, "text": _title(sections)})
+    sheet.add("heading", level=1, text=_title(sections))
     for section in sections:
         if section.title:
-            sheet.blocks.append({"kind": "heading", "level": 2, "text": section.title})
+            sheet.add("heading", level=2, text=section.title)
         for block in section.blocks:
-            made: dict[str, Any]
-            match block:
-                case Plot(_, image, caption):
-                    width = min(182.0, 90 * image.width / image.height)  # mm, a third of a page high
-                    made = {"caption": caption, "picture": sheet.picture(image), "width": width}
-                case Pictures(table, caption):
-                    made = table.block(sheet, caption)
-                case Numbers(figures, caption):
-                    written = figures.written()
-                    rows = written.to_numpy().tolist()
-                    made = {"caption": caption, "head": list(written.columns), "rows": rows}
-                case Place(key, text):
-                    text = prose.title(text)[1] if key == "title" else text
-                    made = {"nodes": prose.nodes(text, folder, sheet)}
-                case _:
-                    made = vars(block)
-            sheet.blocks.append({"kind": block.kind} | made)
+            sheet.add(block.kind, text=block.text, points=block.points, **_shown(block, sheet, folder))
     return sheet.made()
+
+
+def _shown(block: Block, sheet: Sheet, folder: Path) -> dict[str, Any]:
+    """What templates/pages.typ shows of a block beside its text."""
+    if block.image is not None:
+        width = min(182.0, 90 * block.image.width / block.image.height)  # mm, a third of a page high
+        return {"picture": sheet.picture(block.image), "width": width}
+    if block.table is not None:
+        return block.table.block(sheet)
+    if block.figures is not None:
+        written = block.figures.written()
+        return {"head": list(written.columns), "rows": written.to_numpy().tolist()}
+    if block.kind == "place":
+        text = prose.title(block.text)[1] if block.key == "title" else block.text
+        return {"nodes": prose.nodes(text, folder, sheet)}
+    return {}
+
+
+def _share(table: Table, sections: Sequence[Section], total: int) -> int:
+    """How many bytes a table's pictures may take, by its number of cells."""
+    tables = [block.table for section in sections for block in section.blocks if block.table is not None]
+    count = sum(len(one.rows) * len(one.columns) for one in tables)
+    return total * len(table.rows) * len(table.columns) // count
 
 
 def _title(sections: Sequence[Section]) -> str:
     """The report's title, as the student may have changed it."""
-    texts = [block.text for block in sections[0].blocks if isinstance(block, Place)]
-    return prose.title(texts[0])[0] or "sdlab"
+    return prose.title(sections[0].blocks[0].text)[0] or "sdlab"
 
 
-def _shortened(section: Section) -> Section:
-    """The section with the last names of folders in place of paths on this machine."""
-    return replace(section, blocks=tuple(map(_short_block, section.blocks)))
+def _shortened(block: Block) -> Block:
+    """The block with the last names of folders in place of paths on this machine."""
 
+    def short(value: Any) -> Any:
+        return scan.shortened(value) if isinstance(value, str) else value
 
-def _short_block(block: Block) -> Block:
-    match block:
-        case Paragraph(text):
-            return Paragraph(scan.shortened(text))
-        case Points(points):
-            return Points(tuple(map(scan.shortened, points)))
-        case Flags(text):
-            return Flags(scan.shortened(text))
-        case Numbers(figures, caption):
-            return Numbers(figures.map(lambda v: scan.shortened(v) if isinstance(v, str) else v), caption)
-    return block
+    figures = None if block.figures is None else block.figures.map(short)
+    return replace(block, text=short(block.text), points=list(map(short, block.points)), figures=figures)
 
 
 def _own_pictures(sections: Sequence[Section], out: Path) -> dict[str, bytes]:
     """The pictures that a student's own texts show, by their links."""
-    texts = [block.text for section in sections for block in section.blocks if isinstance(block, Place)]
+    texts = [block.text for section in sections for block in section.blocks if block.kind == "place"]
     links = [link for text in texts for link in prose.links(text)]
     return {link: (out / unquote(link)).read_bytes() for link in links if (out / unquote(link)).is_file()}
 
@@ -214,7 +214,9 @@ def _own_pictures(sections: Sequence[Section], out: Path) -> dict[str, bytes]:
 def _write_pictures(out: Path, pictures: Mapping[str, bytes]) -> None:
     """Writes the pictures and deletes those of experiments that are gone; what a student put there stays."""
     record = out / PICTURES_MADE
-    before = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    before: dict[str, str] = {}
+    with suppress(OSError, ValueError):  # without a readable list nothing is known to be the report's
+        before = dict(json.loads(read_text(record)))
     for path, content in pictures.items():
         write_bytes(out / path, content)
     write_json(record, {path: _sum(content) for path, content in pictures.items()})

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from filelock import FileLock
+from safetensors.numpy import load_file, save
 
 from sdlab import machine, mini, thumbnails
 from sdlab.files import file_sha256, fingerprint, write_bytes
 from sdlab.models import quiet
+from sdlab.photos.faces import SFACE, WEIGHTS_FOLDER, YUNET, face_features, face_weights
 
 if TYPE_CHECKING:
-    import numpy as np
     from PIL import Image
 
 CACHE = Path("cache_dir/features")
 TOGETHER = 50  # pictures in memory at once
 PIXELS = 32
+PREPROCESSING = ("size", "crop_size", "do_center_crop", "resample", "image_mean", "image_std")
 
 
 @dataclass(frozen=True)
@@ -42,28 +44,51 @@ class Embedder:
     embed: Callable[[Sequence[Image.Image]], np.ndarray] | None = None
 
     @property
-    def cache_file(self) -> Path:
-        """Where its features are kept; the same for the same weights."""
+    def version(self) -> str:
+        """The same for the same weights."""
         place = Path(self.source)
-        version = fingerprint(place.glob("*.*")) if place.is_dir() else self.source.replace("/", "--")
-        return CACHE / f"{self.name}_{version}.npz"
+        return fingerprint(place.glob("*.*")) if place.is_dir() else self.source.replace("/", "--")
 
     def images(self, pictures: Sequence[Image.Image]) -> np.ndarray:
         """Features (n, d) of RGB pictures of any size."""
-        import numpy as np
+        if self.embed is not None:
+            return np.asarray(self.embed(pictures), np.float32)
+        import torch
 
-        embed = self.embed or _loaded(self).images
-        return np.asarray(embed(pictures), np.float32)
+        model, processor, tokenizer = _loaded(self)
+        values = processor(images=list(pictures), return_tensors="pt")["pixel_values"].to(model.device)
+        with torch.inference_mode():
+            if tokenizer is None:
+                found = model(pixel_values=values).last_hidden_state[:, 0]
+            else:
+                found = model.get_image_features(pixel_values=values).pooler_output
+        return np.asarray(found.float().cpu())
 
     def texts(self, texts: Sequence[str]) -> np.ndarray:
         """Features (n, d) of prompts in the pictures' space; what is longer than 77 tokens is cut."""
-        return _loaded(self).texts(texts)
+        import torch
+
+        model, _, tokenizer = _loaded(self)
+        options = {"padding": "max_length", "max_length": 77, "truncation": True, "return_tensors": "pt"}
+        with torch.inference_mode():
+            found = model.get_text_features(**tokenizer(list(texts), **options).to(model.device))
+        return np.asarray(found.pooler_output.float().cpu())
 
     def record(self) -> dict[str, Any]:
-        """Which weights and preprocessing it stands for; the model isn't loaded where the cache knows it."""
+        """Which weights and preprocessing it stands for, without the model being loaded."""
         if self.embed is not None:
             return {"name": self.name, "source": self.source}
-        return _read(self.cache_file)[1] or {"name": self.name, **_loaded(self).record}
+        from huggingface_hub import try_to_load_from_cache
+
+        source, file = self.source, Path(self.source) / "preprocessor_config.json"
+        if file.parent.is_dir():  # it is named without its place on this disk
+            source, revision = "sdlab's mini CLIP" if self == mini_clip() else file.parent.name, self.version
+        else:
+            file = Path(str(try_to_load_from_cache(source, file.name)))
+            revision = file.parent.name
+        settings = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        preprocessing = {name: settings[name] for name in PREPROCESSING if name in settings}
+        return {"name": self.name, "source": source, "revision": revision, "preprocessing": preprocessing}
 
 
 CLIP = Embedder("CLIP", "openai/clip-vit-base-patch32")
@@ -80,98 +105,57 @@ def pixels() -> Embedder:
     return Embedder("pixels", f"{PIXELS}x{PIXELS}", _pixels)
 
 
+def face_embedder() -> Embedder | None:
+    """SFace, where its weights (37 MB) are here or can be downloaded; else None, and one line says so."""
+    yunet, sface = face_weights(YUNET), face_weights(SFACE)
+    if yunet is None or sface is None:
+        print(
+            f"face: not measured, since SFace's weights ({SFACE}, 37 MB) can't be downloaded now; "
+            f"score again when online, or put the file into {WEIGHTS_FOLDER.as_posix()}"
+        )
+        return None
+    return Embedder("face", "sface_2021dec", partial(face_features, yunet=yunet, sface=sface))
+
+
 def image_features(embedder: Embedder, files: Sequence[Path]) -> np.ndarray:
     """Features (n, d) of image files; those of a content that was seen before come from the cache."""
-
-    def compute(some: Sequence[int]) -> np.ndarray:
-        return embedder.images([thumbnails.opened(files[index]) for index in some])
-
-    return _cached(embedder, [file_sha256(file) for file in files], compute)
+    keys = [file_sha256(file) for file in files]
+    return _cached(embedder, keys, files, lambda some: embedder.images([thumbnails.opened(f) for f in some]))
 
 
 def text_features(embedder: Embedder, texts: Sequence[str]) -> np.ndarray:
     """Features (n, d) of prompts, from the cache where they are there."""
     keys = [hashlib.sha256(b"text:" + text.encode()).hexdigest() for text in texts]
-    return _cached(embedder, keys, lambda some: embedder.texts([texts[index] for index in some]))
+    return _cached(embedder, keys, texts, embedder.texts)
 
 
 def _cached(
-    embedder: Embedder, keys: Sequence[str], compute: Callable[[Sequence[int]], np.ndarray]
+    embedder: Embedder, keys: Sequence[str], items: Sequence[Any], embed: Callable[[list[Any]], np.ndarray]
 ) -> np.ndarray:
-    """The features of all keys; `compute` is given the indices of those that aren't in the cache."""
-    import numpy as np
-
-    path = embedder.cache_file
-    known, _ = _read(path)
-    missing = {key: index for index, key in enumerate(keys) if key not in known}
+    """The features of all items, `embed` being given those whose key isn't in the cache."""
+    path = CACHE / f"{embedder.name}_{embedder.version}.safetensors"
+    known = load_file(path) if path.is_file() else {}
+    missing = {key: item for key, item in zip(keys, items, strict=True) if key not in known}
     if missing:
-        indices = list(missing.values())
-        parts = [compute(indices[start : start + TOGETHER]) for start in range(0, len(indices), TOGETHER)]
+        new = list(missing.values())
+        parts = [embed(new[start : start + TOGETHER]) for start in range(0, len(new), TOGETHER)]
         known |= dict(zip(missing, np.concatenate(parts), strict=True))
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
-            _write(path, _read(path)[0] | known, embedder.record())  # others may have added theirs meanwhile
+        with FileLock(path.with_suffix(".lock")):  # others may have added theirs meanwhile
+            write_bytes(path, save((load_file(path) if path.is_file() else {}) | known))
     return np.stack([known[key] for key in keys])
 
 
-def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    import numpy as np
-
-    if not path.is_file():
-        return {}, {}
-    with np.load(path) as file:
-        features = dict(zip(file["keys"].tolist(), file["features"], strict=True))
-        return features, json.loads(str(file["record"]))
-
-
-def _write(path: Path, features: dict[str, np.ndarray], record: dict[str, Any]) -> None:
-    import numpy as np
-
-    data, rows = io.BytesIO(), np.stack(list(features.values()))
-    np.savez(data, keys=np.array(list(features)), features=rows, record=np.array(json.dumps(record)))
-    write_bytes(path, data.getvalue())
-
-
-class _Loaded(NamedTuple):
-    """A transformers model with what prepares its inputs."""
-
-    model: Any
-    processor: Any
-    tokenizer: Any
-    record: dict[str, Any]
-
-    def images(self, pictures: Sequence[Image.Image]) -> np.ndarray:
-        import torch
-
-        with torch.inference_mode():
-            values = self.processor(images=list(pictures), return_tensors="pt")["pixel_values"]
-            if self.tokenizer is None:
-                found = self.model(pixel_values=values.to(self.model.device)).last_hidden_state[:, 0]
-            else:
-                found = self.model.get_image_features(pixel_values=values.to(self.model.device)).pooler_output
-        return found.float().cpu().numpy()
-
-    def texts(self, texts: Sequence[str]) -> np.ndarray:
-        import torch
-
-        options = {"padding": "max_length", "max_length": 77, "truncation": True, "return_tensors": "pt"}
-        with torch.inference_mode():
-            tokens = self.tokenizer(list(texts), **options).to(self.model.device)
-            found = self.model.get_text_features(**tokens).pooler_output
-        return found.float().cpu().numpy()
-
-
 @cache
-def _loaded(embedder: Embedder) -> _Loaded:
-    """Loads a model once; its kind is read from its own configuration."""
+def _loaded(embedder: Embedder) -> tuple[Any, Any, Any]:
+    """Model, image processor and tokenizer; its kind is read from its own configuration."""
     from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
     source = embedder.source
     try:
         with quiet():
-            config = AutoConfig.from_pretrained(source)
+            clip = AutoConfig.from_pretrained(source).model_type == "clip"
             processor = AutoImageProcessor.from_pretrained(source)
-            clip = config.model_type == "clip"
             options = {} if clip else {"add_pooling_layer": False}
             model = AutoModel.from_pretrained(source, dtype="float32", **options).eval()
             tokenizer = AutoTokenizer.from_pretrained(source) if clip else None
@@ -181,23 +165,10 @@ def _loaded(embedder: Embedder) -> _Loaded:
             f"The model {source} that measures {embedder.name} isn't on this machine and can't be "
             f"downloaded ({reason}). Download it where there is a network, or give embedders=[...]."
         ) from error
-    record = _record(embedder, config, json.loads(processor.to_json_string()))
-    return _Loaded(model.to(machine.device()), processor, tokenizer, record)
-
-
-def _record(embedder: Embedder, config: Any, settings: dict[str, Any]) -> dict[str, Any]:
-    """Source, revision, and the processor's settings that change the pixels."""
-    source, revision = embedder.source, getattr(config, "_commit_hash", None)
-    if Path(source).is_dir():  # named without its place on this disk
-        source = "sdlab's mini CLIP" if source == mini_clip().source else Path(source).name
-        revision = embedder.cache_file.stem.rsplit("_", 1)[1]
-    wanted = ("size", "crop_size", "do_center_crop", "resample", "image_mean", "image_std")
-    preprocessing = {name: settings[name] for name in wanted if name in settings}
-    return {"source": source, "revision": revision, "preprocessing": preprocessing}
+    return model.to(machine.device()), processor, tokenizer
 
 
 def _pixels(pictures: Sequence[Image.Image]) -> np.ndarray:
-    import numpy as np
     from PIL import Image
 
     small = [picture.resize((PIXELS, PIXELS), Image.Resampling.BOX) for picture in pictures]

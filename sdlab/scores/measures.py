@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
+import pandas as pd
 
 
 class Interval(NamedTuple):
@@ -23,8 +23,6 @@ def interval(values: Sequence[float] | np.ndarray) -> Interval:
     Source:
         Efron 1979, "Bootstrap methods"; percentile interval of 2,000 resamples, seed 0.
     """
-    import numpy as np
-
     sample = np.asarray(values, dtype=float)
     picks = np.random.default_rng(0).integers(0, len(sample), (2000, len(sample)))
     low, high = np.percentile(sample[picks].mean(axis=1), (2.5, 97.5))
@@ -45,32 +43,24 @@ def share(wins: float, trials: int) -> Interval:
 
 def apart(one: Interval, other: Interval) -> bool:
     """Whether two intervals have nothing in common; a small overlap counts as "can't tell"."""
-    return one[1] > other[2] or other[1] > one[2]
+    return one.low > other.high or other.low > one.high
 
 
 def unit(features: np.ndarray) -> np.ndarray:
     """Scales each row to length 1, so that the product of two rows is their cosine."""
-    import numpy as np
-
     features = np.asarray(features, dtype=np.float64)
     return np.asarray(features / np.linalg.norm(features, axis=1, keepdims=True))
 
 
 def cosines(images: np.ndarray, others: np.ndarray | None = None) -> np.ndarray:
     """Cosines of features (n, d) to others (m, d), or among themselves: (n, m), NaN of each with itself."""
-    import numpy as np
-
-    if others is not None:
-        return unit(images) @ unit(others).T
-    found = unit(images) @ unit(images).T
-    np.fill_diagonal(found, np.nan)
+    found = unit(images) @ unit(images if others is None else others).T
+    if others is None:
+        np.fill_diagonal(found, np.nan)
     return found
 
 
 def diversity(images: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Mean distance, 1 - cosine, of each image to the others of its group; NaN where it is alone."""
-    import numpy as np
-
     distances = np.where(groups[:, None] == groups[None], 1 - cosines(images), np.nan)
-    counted = np.isfinite(distances).sum(axis=1)
-    return np.where(counted, np.nansum(distances, axis=1) / np.maximum(counted, 1), np.nan)
+    return pd.DataFrame(distances).mean(axis=1).to_numpy()

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
+import numpy as np
+import pandas as pd
+
+from sdlab import thumbnails
 from sdlab.experiment import Experiment, find
 from sdlab.files import fingerprint
-from sdlab.images import ImageRecord, by_setting, image_files, load_images
+from sdlab.images import ImageRecord, by_setting, image_files, images_from_elsewhere, load_images
 from sdlab.models import resolve
 from sdlab.scores import measures
-from sdlab.scores.embedders import CLIP, DINO, Embedder, image_features, mini_clip, pixels, text_features
-from sdlab.scores.faces import face_embedder
+from sdlab.scores.embedders import (
+    CLIP,
+    DINO,
+    Embedder,
+    face_embedder,
+    image_features,
+    mini_clip,
+    pixels,
+    text_features,
+)
 from sdlab.scores.measures import Interval, interval
 from sdlab.scores.tallies import MEASURES, PHOTOS, Scores, Tally
 from sdlab.subject import Subject
 
-if TYPE_CHECKING:
-    import numpy as np
-    from pandas import DataFrame
-
-COLUMN = {"CLIP": "CLIP-I", "DINO": "DINO"}  # an embedder's likeness; another has its own name
+LIKENESS_OF = {"CLIP": "CLIP-I"}  # an embedder's measure of likeness, where it hasn't the embedder's name
+TRAITS = ("skin", "hair_colour", "hair_style", "glasses")
 
 
 def score(
@@ -58,50 +67,22 @@ def score(
         OSError: A model isn't on this machine and can't be downloaded.
 
     Source:
-        Ruiz et al. 2022, arXiv:2208.12242, section 4.2: CLIP-I, DINO, CLIP-T, PRES.
+        Ruiz et al. 2022, arXiv:2208.12242, sections 4.1 (CLIP-I, DINO, CLIP-T) and 4.3 (PRES).
     """
     several = [experiments] if isinstance(experiments, str | Experiment) else experiments
     names = list(dict.fromkeys(one.name if isinstance(one, Experiment) else str(one) for one in several))
+    known = [one for name in names if (one := experiment_of(name, root))] or find(Path(root))
     wanted = None if prompt_names is None else set(prompt_names)
-    settings = _settings(names, Path(root), photos, embedders, face)
-    tallies = {PHOTOS: _photos_tally(settings)}
+    files = _photo_files(known, photos)
+    if embedders is None:
+        embedders = _embedders_of(known, "mini" if "base" in names else "sd15")
+    ours = _photos(files, [*embedders, *([face] if face else [])])
+    tallies = {PHOTOS: Tally(PHOTOS, _figures(_among_themselves(ours)), photos={"number": len(files)})}
     for name in names:
-        found = load_images(name, results=results)
-        asked = [image for image in found if wanted is None or image.prompt_name in wanted]
-        if not asked:
-            raise ValueError(f"{name!r} has no images in {results}. Make some: sdlab generate {name}.")
-        images = _newest(asked)
-        rare = rare_words([name], root) or settings.rare_words
-        tally = _tally(name, images, replace(settings, rare_words=rare))
-        tallies[name] = replace(tally, left_out=len(asked) - len(images))
+        rare = rare_words([name], root) or rare_words([one.name for one in known], root)
+        tallies[name] = _tally(name, ours, rare, Path(results), wanted)
         tallies[name].save(Path(results) / name / "scores.json")
     return Scores(tallies)
-
-
-@dataclass(frozen=True)
-class _Settings:
-    """What images are compared with, and by what."""
-
-    photos: list[Path]
-    embedders: list[Embedder]
-    rare_words: tuple[str, ...]
-
-    @property
-    def finest(self) -> Embedder | None:
-        """DINO, as the paper takes it for PRES; the first where there is none."""
-        by_name = {embedder.name: embedder for embedder in reversed(self.embedders)}
-        return by_name.get("DINO", self.embedders[0] if self.embedders else None)
-
-    def features(self, embedder: Embedder) -> np.ndarray:
-        """Features of the photos that can be judged."""
-        import numpy as np
-
-        found = image_features(embedder, self.photos)
-        return found[~np.isnan(found).any(axis=1)]
-
-    def of_subject(self, image: ImageRecord) -> bool:
-        """Whether its prompt speaks of the subject, and not of its class alone."""
-        return not self.rare_words or without(image.prompt, self.rare_words) != image.prompt
 
 
 def embedders_for(root_name: str, subject_kind: str = "person") -> list[Embedder]:
@@ -125,8 +106,7 @@ def experiment_of(name: str, root: str | Path = "experiments") -> Experiment | N
 
 def rare_words(names: Iterable[str], root: str | Path = "experiments") -> tuple[str, ...]:
     """The rare words of the experiments' subjects, as their own prompts have them; none of `base`."""
-    known = [one.hyperparameters for name in names if (one := experiment_of(name, root)) is not None]
-    subjects = [Subject.of(one.instance_prompt, one.class_prompt) for one in known]
+    subjects = [_subject(one) for name in names if (one := experiment_of(name, root))]
     return tuple(dict.fromkeys(subject.rare_word for subject in subjects if subject.rare_word))
 
 
@@ -137,53 +117,136 @@ def without(prompt: str, words: Iterable[str]) -> str:
     return prompt.strip()
 
 
-def _settings(
-    names: list[str],
-    root: Path,
-    photos: str | Path | None,
-    embedders: Sequence[Embedder] | None,
-    face: Embedder | None,
-) -> _Settings:
-    named = [one for one in (experiment_of(name, root) for name in names) if one is not None]
-    known = named or find(root)  # of `base` alone: what is there
-    chosen = [one.hyperparameters for one in known]
-    folders = [Path(photos)] if photos is not None else [Path(one.instance_data_dir) for one in chosen]
-    if len(set(folders)) != 1:
-        places = ", ".join(sorted({folder.as_posix() for folder in folders})) or "none"
+def mini_scores(
+    experiments: Iterable[str],
+    *,
+    subject: str = "woman",
+    results: str | Path = "results",
+    prompt_names: Iterable[str] | None = None,
+) -> dict[str, dict[str, Interval]]:
+    """Reads the images of experiments on the mini model; those without images are left out.
+
+    `likeness to the subject` is the mean probability that skin, hair colour, hair style and glasses are those
+    of the subject (woman or man), `scene as in the prompt` the share of images that show it, both 0 to 1.
+    """
+    from sdlab.mini import reader
+
+    scores: dict[str, dict[str, Interval]] = {}
+    wanted = None if prompt_names is None else set(prompt_names)
+    classes, person = reader.attributes(), reader.subjects()[subject]
+    for name in experiments:
+        if not (images := _of_prompts(load_images(name, results=results), wanted)):
+            continue
+        found = reader.probabilities([thumbnails.opened(image.path) for image in images])
+        traits = [found[trait][:, classes[trait].index(person[trait])] for trait in TRAITS]
+        scores[name] = {"likeness to the subject": interval(np.mean(traits, axis=0))}
+        seen = [classes["scene"][index] for index in found["scene"].argmax(axis=1)]
+        asked = [scene_of(image.prompt) for image in images]
+        if right := [float(one == other) for one, other in zip(asked, seen, strict=True) if one]:
+            scores[name]["scene as in the prompt"] = interval(right)
+    return scores
+
+
+def scene_of(prompt: str) -> str | None:
+    """The first scene of the mini world that a prompt names, or None."""
+    from sdlab.mini import reader
+
+    words = prompt.lower().replace(",", " ").split()
+    return next((word for word in words if word in reader.attributes()["scene"]), None)
+
+
+class _Photos(NamedTuple):
+    """What images are compared with: the photos, and the features of those that can be judged."""
+
+    files: list[Path]
+    features: dict[Embedder, np.ndarray]
+
+
+def _photo_files(known: Sequence[Experiment], photos: str | Path | None) -> list[Path]:
+    """The photos in the given folder, else in the one that all experiments were trained on."""
+    given = [photos] if photos is not None else [one.hyperparameters.instance_data_dir for one in known]
+    folders = {Path(folder) for folder in given}
+    if len(folders) != 1:
+        places = ", ".join(sorted(folder.as_posix() for folder in folders)) or "none"
         raise ValueError(
             f"The experiments must have one folder of photos to be compared with, got {places}. Score those "
             "of one subject together, or say which photos: photos='data/instance_images'."
         )
-    files = image_files(folders[0])
-    if len(files) < 2:
-        raise ValueError(f"{folders[0]} must hold at least 2 photos to compare with, got {len(files)}.")
-    if embedders is None:
-        base = chosen[0].pretrained_model_name_or_path if chosen else "mini"
-        subject = Subject.of(chosen[0].instance_prompt, chosen[0].class_prompt) if chosen else Subject()
-        embedders = embedders_for(resolve(base, root).root_name, subject.kind)
-    settings = _Settings(files, [], rare_words([one.name for one in known], root))
-    for embedder in [*embedders, *([face] if face else [])]:
-        if (judged := len(settings.features(embedder))) > 1:
-            settings.embedders.append(embedder)
+    folder = folders.pop()
+    if len(files := image_files(folder)) < 2:
+        raise ValueError(f"{folder} must hold at least 2 photos to compare with, got {len(files)}.")
+    return files
+
+
+def _embedders_of(known: Sequence[Experiment], root_name: str) -> list[Embedder]:
+    """What fits the first experiment's base model and subject; without one the base `root_name`."""
+    if not known:
+        return embedders_for(root_name)
+    base = resolve(known[0].hyperparameters.pretrained_model_name_or_path, known[0].root)
+    return embedders_for(base.root_name, _subject(known[0]).kind)
+
+
+def _subject(experiment: Experiment) -> Subject:
+    return Subject.of(experiment.hyperparameters.instance_prompt, experiment.hyperparameters.class_prompt)
+
+
+def _photos(files: list[Path], embedders: Sequence[Embedder]) -> _Photos:
+    """The photos as each embedder sees them; one that can't judge two of them measures nothing."""
+    photos = _Photos(files, {})
+    for embedder in embedders:
+        found = image_features(embedder, files)
+        judged = found[~np.isnan(found).any(axis=1)]
+        if len(judged) > 1:
+            photos.features[embedder] = judged
         else:
-            print(f"{embedder.name}: not measured, since it can judge {judged} of the {len(files)} photos")
-    return settings
+            print(
+                f"{embedder.name}: not measured, since it can judge {len(judged)} of the {len(files)} photos"
+            )
+    return photos
 
 
-def _tally(name: str, images: list[ImageRecord], settings: _Settings) -> Tally:
-    """All measures of one experiment's images."""
-    rows = _measured(images, settings)
+def _among_themselves(photos: _Photos) -> pd.DataFrame:
+    """The measures of the photos, each against the others: what a perfect image could reach."""
+    rows = {
+        LIKENESS_OF.get(embedder.name, embedder.name): pd.DataFrame(measures.cosines(features)).mean(axis=1)
+        for embedder, features in photos.features.items()
+    }
+    copies = measures.cosines(image_features(pixels(), photos.files))
+    return pd.DataFrame(rows | {"nearest photo": pd.Series(np.nanmax(copies, axis=1))})
+
+
+def _tally(
+    name: str, photos: _Photos, rare: tuple[str, ...], results: Path, wanted: set[str] | None
+) -> Tally:
+    """All measures of one experiment's images: of those here, else of those from elsewhere."""
+    found = load_images(name, results=results) or images_from_elsewhere(name, results=results)
+    if not (asked := _of_prompts(found, wanted)):
+        raise ValueError(f"{name!r} has no images in {results}. Make some: sdlab generate {name}.")
+    images = asked if asked[0].elsewhere else _newest(asked)
+    # another program's rare word isn't known
+    ours = [bool(i.elsewhere) or not rare or without(i.prompt, rare) != i.prompt for i in images]
+    rows = _measured(images, photos, [without(image.prompt, rare) for image in images], np.array(ours))
+    rows.insert(0, "file", [image.path.relative_to(results / name).as_posix() for image in images])
+    alike = [
+        image for image, of_subject in zip(images, ours, strict=True) if of_subject and not image.elsewhere
+    ]
     return Tally(
         experiment=name,
         figures=_figures(rows),
-        images=tuple({k: v for k, v in row.items() if v == v} for row in rows.to_dict("records")),  # no NaN
-        models=tuple(embedder.record() for embedder in [*settings.embedders, pixels()]),
-        photos={"folder": settings.photos[0].parent.as_posix(), "number": len(settings.photos)},
-        rare_words=settings.rare_words,
+        images=[{k: v for k, v in row.items() if v == v} for row in rows.to_dict("records")],  # no NaN
+        models=[embedder.record() for embedder in [*photos.features, pixels()]],
+        photos={"folder": photos.files[0].parent.as_posix(), "number": len(photos.files)},
+        rare_words=rare,
         content=fingerprint([image.path for image in images]),
         controlled=any(image.control for image in images),
-        settings=tuple(map(asdict, by_setting(filter(settings.of_subject, images)))),
+        settings=[asdict(setting) for setting in by_setting(alike)],
+        left_out=len(asked) - len(images),
+        elsewhere=", ".join(dict.fromkeys(image.elsewhere for image in images if image.elsewhere)),
     )
+
+
+def _of_prompts(images: list[ImageRecord], wanted: set[str] | None) -> list[ImageRecord]:
+    return [image for image in images if wanted is None or image.prompt_name in wanted]
 
 
 def _newest(images: list[ImageRecord]) -> list[ImageRecord]:
@@ -194,48 +257,36 @@ def _newest(images: list[ImageRecord]) -> list[ImageRecord]:
     return [image for group in of_prompt.values() for image in next(iter(by_setting(group).values()))]
 
 
-def _measured(images: list[ImageRecord], settings: _Settings) -> DataFrame:
-    """One row per image with its measures, NaN where it has none, and the `nearest` photo's file."""
-    import numpy as np
-    import pandas as pd
+def _measured(images: list[ImageRecord], photos: _Photos, texts: list[str], ours: np.ndarray) -> pd.DataFrame:
+    """One row per image with its measures, NaN where it has none, and the `nearest` photo's file.
 
+    Args:
+        texts: The prompts without the rare word.
+        ours: Whether a prompt speaks of the subject, and not of its class alone.
+    """
     files, prompts = [image.path for image in images], np.array([image.prompt_name for image in images])
-    texts = [without(image.prompt, settings.rare_words) for image in images]
     rows = pd.DataFrame()
-    for embedder in settings.embedders:
+    # DINO, as the paper takes it for PRES; the first where there is none
+    finest = next((one for one in photos.features if one.name == "DINO"), next(iter(photos.features), None))
+    for embedder, of_photos in photos.features.items():
         seen = image_features(embedder, files)
-        likeness = measures.cosines(seen, settings.features(embedder)).mean(axis=1)
-        rows[COLUMN.get(embedder.name, embedder.name)] = likeness
+        likeness = measures.cosines(seen, of_photos).mean(axis=1)
+        rows[LIKENESS_OF.get(embedder.name, embedder.name)] = likeness
         if embedder.name == "CLIP":
-            rows["CLIP-T"] = (measures.unit(seen) * measures.unit(text_features(embedder, texts))).sum(axis=1)
-        if embedder is settings.finest:
+            fidelity = (measures.unit(seen) * measures.unit(text_features(embedder, texts))).sum(axis=1)
+            rows["CLIP-T"] = np.where([image.prompt != "" for image in images], fidelity, np.nan)
+        if embedder == finest:
             rows["diversity"], rows["PRES"] = measures.diversity(seen, prompts), likeness
-    cosines = measures.cosines(image_features(pixels(), files), image_features(pixels(), settings.photos))
-    rows["nearest photo"] = cosines.max(axis=1)
-    rows["nearest"] = [settings.photos[index].name for index in cosines.argmax(axis=1)]
-    ours = np.array([settings.of_subject(image) for image in images])
+    copies = measures.cosines(image_features(pixels(), files), image_features(pixels(), photos.files))
+    rows["nearest photo"] = copies.max(axis=1)
+    rows["nearest"] = [photos.files[index].name for index in copies.argmax(axis=1)]
     rows = rows.where(ours[:, None] ^ (rows.columns == "PRES"))  # PRES is of the others alone
-    rows.insert(0, "file", [file.name for file in files])
-    rows.insert(1, "prompt_name", prompts)
+    rows.insert(0, "prompt_name", prompts)
     return rows
 
 
-def _photos_tally(settings: _Settings) -> Tally:
-    """The photos among themselves: what a perfect image could reach."""
-    import numpy as np
-
-    cosines = {
-        COLUMN.get(one.name, one.name): measures.cosines(settings.features(one)) for one in settings.embedders
-    }
-    figures = {name: interval(np.nanmean(found, axis=1)) for name, found in cosines.items()}
-    figures["nearest photo"] = interval(
-        np.nanmax(measures.cosines(image_features(pixels(), settings.photos)), axis=1)
-    )
-    return Tally(PHOTOS, figures, photos={"number": len(settings.photos)})
-
-
-def _figures(rows: DataFrame) -> dict[str, Interval]:
+def _figures(rows: pd.DataFrame) -> dict[str, Interval]:
     """Means and intervals of the measures that any row has, in the order of the tables."""
-    names = [name for name in dict.fromkeys([*MEASURES, *rows]) if name in rows.select_dtypes("number")]
-    known = {name: rows[name].dropna() for name in names}
-    return {name: interval(values.to_numpy()) for name, values in known.items() if len(values)}
+    measured = rows.select_dtypes("number").dropna(axis="columns", how="all")
+    names = [name for name in dict.fromkeys([*MEASURES, *measured]) if name in measured]
+    return {name: interval(measured[name].dropna().to_numpy()) for name in names}

@@ -5,18 +5,18 @@ from __future__ import annotations
 import html
 import json
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
+
+from sdlab.config import unknown
 from sdlab.files import fingerprint, write_json
 from sdlab.scores.measures import Interval
 from sdlab.tables.figures import Figures, figures
 from sdlab.words import Words
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 PHOTOS = "photos"
 MEASURES = {
@@ -36,31 +36,19 @@ LIKENESS = HIGHER_IS_BETTER[:3]  # the first of them that was measured ranks the
 
 @dataclass(frozen=True)
 class Tally:
-    """What was measured of one experiment's images, or of the photos among themselves.
+    """What was measured of one experiment's images, or of the photos among themselves."""
 
-    Args:
-        experiment: Its name, `base`, or `photos`.
-        figures: Measure to mean and 95 % interval over the images.
-        images: One row per image: `file`, `prompt_name`, its measures, and the `nearest` photo's file.
-        models: Name, source, revision and preprocessing of what measured.
-        photos: Folder and number of the photos.
-        rare_words: What was left out of the prompts for CLIP-T.
-        content: Fingerprint of the images.
-        settings: What the images of the subject were made with, such as guidance and size; one if all alike.
-        left_out: How many images of earlier settings weren't measured.
-        controlled: Whether a control image steered them; then they don't say which experiment is best.
-    """
-
-    experiment: str
-    figures: Mapping[str, Interval]
-    images: tuple[Mapping[str, Any], ...] = ()
-    models: tuple[Mapping[str, Any], ...] = ()
-    photos: Mapping[str, Any] | None = None
-    rare_words: tuple[str, ...] = ()
-    content: str = ""
-    controlled: bool = False
-    settings: tuple[Mapping[str, Any], ...] = ()
-    left_out: int = 0
+    experiment: str  # its name, `base`, or `photos`
+    figures: Mapping[str, Interval]  # by measure, over the images
+    images: Sequence[Mapping[str, Any]] = ()  # `file`, `prompt_name`, measures, `nearest` photo
+    models: Sequence[Mapping[str, Any]] = ()  # name, source, revision and preprocessing of what measured
+    photos: Mapping[str, Any] | None = None  # their `folder` and `number`
+    rare_words: Sequence[str] = ()  # left out of the prompts for CLIP-T
+    content: str = ""  # fingerprint of the images
+    controlled: bool = False  # a control image steered them: they don't say which experiment is best
+    settings: Sequence[Mapping[str, Any]] = ()  # of the images of the subject; one if all were made alike
+    left_out: int = 0  # images of earlier settings, which weren't measured
+    elsewhere: str = ""  # the programs that made the images, if they weren't made here
 
     def save(self, path: str | Path) -> Path:
         """Writes the record as JSON, usually to results/<experiment>/scores.json."""
@@ -74,10 +62,9 @@ class Tally:
             raise FileNotFoundError(f"{path} isn't there. Run `sdlab score {path.parent.name}`.")
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            values["figures"] = {name: Interval(*figure) for name, figure in values["figures"].items()}
-            for name in {"images", "models", "rare_words", "settings"} & set(values):
-                values[name] = tuple(values[name])
-            return cls(**{item.name: values[item.name] for item in fields(cls) if item.name in values})
+            known = {item.name: values[item.name] for item in fields(cls) if item.name in values}
+            figures = {name: Interval(*figure) for name, figure in values["figures"].items()}
+            return cls(**known | {"figures": figures})
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             again = f"Run `sdlab score {path.parent.name}`, which writes it anew."
             raise ValueError(f"{path} can't be read as scores ({error}). {again}") from None
@@ -123,8 +110,8 @@ class Scores:
 
     def of(self, measure: str) -> dict[str, Interval]:
         """Gives one measure of all experiments that have it."""
-        known = ((name, self[name].figures.get(measure)) for name in self.experiments)
-        return {name: figure for name, figure in known if figure is not None}
+        measured = (name for name in self.experiments if measure in self[name].figures)
+        return {name: self[name].figures[measure] for name in measured}
 
     def measurements(self) -> dict[str, dict[str, Interval]]:
         """Gives the measures of which more is better, likeness first: experiment to measure to interval."""
@@ -134,16 +121,16 @@ class Scores:
         }
 
     @property
-    def images(self) -> DataFrame:
+    def images(self) -> pd.DataFrame:
         """One row per image: `experiment, file, prompt_name`, its measures, the `nearest` photo's file."""
-        import pandas as pd
-
         rows = [{"experiment": name} | dict(row) for name in self.experiments for row in self[name].images]
         return pd.DataFrame(rows)
 
     def by_prompt(self, measure: str | None = None) -> Figures:
         """Means of a measure (None: likeness), one row per experiment, one column per prompt that has it."""
         wanted = measure or self.likeness
+        if wanted not in self.images:
+            raise ValueError(unknown("measure", wanted, self.measures))
         means = self.images.pivot_table(wanted, "experiment", "prompt_name", sort=False)
         return figures(means.reset_index().to_dict("records"), decimals=3)
 
@@ -159,24 +146,33 @@ class Scores:
         """What to know before comparing: images that weren't made alike, and why a figure is missing."""
         words, notes = Words(language), []
         for name in self.experiments:
-            if self[name].rare_words and self[name].images and "nearest photo" not in self[name].figures:
-                notes.append(words("scores_no_subject", name=name, words=", ".join(self[name].rare_words)))
-            if self[name].left_out:
-                notes.append(words("scores_left_out", name=name, count=self[name].left_out))
-            faces = sum("face" in row for row in self[name].images)
-            if (
-                faces < (seen := sum("nearest" in row for row in self[name].images))
-                and "face" in self.measures
-            ):
-                notes.append(words("scores_faces", name=name, faces=faces, images=seen))
-        made = {
-            name: one.settings for name, one in self.tallies.items() if one.settings and not one.controlled
-        }
-        for key in dict.fromkeys(key for settings in made.values() for one in settings for key in one):
-            found = {name: {str(one.get(key)): None for one in settings} for name, settings in made.items()}
-            if len({value for values in found.values() for value in values}) > 1:
-                said = "; ".join(f"{name}: {', '.join(values)}" for name, values in found.items())
-                notes.append(words("scores_unlike", what=words.name(key), values=said))
+            tally = self[name]
+            compared = [row for row in tally.images if "nearest" in row]
+            faces = sum("face" in row for row in compared)
+            if tally.rare_words and tally.images and not compared:
+                notes.append(words("scores_no_subject", name=name, words=", ".join(tally.rare_words)))
+            if tally.elsewhere:
+                notes.append(words("scores_elsewhere", name=name, program=tally.elsewhere))
+            if tally.left_out:
+                notes.append(words("scores_left_out", name=name, count=tally.left_out))
+            if "face" in self.measures and faces < len(compared):
+                notes.append(words("scores_faces", name=name, faces=faces, images=len(compared)))
+        return notes + self._unlike(words)
+
+    def _unlike(self, words: Words) -> list[str]:
+        """A note for each setting that isn't the same in all images, with who has which value."""
+        rows = [
+            {"of": name} | dict(one)
+            for name, tally in self.tallies.items()
+            for one in tally.settings
+            if not tally.controlled
+        ]
+        made, notes = pd.DataFrame(rows).map(str), []
+        for key in made.columns.drop("of", errors="ignore"):
+            names = made.groupby(key, sort=False)["of"].unique()
+            if len(names) > 1:
+                values = "; ".join(f"{value} ({', '.join(found)})" for value, found in names.items())
+                notes.append(words("scores_unlike", what=words.name(key), values=values))
         return notes
 
     def _repr_html_(self) -> str:
@@ -195,10 +191,10 @@ def load_scores(experiments: Iterable[str], results: str | Path = "results") -> 
     found = {}
     for name in experiments:
         path = Path(results) / name / "scores.json"
-        if not path.is_file():
-            continue
         try:
             tally = Tally.load(path)
+        except FileNotFoundError:
+            continue
         except ValueError as error:
             warnings.warn(str(error), stacklevel=2)
             continue

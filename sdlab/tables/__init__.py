@@ -1,9 +1,9 @@
 """Side-by-side tables, experiments × prompts: in a notebook, as Markdown, HTML, PDF and PNG."""
 
 from sdlab.tables.building import control_table, photo_table, prompts_of, table
-from sdlab.tables.captions import Heading, captions, hyperparameters_of, written
+from sdlab.tables.captions import Heading, captions
 from sdlab.tables.contents import Cell, Table
-from sdlab.tables.figures import Figures, duration, figures, measured, summary
+from sdlab.tables.figures import Figures, duration, figures, summary
 
 __all__ = [
     "Cell",
@@ -14,11 +14,8 @@ __all__ = [
     "control_table",
     "duration",
     "figures",
-    "hyperparameters_of",
-    "measured",
     "photo_table",
     "prompts_of",
     "summary",
     "table",
-    "written",
 ]

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain, cycle, islice
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from sdlab.experiment import Experiment
-from sdlab.images import ImageRecord, load_images
+from sdlab.images import (
+    ImageRecord,
+    Setting,
+    by_setting,
+    image_files,
+    images_from_elsewhere,
+    load_images,
+)
 from sdlab.prompts import PromptSet
-from sdlab.tables.captions import Heading, captions
+from sdlab.tables.captions import BASE, Heading, captions, hyperparameters_of
 from sdlab.tables.contents import Cell, Table
 from sdlab.words import Words
 
 Side = Literal["experiments", "prompts"]
+PROGRAMS = ("A1111", "ComfyUI")  # those that say how they made an image
 By = Literal["control", "scale", "experiment", "prompt"]
 
 
@@ -27,6 +38,7 @@ def table(
     rows: Side | None = None,
     columns: Side | None = None,
     reference: str | Path | Sequence[str | Path] | None = None,
+    setting: int = 1,
     language: str = "en",
 ) -> Table:
     """Put the images of experiments side by side, one prompt beside the other.
@@ -40,10 +52,13 @@ def table(
         rows: what stands in the rows, experiments unless `columns` says so; the other stands in the columns.
         columns: the same for the columns: "experiments" puts base, photos and experiments beside each other.
         reference: a photo of the subject, several, or a folder of them, as the first of the experiments.
+        setting: which of the settings (seeds, guidance, sampler, size …) that the images were made with is
+            shown: 1 is the newest, 2 the one before. A note says which, and how many images are left out.
         language: of captions and hints, "en" or "ru".
 
     Returns:
-        The table. A cell without images says what to run.
+        The table. A cell without images says what to run. A folder of pictures `<prompt>_img<n>` in `results`
+        that no experiment made is a row too, and is marked.
 
     Raises:
         ValueError: no experiment, rows and columns the same, or another number of images per cell.
@@ -53,46 +68,80 @@ def table(
     names = [entry if isinstance(entry, str) else entry.name for entry in experiments]
     if not names:
         raise ValueError("a table needs at least one experiment. Name some, or take sdlab.experiment.find().")
-    for what, side in (("rows", rows), ("columns", columns)):
-        if side not in (None, "experiments", "prompts"):
-            raise ValueError(f"{what} must be 'experiments' or 'prompts', got {side!r}.")
-    _check(images_per_cell, rows, columns)
-    words = Words(language)
-    headings = captions(names, root, language)
-    cells = [_cells(name, prompts, Path(results), images_per_cell, words) for name in names]
-    if photos := _reference_photos(reference):
-        headings = [Heading(words("photos"), (words("of_the_subject"),)), *headings]
-        cells = [_photo_cells(photos, len(prompts.prompts), images_per_cell, words), *cells]
-    whole = Table(
-        rows=tuple(headings),
-        columns=tuple(Heading(name, text=text) for name, text in prompts.prompts.items()),
-        cells=tuple(cells),
-        images_per_cell=images_per_cell,
-        language=language,
-    )
-    turned = rows == "prompts" or columns == "experiments"
-    return whole.transposed() if turned else whole
+    _check(images_per_cell, rows, columns, get_args(Side))
+    images = [image for name in names for image in load_images(name, results=results)]
+    chosen, left_out = choose_setting(images, prompts, setting)
+    folders, words = (Path(results), Path(root)), Words(language)
+    made = lay_out(names, prompts, chosen, *folders, images_per_cell, _photos(reference), words)
+    if left_out and chosen is not None:
+        note = words("setting_shown", setting=setting_text(chosen, words), count=left_out)
+        made = replace(made, notes=(note,))
+    return made.transposed() if rows == "prompts" or columns == "experiments" else made
+
+
+def lay_out(
+    names: Sequence[str],
+    prompts: PromptSet,
+    setting: Setting | None,
+    results: Path,
+    root: Path,
+    images_per_cell: int,
+    photos: Sequence[Path],
+    words: Words,
+) -> Table:
+    """The images of one setting (None: of those without records), photos and experiments in rows."""
+    headings, cells = [], []
+    if photos:
+        endless, alt = cycle(photos), words("photos_of_the_subject")
+        headings.append(Heading(words("photos"), (words("of_the_subject"),)))
+        shown = [tuple(islice(endless, images_per_cell)) for _ in prompts.prompts]
+        cells.append(tuple(Cell(("photos", str(n)), alt, some) for n, some in enumerate(shown, 1)))
+    for name, heading in zip(names, captions(names, root, words.language), strict=True):
+        records = load_images(name, results=results)
+        if len(records) < len(image_files(results / name)):
+            records += images_from_elsewhere(name, results=results)
+        programs = dict.fromkeys(one.elsewhere for one in records if one.elsewhere)
+        if programs and name != BASE and not hyperparameters_of(name.split("@")[0], root):
+            known = (one for one in programs if one in PROGRAMS)
+            heading = replace(heading, details=(words("not_made_here"), *known))
+        headings.append(heading)
+        how = records, setting, images_per_cell, words
+        cells.append(tuple(_cell(name, prompt, *how) for prompt in prompts.prompts.items()))
+    texts = tuple(Heading(name, text=text) for name, text in prompts.prompts.items())
+    return Table(tuple(headings), texts, tuple(cells), images_per_cell, words.language)
+
+
+def choose_setting(
+    images: Iterable[ImageRecord], prompts: PromptSet, setting: int = 1
+) -> tuple[Setting | None, int]:
+    """The setting that is shown of those with these prompts, and how many images have another."""
+    groups = by_setting(one for one in images if one.prompt == prompts.prompts.get(one.prompt_name))
+    if not groups:
+        return None, 0
+    if not 1 <= setting <= len(groups):
+        raise ValueError(
+            f"setting must be 1 to {len(groups)}, as many as the images were made with, got {setting}. "
+            "1 is the newest."
+        )
+    chosen = list(groups)[setting - 1]
+    return chosen, sum(len(found) for one, found in groups.items() if one != chosen)
 
 
 def prompts_of(experiments: Iterable[str], *, results: str | Path = "results") -> PromptSet:
     """The prompts that images were made from, of the first experiment that has images."""
     for name in experiments:
-        if images := load_images(name, results=results):
-            return PromptSet({i.prompt_name: i.prompt for i in images}, images[0].negative_prompt)
+        for setting, images in by_setting(load_images(name, results=results)).items():
+            return PromptSet({i.prompt_name: i.prompt for i in images}, setting.negative_prompt)
     raise ValueError(f"no experiment has images in {results}. Run `sdlab generate` first.")
 
 
 def photo_table(photos: Sequence[Path], language: str = "en", columns: int = 5) -> Table:
     """Photos in rows, without headings."""
-    alt, across = Words(language)("photos_of_the_subject"), range(columns)
-    rows = [photos[start : start + columns] for start in range(0, len(photos), columns)]
-    cells = [
-        tuple(Cell(("photo", path.stem), f"{alt}, {path.stem}", (path,)) for path in row)
-        + tuple(Cell("", "") for _ in across[len(row) :])
-        for row in rows
-    ]
-    blank = Heading("")
-    return Table(tuple(blank for _ in rows), tuple(blank for _ in across), tuple(cells), 1, language)
+    alt, blank = Words(language)("photos_of_the_subject"), Heading("")
+    cells = [Cell(("photo", path.stem), f"{alt}, {path.stem}", (path,)) for path in photos]
+    cells += [Cell("", "")] * (-len(cells) % columns)
+    rows = tuple(tuple(cells[start : start + columns]) for start in range(0, len(cells), columns))
+    return Table((blank,) * len(rows), (blank,) * columns, rows, 1, language)
 
 
 def control_table(
@@ -128,121 +177,143 @@ def control_table(
             "a control table needs images that were made with control. "
             "Use generate(..., control=Control(...)); scale 0 shows what is made without."
         )
-    _check(images_per_cell, rows, columns)
+    _check(images_per_cell, rows, columns, get_args(By))
     if columns == "control":  # control image and control map stand before what they control
         options: dict[str, Any] = {"images_per_cell": images_per_cell, "language": language}
         return control_table(images, rows="control", columns=rows, root=root, **options).transposed()
-    names = list(dict.fromkeys(image.experiment for image in images))
+    names, words = list(grouped(images, "experiment")), Words(language)
     experiments = dict(zip(names, captions(names, root, language), strict=True))
-    down, across = _groups(images, rows), _groups(images, columns)
-    words, cells = Words(language), []
-    for mine in down.values():
-        made = []
-        for key, column in across.items():
-            shared = [image for image in mine if _key(image, columns) == key]
-            made.append(_controlled_cell(shared[:images_per_cell], _hint(mine[0], column[0], words)))
+    across, cells, headings = grouped(images, columns), [], []
+    for mine in grouped(images, rows).values():
+        by_column = grouped(mine, columns)
+        shown = [by_column.get(key, [])[:images_per_cell] for key in across]
+        made = [_controlled_cell(*one, mine[0], words) for one in zip(shown, across.values(), strict=True)]
         cells.append((*_sources(mine[0], words), *made))
-    before = (Heading(words("control_image")), Heading(words("control_map")))
+        headings.append(_heading(mine, rows, experiments, words))
     return Table(
-        rows=tuple(_heading(mine, rows, experiments, words) for mine in down.values()),
-        columns=(*before, *(_heading(column, columns, experiments, words) for column in across.values())),
+        rows=tuple(headings),
+        columns=(
+            Heading(words("control_image")),
+            Heading(words("control_map")),
+            *(_heading(column, columns, experiments, words) for column in across.values()),
+        ),
         cells=tuple(cells),
         images_per_cell=images_per_cell,
         language=language,
     )
 
 
-def _check(images_per_cell: int, rows: str | None, columns: str | None) -> None:
-    if images_per_cell not in (1, 2, 4):
-        raise ValueError(f"images_per_cell must be 1, 2 or 4, got {images_per_cell}.")
+def grouped(images: Iterable[ImageRecord], by: By) -> dict[Any, list[ImageRecord]]:
+    """Images by what they have in common: scales from weak to strong, all else as it was made."""
+    groups: dict[Any, list[ImageRecord]] = {}
+    for image in images:
+        groups.setdefault(_KEYS[by](image), []).append(image)
+    return dict(sorted(groups.items())) if by == "scale" else groups
+
+
+def scales_of(image: ImageRecord) -> tuple[float, ...]:
+    """The conditioning scale of each of its controls."""
+    return tuple(one["scale"] for one in image.control)
+
+
+_KEYS: dict[By, Callable[[ImageRecord], Any]] = {
+    "control": lambda image: tuple((one["kind"], one["image"]) for one in image.control),
+    "scale": scales_of,
+    "experiment": attrgetter("experiment"),
+    "prompt": attrgetter("prompt_name"),
+}
+
+
+def _check(images_per_cell: int, rows: str | None, columns: str | None, sides: Sequence[str]) -> None:
+    for what, value, allowed in (
+        ("images_per_cell", images_per_cell, (1, 2, 4)),
+        ("rows", rows, sides),
+        ("columns", columns, sides),
+    ):
+        if value is not None and value not in allowed:
+            *first, last = map(repr, allowed)
+            raise ValueError(f"{what} must be {', '.join(first)} or {last}, got {value!r}.")
     if rows is not None and rows == columns:
         raise ValueError(f"rows and columns must differ, both are {rows!r}. Leave one of them out.")
 
 
-def _cells(
-    name: str, prompts: PromptSet, results: Path, images_per_cell: int, words: Words
-) -> tuple[Cell, ...]:
-    """One experiment's cells; an image that its record says was made from other words is not shown."""
-    said = {record.path.name: record.prompt for record in load_images(name, results=results)}
-    cells = []
-    for prompt, text in prompts.prompts.items():
-        wanted = [results / name / f"{prompt}_img{n}.png" for n in range(1, images_per_cell + 1)]
-        there = [path for path in wanted if path.is_file()]
-        images = tuple(path for path in there if said.get(path.name, text) == text)
-        hint = ""
-        if len(images) < images_per_cell:
-            key = "some_images" if images else "no_images"
-            key = "other_images" if len(images) < len(there) else key
-            command = f"sdlab generate {name}"
-            hint = words(key, having=len(images), wanted=images_per_cell, command=command)
-        cells.append(Cell((name, prompt), f"{name}, {prompt}: {text}", images, hint))
-    return tuple(cells)
+def setting_text(setting: Setting, words: Words) -> str:
+    """`seeds from 0, dpm++, 20 steps, guidance_scale 7.5, 128×128`."""
+    return words(
+        "setting",
+        seed=setting.first_seed,
+        sampler=setting.sampler,
+        steps=setting.num_inference_steps,
+        guidance=f"{setting.guidance_scale:g}",
+        size=f"{setting.width}×{setting.height}",
+    )
 
 
-def _reference_photos(reference: str | Path | Sequence[str | Path] | None) -> list[Path]:
-    if reference is None:
-        return []
-    paths = [Path(reference)] if isinstance(reference, str | Path) else [Path(path) for path in reference]
-    photos = []
-    for path in paths:
-        photos += sorted(path.glob("*.png")) if path.is_dir() else [path]
-    if not photos or not all(path.is_file() for path in photos):
+def _cell(
+    name: str,
+    prompt: tuple[str, str],
+    records: Iterable[ImageRecord],
+    setting: Setting | None,
+    wanted: int,
+    words: Words,
+) -> Cell:
+    """An experiment's images of a prompt (name, text), none from another text or setting."""
+    there = [one for one in records if one.prompt_name == prompt[0] and one.number <= wanted]
+    of_text = [one for one in there if one.elsewhere or one.prompt == prompt[1]]
+    images = [one for one in of_text if one.elsewhere or one.setting == setting]
+    hint, command = "", f"sdlab generate {name}"
+    if len(images) < wanted:
+        key = "some_images" if images else "no_images"
+        if len(of_text) < len(there):
+            key = "other_images"
+        elif len(images) < len(of_text) and setting is not None:
+            key = "other_setting"
+            command += (
+                f" --seed {setting.first_seed} --sampler {setting.sampler} --num_inference_steps "
+                f"{setting.num_inference_steps} --guidance_scale {setting.guidance_scale:g} "
+                f"--width {setting.width} --height {setting.height}"
+            )
+        hint = words(key, having=len(images), wanted=wanted, command=command)
+    alt, files = f"{name}, {prompt[0]}: {prompt[1]}", tuple(one.path for one in images)
+    return Cell((name, prompt[0]), alt, files, hint)
+
+
+def _photos(reference: str | Path | Sequence[str | Path] | None) -> list[Path]:
+    paths = [reference] if isinstance(reference, str | Path) else reference or []
+    folders = [sorted(path.glob("*.png")) if path.is_dir() else [path] for path in map(Path, paths)]
+    photos = list(chain.from_iterable(folders))
+    if reference is not None and not (photos and all(path.is_file() for path in photos)):
         raise ValueError(f"reference must name photos or a folder of PNG images, got {reference!r}.")
     return photos
 
 
-def _photo_cells(photos: list[Path], count: int, images_per_cell: int, words: Words) -> tuple[Cell, ...]:
-    """Other photos of the subject in every cell, from the beginning again where they run out."""
-    cells = []
-    for index in range(count):
-        first = index * images_per_cell
-        shown = tuple(photos[(first + n) % len(photos)] for n in range(images_per_cell))
-        cells.append(Cell(("photos", str(index + 1)), words("photos_of_the_subject"), shown))
-    return tuple(cells)
-
-
-def _groups(images: Sequence[ImageRecord], by: By) -> dict[Any, list[ImageRecord]]:
-    """Images by what they have in common: scales from weak to strong, all else as it was made."""
-    groups: dict[Any, list[ImageRecord]] = {}
-    for image in images:
-        groups.setdefault(_key(image, by), []).append(image)
-    return dict(sorted(groups.items())) if by == "scale" else groups
-
-
-def _key(image: ImageRecord, by: By) -> Any:
-    if by == "control":
-        return tuple((one["kind"], one["image"]) for one in image.control)
-    if by == "scale":
-        return tuple(one["scale"] for one in image.control)
-    return image.experiment if by == "experiment" else image.prompt_name
-
-
-def _heading(images: list[ImageRecord], by: By, experiments: dict[str, Heading], words: Words) -> Heading:
+def _heading(
+    images: Sequence[ImageRecord], by: By, experiments: Mapping[str, Heading], words: Words
+) -> Heading:
     first = images[0]
-    scale = words("scale", scale=", ".join(f"{one['scale']:g}" for one in first.control))
     if by == "experiment":
         return experiments[first.experiment]
     if by == "prompt":
         return Heading(first.prompt_name, text=first.prompt)
+    scale = words("scale", scale=", ".join(f"{value:g}" for value in scales_of(first)))
     if by == "scale":
         return Heading(scale)
-    pictures = tuple(dict.fromkeys(one["image"] for one in first.control))
-    same = len({_key(image, "scale") for image in images}) == 1
-    return Heading(" + ".join(one["kind"] for one in first.control), (*pictures, *([scale] if same else [])))
+    details = [*dict.fromkeys(one["image"] for one in first.control)]
+    if len(grouped(images, "scale")) == 1:
+        details.append(scale)
+    return Heading(" + ".join(one["kind"] for one in first.control), tuple(details))
 
 
-def _hint(row: ImageRecord, column: ImageRecord, words: Words) -> str:
-    """What to run for an image of this row's control and that column's experiment."""
-    kinds = " ".join(f"--kind {one['kind']}" for one in row.control)
-    command = f"sdlab control --image {row.control[0]['image']} {kinds} --experiments {column.experiment}"
-    return words("no_images", command=command)
-
-
-def _controlled_cell(images: list[ImageRecord], hint: str) -> Cell:
+def _controlled_cell(
+    images: Sequence[ImageRecord], column: Sequence[ImageRecord], row: ImageRecord, words: Words
+) -> Cell:
+    """The images, or what to run for some of this row's control and that column's experiment."""
     if not images:
-        return Cell("", "", hint=hint)
-    first = images[0]
-    folder = first.path.parent.name
+        kinds = " ".join(f"--kind {one['kind']}" for one in row.control)
+        experiment = column[0].experiment
+        command = f"sdlab control --image {row.control[0]['image']} {kinds} --experiments {experiment}"
+        return Cell("", "", hint=words("no_images", command=command))
+    first, folder = images[0], images[0].path.parent.name
     alt = f"{folder}, {first.prompt_name}: {first.prompt}"
     return Cell((folder, first.prompt_name), alt, tuple(image.path for image in images))
 
@@ -253,6 +324,6 @@ def _sources(image: ImageRecord, words: Words) -> tuple[Cell, Cell]:
     pictures = {one["image_sha256"]: folder / one["reference"] for one in image.control}
     maps = [folder / one["map"] for one in image.control]
     return (
-        Cell((folder.name, ".image"), words("control_image"), tuple(pictures.values())[:4], whole=True),
-        Cell((folder.name, ".map"), words("control_map"), tuple(maps)[:4], whole=True),
+        Cell((folder.name, "_image"), words("control_image"), tuple(pictures.values())[:4], whole=True),
+        Cell((folder.name, "_map"), words("control_map"), tuple(maps)[:4], whole=True),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,11 +39,19 @@ def captions(names: Sequence[str], root: str | Path = "experiments", language: s
             continue
         mine = known[name]
         peers = [values for values in known.values() if values.get("method") == mine.get("method")]
-        differing = {key for key in mine if len({str(values.get(key)) for values in peers}) > 1}
-        shown = [key for key in mine if key in differing | {"rank", "learning_rate"} and key not in NOT_SHOWN]
-        details = [METHOD_NAMES[mine["method"]]] if mine.get("method") in METHOD_NAMES else []
-        headings.append(Heading(name, (*details, *(written(key, mine[key], language) for key in shown))))
+        shown = {"learning_rate", "rank", *differing(peers)}
+        details = [written(key, value, language) for key, value in mine.items() if key in shown]
+        method = METHOD_NAMES.get(mine.get("method", ""))
+        headings.append(Heading(name, (method, *details) if method else tuple(details)))
     return headings
+
+
+def differing(known: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Hyperparameters that aren't the same in all that have them."""
+    values: dict[str, set[str]] = {}
+    for name, value in (item for one in known for item in one.items()):
+        values.setdefault(name, set()).add(str(value))
+    return [name for name, found in values.items() if len(found) > 1 and name not in NOT_SHOWN]
 
 
 def hyperparameters_of(name: str, root: str | Path = "experiments") -> dict[str, Any]:

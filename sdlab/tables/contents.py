@@ -128,7 +128,8 @@ class Table:
     ) -> tuple[str, dict[str, bytes]]:
         """The Markdown text, and link to content of its pictures; nothing is written."""
         encoded = self._encoded(max_bytes)
-        files = {name: f"{pictures}/{_file(name)}_{self.images_per_cell}.webp" for name in encoded}
+        paths = {name: name if isinstance(name, str) else "/".join(name) for name in encoded}
+        files = {name: f"{pictures}/{path}_{self.images_per_cell}.webp" for name, path in paths.items()}
         links = {name: quote(file) for name, file in files.items()}
         text = render("table.md", table=self, links=links, width=width, texts=texts)
         return text, {files[name]: content for name, content in encoded.items()}
@@ -164,22 +165,20 @@ class Table:
         """A PDF of A4 pages, or one picture with readable labels."""
         sheet = Sheet(title or path.stem, self.language, sheet=path.suffix != ".pdf")
         if title:
-            sheet.blocks.append({"kind": "heading", "level": 1, "text": title})
-        sheet.blocks.append(self.block(sheet))
+            sheet.add("heading", level=1, text=title)
+        sheet.add("pictures", text="", **self.block(sheet))
         if path.suffix == ".pdf":
-            points = [f"{heading.title}: {heading.text}" for heading in self.texts]
-            sheet.blocks.append({"kind": "points", "points": points})
+            sheet.add("points", points=[f"{heading.title}: {heading.text}" for heading in self.texts])
+        made = sheet.made()
         if path.suffix in (".pdf", ".png"):
-            return sheet.made()
+            return made
         buffer = io.BytesIO()
-        thumbnails.opened(io.BytesIO(sheet.made())).save(buffer, FORMATS[path.suffix], quality=88)
+        thumbnails.opened(io.BytesIO(made)).save(buffer, FORMATS[path.suffix], quality=88)
         return buffer.getvalue()
 
-    def block(self, sheet: Sheet, caption: str = "") -> dict[str, Any]:
+    def block(self, sheet: Sheet) -> dict[str, Any]:
         """The table as templates/pages.typ takes it; its pictures go to the sheet."""
         return {
-            "kind": "pictures",
-            "caption": caption,
             "bare": self.bare,
             "half": self.images_per_cell == 2 and self._across == 2,
             "rows": [asdict(heading) for heading in self.rows],
@@ -188,20 +187,15 @@ class Table:
                 [{"picture": sheet.picture(self._pictures.get(cell.name)), "hint": cell.hint} for cell in row]
                 for row in self.cells
             ],
-            "notes": list(self.notes),
+            "notes": self.notes,
         }
 
     def picture(self, cell: Cell) -> Image.Image | None:
         """The cell's images as one picture, 260 pixels wide, or None where there is none."""
         if not cell.images:
             return None
-        images = [thumbnails.opened(path) for path in cell.images]
-        count = next(n for n in (1, 2, 4) if n >= len(images)) if cell.whole else self.images_per_cell
-        if len(images) < count:
-            from PIL import Image
-
-            images += [Image.new("RGB", images[0].size, "#dddddd")] * (count - len(images))
-        return thumbnails.grid(images, SIDE, self._across)
+        count = (0, 1, 2, 4, 4)[len(cell.images)] if cell.whole else self.images_per_cell
+        return thumbnails.grid([thumbnails.opened(path) for path in cell.images], SIDE, self._across, count)
 
     @property
     def bare(self) -> bool:
@@ -222,27 +216,18 @@ class Table:
     @cached_property
     def _pictures(self) -> dict[Any, Image.Image]:
         """Pictures of all cells that have one, read once for all forms of the table."""
-        cells = {cell.name: cell for row in self.cells for cell in row if cell.images}
+        cells = {cell.name: cell for row in self.cells for cell in row}
         with ThreadPoolExecutor() as threads:  # Pillow reads and scales on several processors at once
-            pictures = dict(zip(cells, threads.map(self.picture, cells.values()), strict=True))
-        return {name: picture for name, picture in pictures.items() if picture is not None}
+            pictures = zip(cells, threads.map(self.picture, cells.values()), strict=True)
+            return {name: picture for name, picture in pictures if picture is not None}
 
     def _encoded(self, max_bytes: int) -> dict[Any, bytes]:
         """Pictures of all cells as WebP, in the best quality that fits."""
-
-        encoded: dict[Any, bytes] = {}
+        encoded: list[bytes] = []
         for side, quality in ((SIDE, 80), (SIDE, 55), (200, 50), (140, 40), (90, 35)):
-            small = partial(_small, side=side, quality=quality)
+            small = partial(thumbnails.webp, quality=quality, side=side)
             with ThreadPoolExecutor() as threads:
-                encoded = dict(zip(self._pictures, threads.map(small, self._pictures.values()), strict=True))
-            if sum(map(len, encoded.values())) < max_bytes:
+                encoded = list(threads.map(small, self._pictures.values()))
+            if sum(map(len, encoded)) < max_bytes:
                 break
-        return encoded
-
-
-def _small(picture: Image.Image, side: int, quality: int) -> bytes:
-    return thumbnails.webp(thumbnails.fitted(picture, side), quality)
-
-
-def _file(name: str | tuple[str, ...]) -> str:
-    return name if isinstance(name, str) else "/".join(name)
+        return dict(zip(self._pictures, encoded, strict=True))

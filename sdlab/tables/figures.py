@@ -11,7 +11,7 @@ import pandas as pd
 
 from sdlab.config import DreamBooth, LoRA, number
 from sdlab.experiment import Experiment
-from sdlab.tables.captions import BASE, METHOD_NAMES, NOT_SHOWN, hyperparameters_of
+from sdlab.tables.captions import BASE, METHOD_NAMES, differing, hyperparameters_of
 from sdlab.templates import code, markdown_text, render
 from sdlab.words import Words
 
@@ -30,18 +30,12 @@ class Figures(pd.DataFrame):
         """The same as texts: `1 min 5 s`, `0.83 (0.79 to 0.86)`; the index is the first column."""
         words, decimals = Words(self.attrs.get("language", "en")), self.attrs.get("decimals")
         columns = {self.index.name or "": [words.name(str(entry)) for entry in self.index]}
-        for place, name in enumerate(self.columns):
-            if str(name).endswith(ENDS) and str(name).rsplit(" ", 1)[0] in self.columns:
-                continue
-            ends = [f"{name}{end}" for end in ENDS]
-            values: Sequence[Any] = list(self.iloc[:, place])
-            if set(ends) <= set(self.columns):
-                lows, highs = (list(self[end]) for end in ends)
-                values = [
-                    value if pd.isna(low) else (value, low, high)
-                    for value, low, high in zip(values, lows, highs, strict=True)
-                ]
-            columns[str(name)] = [_written(str(name), value, words, decimals) for value in values]
+        ends = {f"{name}{end}" for name in self.columns for end in ENDS}
+        for name in (str(name) for name in self.columns if name not in ends):
+            parts = [self[column] for column in (name, *(f"{name}{end}" for end in ENDS)) if column in self]
+            columns[name] = [
+                _written(name, *values, words=words, decimals=decimals) for values in zip(*parts, strict=True)
+            ]
         return pd.DataFrame({words.name(name).replace("_", " "): texts for name, texts in columns.items()})
 
     def _repr_html_(self) -> str:
@@ -54,14 +48,11 @@ class Figures(pd.DataFrame):
     def markdown(self) -> str:
         """The figures as a Markdown table."""
         written = self.written()
-        lines = [
-            "| " + " | ".join(map(markdown_text, written.columns)) + " |",
-            "|---" * written.shape[1] + "|",
-        ]
+        rows = [[*map(markdown_text, written.columns)], ["---"] * written.shape[1]]
         for first, *others in written.itertuples(index=False, name=None):
             name = markdown_text(first) if " " in first else code(first)
-            lines.append("| " + " | ".join([name, *map(markdown_text, others)]) + " |")
-        return "\n".join(lines) + "\n"
+            rows.append([name, *map(markdown_text, others)])
+        return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def figures(
@@ -102,32 +93,23 @@ def summary(
 
     Taught in: notebooks/02
     """
-    found = {
-        entry.name if isinstance(entry, Experiment) else entry: entry
-        if isinstance(entry, Experiment)
-        else _experiment(entry, root)
-        for entry in experiments
-    }
-    known = [hyperparameters_of(one.name, one.root) if one else {} for one in found.values()]
-    differing, words = _differing([values for values in known if values]), Words(language)
-    methods = {values["method"] for values in known if values}
+    entries = [one if isinstance(one, Experiment) else _experiment(one, root) for one in experiments]
+    known = [hyperparameters_of(one.name, one.root) if isinstance(one, Experiment) else {} for one in entries]
+    trained, words = [values for values in known if values], Words(language)
+    shown = differing(trained) if len(trained) > 1 else ["learning_rate", "rank"]
+    several = len({values["method"] for values in trained}) > 1
     rows = []
-    for (name, one), values in zip(found.items(), known, strict=True):
+    for one, values in zip(entries, known, strict=True):
+        name = one.name if isinstance(one, Experiment) else one
         row: dict[str, Any] = {"experiment": name}
-        if len(methods) > 1:
+        if several:
             row["method"] = METHOD_NAMES.get(values.get("method", ""))
-        row |= {key: values.get(key) for key in differing} | (_training_figures(one, words) if one else {})
+        row |= {key: values.get(key) for key in shown}
+        if isinstance(one, Experiment):
+            row |= _training_figures(one, words)
         if row.get("steps") == row.get("max_train_steps"):
             row.pop("max_train_steps", None)  # it did all of them: the column `steps` says so
         rows.append(row | dict((measurements or {}).get(name, {})))
-    return figures(rows, language=language)
-
-
-def measured(
-    experiments: Iterable[str], measurements: Mapping[str, Mapping[str, Any]], *, language: str = "en"
-) -> Figures:
-    """What was measured of some experiments' images, and nothing else; those without are left out."""
-    rows = [{"experiment": name, **measurements[name]} for name in experiments if measurements.get(name)]
     return figures(rows, language=language)
 
 
@@ -153,31 +135,41 @@ def duration(seconds: float, language: str = "en") -> str:
     return words("minutes_seconds" if whole % 60 else "minutes", m=whole // 60, s=whole % 60)
 
 
-# Column, the record's key, and how its value is written.
-_RECORDED: dict[str, tuple[str, Callable[[Any, Words], str]]] = {
+def size_text(megabytes: float, words: Words) -> str:
+    """A file's size: `3.2 MB`, `4.27 GB`."""
+    if megabytes < 1000:
+        return words("megabytes", value=f"{megabytes:.3g}")
+    return words("gigabytes", value=f"{megabytes / 1000:.3g}")
+
+
+RECORDED: dict[
+    str, tuple[str, Callable[[Any, Words], str]]
+] = {  # column: the record's key, and how it is written
     "steps": ("steps", lambda value, words: f"{value:.0f}"),
     "steps/s": ("steps_per_second", lambda value, words: f"{value:.3g}"),
     "time": ("seconds", lambda value, words: duration(value, words.language)),
     "peak memory": ("peak_memory_gb", lambda value, words: words("gigabytes", value=f"{value:.3g}")),
     "trained weights": ("trainable_parameters", lambda value, words: words.count(value)),
     "share": ("trainable_share", lambda value, words: f"{100 * value:.3g} %"),
-    "size": ("size_mb", lambda value, words: words("megabytes", value=f"{value:.3g}")),
+    "size": ("size_mb", size_text),
     "loss at the end": ("final_loss", lambda value, words: f"{value:.3f}"),
     "held-out loss": ("final_validation_loss", lambda value, words: f"{value:.4f}"),
 }
 
 
-def _written(name: str, value: Any, words: Words, decimals: int | None) -> str:
-    """One value as a reader writes it; a missing one is empty."""
-    if not isinstance(value, tuple) and pd.isna(value):
+def _written(name: str, *interval: Any, words: Words, decimals: int | None) -> str:
+    """One value, or a mean with its interval, as a reader writes it; a missing one is empty."""
+    value = interval[0]
+    if pd.isna(value):
         return ""
-    if name in _RECORDED and isinstance(value, int | float):
-        return _RECORDED[name][1](value, words)
+    if name in RECORDED and isinstance(value, int | float):
+        return RECORDED[name][1](value, words)
     if isinstance(value, bool):
         return words("yes" if value else "no")
     if name in HYPERPARAMETERS:
         return number(value)
-    return measurement_text(value, words.language, decimals)
+    whole = len(interval) > 1 and not pd.isna(interval[1])
+    return measurement_text(interval if whole else value, words.language, decimals)
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -191,21 +183,13 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _experiment(name: str, root: str | Path) -> Experiment | None:
-    return None if name == BASE or "@" in name else Experiment(name, Path(root))
-
-
-def _differing(known: list[dict[str, Any]]) -> list[str]:
-    """Hyperparameters that aren't the same in all that have them; of one experiment, rate and rank."""
-    names = dict.fromkeys(name for values in known for name in values if name not in NOT_SHOWN)
-    values = {name: {str(one[name]) for one in known if name in one} for name in names}
-    always = ("learning_rate", "rank") if len(known) == 1 else ()
-    return [name for name in names if len(values[name]) > 1 or name in always]
+def _experiment(name: str, root: str | Path) -> Experiment | str:
+    return name if name == BASE or "@" in name else Experiment(name, Path(root))
 
 
 def _training_figures(experiment: Experiment, words: Words) -> dict[str, Any]:
     record = experiment.record
-    row = {name: record.get(key) for name, (key, _) in _RECORDED.items()}
+    row = {name: record.get(key) for name, (key, _) in RECORDED.items()}
     if record.get("status") == "finished":
         return row
     reason = f": {record.get('message', '')}" if experiment.status == "failed" else ""

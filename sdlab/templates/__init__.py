@@ -27,6 +27,7 @@ def _environment(escaped: bool) -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        extensions=["jinja2.ext.do"],
     )
     environment.filters |= {"md": markdown_text, "code": code, "breakable": _breakable}
     return environment

@@ -12,7 +12,9 @@ from sdlab.experiment import DreamBooth, Experiment, Locked, LoRA
 from sdlab.files import fingerprint
 from sdlab.images import class_images, image_files
 from sdlab.models import BaseModel, resolve
+from sdlab.photos import instance_images
 from sdlab.photos.captions import captions_fingerprint
+from sdlab.training import processes
 
 if TYPE_CHECKING:
     from sdlab.training.memory import Trial
@@ -78,26 +80,19 @@ def train_together(
     Returns:
         What each that couldn't be trained, or diverged, was ended by, by its name; the others are trained.
     """
+    processes.join()
+    progress = progress and processes.FIRST
     common, root = next(iter(planned.values())), Path(root)
-    base, images = resolve(common.pretrained_model_name_or_path, root), image_files(common.instance_data_dir)
-    errors: dict[str, Exception] = {}
+    base = resolve(common.pretrained_model_name_or_path, root)
+    images = instance_images(common.instance_data_dir, _notify if progress else _silent)
     with ExitStack() as locks:
-        begun: dict[Experiment, DreamBooth | LoRA] = {}
-        for name, chosen in planned.items():
-            try:
-                experiment = Experiment(name, root)
-                _begin(experiment, chosen, base, images, locks)
-            except (ValueError, Locked) as error:
-                errors[name] = error
-                continue
-            if experiment.status != "finished":
-                begun[experiment] = chosen
-            elif progress:
-                _notify(f"{name}: finished before, kept")
-        for experiment in begun:
-            experiment.update(status="running", base=base.root_name, message="")
+        errors = _begin_all(planned, base, images, root, progress, locks) if processes.FIRST else {}
+        names = [name for name in planned if Experiment(name, root).record.get("status") == "running"]
+        errors, names = processes.told((errors, [name for name in names if name not in errors]))
+        begun = {Experiment(name, root): planned[name] for name in names}
         if begun:
             errors |= _run(begun, base, images, progress, checkpoint_name, set() if said is None else said)
+        processes.told(None)  # what the first one writes last is there for all
     return errors
 
 
@@ -119,7 +114,7 @@ def preflight(
         NotEnoughMemory: It doesn't fit into memory; the message says what to change first.
         DiskFull: It doesn't fit on the disk.
     """
-    images = image_files(hyperparameters.instance_data_dir)
+    images = instance_images(hyperparameters.instance_data_dir, _notify if progress else _silent)
     _check(hyperparameters, images)
     from sdlab.training.loop import train_step
     from sdlab.training.memory import try_steps, with_advice
@@ -140,6 +135,30 @@ def _notify(text: str) -> None:
 
 def _silent(text: str) -> None:
     pass
+
+
+def _begin_all(
+    planned: Mapping[str, DreamBooth | LoRA],
+    base: BaseModel,
+    images: list[Path],
+    root: Path,
+    progress: bool,
+    locks: ExitStack,
+) -> dict[str, Exception]:
+    """Begins the experiments that aren't finished; gives what is wrong with others."""
+    errors: dict[str, Exception] = {}
+    for name, chosen in planned.items():
+        try:
+            experiment = Experiment(name, root)
+            _begin(experiment, chosen, base, images, locks)
+        except (ValueError, Locked) as error:
+            errors[name] = error
+            continue
+        if experiment.status != "finished":
+            experiment.update(status="running", base=base.root_name, message="")
+        elif progress:
+            _notify(f"{name}: finished before, kept")
+    return errors
 
 
 def _begin(
@@ -179,6 +198,11 @@ def _check(chosen: DreamBooth | LoRA, images: list[Path]) -> None:
         raise ValueError(
             "mixed_precision 'fp16' needs a GPU, and this machine trains on the CPU. Take 'no' or 'bf16'."
         )
+    if chosen.train_batch_size % processes.COUNT:
+        raise ValueError(
+            f"train_batch_size is that of all processes together, so it must be a multiple of "
+            f"{processes.COUNT}, got {chosen.train_batch_size}. Set it to {processes.COUNT}."
+        )
 
 
 def _run(
@@ -207,7 +231,7 @@ def _run(
 
 
 def _unfinished(begun: dict[Experiment, DreamBooth | LoRA]) -> list[Experiment]:
-    return [experiment for experiment in begun if experiment.record["status"] == "running"]
+    return [one for one in begun if processes.FIRST and one.record["status"] == "running"]
 
 
 def _train_all(
@@ -219,11 +243,14 @@ def _train_all(
     said: set[str],
 ) -> dict[str, Exception]:
     """Trains as many at once as fit into memory; gives those that diverged."""
+    from sdlab.training import trackers
     from sdlab.training.loop import run
     from sdlab.training.memory import at_once, with_advice
     from sdlab.training.setup import load_model, start
     from sdlab.training.validation import split
 
+    for chosen in begun.values():
+        trackers.check(chosen.report_to)
     notify = _notify if progress else _silent
     waiting = list(begun)
     first, common = waiting[0], begun[waiting[0]]
@@ -237,24 +264,24 @@ def _train_all(
     trained_on, held_out = split(images, common)
     sources = [trained_on]
     if common.with_prior_preservation:
-        sources.append(_class_files(begun, base, progress))
+        sources.append(processes.told(_class_files(begun, base, progress) if processes.FIRST else []))
     errors: dict[str, Exception] = {}
     with with_advice(common):
         model = load_model(base, common, sources, choice, held_out)
-        number = at_once(model, list(begun.values()))
+        number = processes.told(at_once(model, list(begun.values())))
         while waiting:
             now, waiting = waiting[:number], waiting[number:]
             if len(begun) > 1:
                 notify(f"{head}: {len(now)} in one pass: {', '.join(one.name for one in now)}")
-            for experiment in now:
+            for experiment in now if processes.FIRST else []:
                 experiment.update(held_out=[file.name for file in held_out])
             trainings = [start(model, experiment, begun[experiment], choice) for experiment in now]
             diverged = run(trainings, notify, progress, checkpoint_name=checkpoint_name)
             for experiment in now:
-                if error := diverged.get(experiment.name):
+                if processes.FIRST and (error := diverged.get(experiment.name)):
                     experiment.update(status="failed", message=f"{type(error).__name__}: {error}")
             errors |= diverged
-            if any(training.experiment.record["status"] == "stopped" for training in trainings):
+            if any(not one.finished and one.experiment.name not in diverged for one in trainings):
                 break
     return errors
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from sdlab.training import processes
 from sdlab.training.latents import Source, on_device
 
 
@@ -88,6 +89,16 @@ def draw_batch(
     timesteps = torch.randint(num_timesteps, (len(latents),), generator=generator(seed, step, "timesteps"))
     device = latents.device
     return Batch(latents, on_device(noise, device), on_device(timesteps, device), images)
+
+
+def share(batch: Batch, batch_size: int) -> Batch:
+    """Gives this process's share of a batch: of each source's images every COUNT-th."""
+    if processes.COUNT == 1:
+        return batch
+    own = range(processes.RANK, batch_size, processes.COUNT)
+    rows = [source * batch_size + place for source in range(len(batch.images)) for place in own]
+    images = [[chosen[place] for place in own] for chosen in batch.images]
+    return Batch(batch.latents[rows], batch.noise[rows], batch.timesteps[rows], images)
 
 
 def tokenize(tokenizer: CLIPTokenizer, prompts: Sequence[str], device: torch.device) -> torch.Tensor:

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from safetensors.torch import load_file, save
 
 from sdlab.files import file_sha256, write_bytes
-from sdlab.photos import load_image
+from sdlab.photos.decode import DECODER_VERSION, load_image
 
 CACHE = Path("cache_dir/latents")
 _IMAGES_AT_ONCE = 8
@@ -103,7 +103,7 @@ def _pixels(file: Path, resolution: int) -> torch.Tensor:
 
 def _key(vae: AutoencoderKL, files: Sequence[Path], resolution: int) -> str:
     """Of everything that decides the latents, in the images' order."""
-    total = hashlib.sha256(f"{resolution}/{vae.config.scaling_factor}".encode())
+    total = hashlib.sha256(f"{DECODER_VERSION}/{resolution}/{vae.config.scaling_factor}".encode())
     for weight in vae.state_dict().values():
         total.update(weight.detach().cpu().reshape(-1).view(torch.uint8).numpy())
     for file in files:

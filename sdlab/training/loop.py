@@ -15,14 +15,15 @@ import torch
 from sdlab.cards import model_card
 from sdlab.config import Hyperparameters
 from sdlab.files import write_bytes
-from sdlab.training import checkpoint
-from sdlab.training.data import draw_batch, generator
+from sdlab.training import checkpoint, processes
+from sdlab.training.data import draw_batch, generator, share
 from sdlab.training.diagnosis import diagnose, predictions
 from sdlab.training.loss import dreambooth_loss, noise_losses
 from sdlab.training.memory import Needs, Trial, check, now, peak_memory_gb, reset_peak_memory
 from sdlab.training.progress import Bar, Panel, show
 from sdlab.training.record import describe_machine, describe_result
 from sdlab.training.setup import Notify, Training
+from sdlab.training.trackers import Trackers
 from sdlab.training.validation import steps_between, validate
 
 _LOG_EVERY = 10  # steps; reading a loss waits for the GPU, so it isn't done in each step
@@ -53,12 +54,13 @@ def run(
     with trainings[0].evaluation():
         before = predictions(trainings[0])  # of the base, since no weight is trained yet
     for training in trainings:
-        training.experiment.update(environment=describe_machine(training), in_one_pass=len(trainings))
+        if processes.FIRST:
+            training.experiment.update(environment=describe_machine(training), in_one_pass=len(trainings))
         if resume(training, checkpoint_name):
             notify(f"{training.experiment.name}: going on after step {training.done}{_longer(training)}")
     diverged = train_steps(trainings, needs, progress)
     for training in trainings:
-        if training.experiment.name not in diverged:
+        if training.experiment.name not in diverged and processes.FIRST:
             _end(training, before, notify)
     return diverged
 
@@ -102,7 +104,7 @@ def train_steps(trainings: Sequence[Training], needs: Needs, progress: bool) -> 
     with stop_requests() as stop, show(trainings, stop, progress) as shown:
         fresh = [training for training in trainings if training.done == 0]
         for training, measured in zip(fresh, validate(fresh), strict=True):
-            if measured:
+            if measured and processes.FIRST:
                 shown.row(training, logs[training.adapter].write(measured, len(fresh)))
         while running := [
             one for one in trainings if one.experiment.name not in diverged and not one.finished
@@ -115,9 +117,12 @@ def train_steps(trainings: Sequence[Training], needs: Needs, progress: bool) -> 
                 if len(timed) == 2:
                     left = max(one.hyperparameters.max_train_steps - one.done for one in running)
                     shown.say(Trial(needs, timed[1] - timed[0], peak_memory_gb(), left).text())
-            diverged |= _look(running, logs, shown, stop.is_set())
-            if stop.is_set():
+            stopping = processes.any_of_us(stop.is_set(), trainings[0].model.device)
+            diverged |= _look(running, logs, shown, stopping)
+            if stopping:
                 break
+    for log in logs.values():
+        log.close()
     return diverged
 
 
@@ -133,6 +138,8 @@ def _look(
                 rows[training.adapter] = logs[training.adapter].means()
             except Diverged as error:
                 diverged[training.experiment.name] = error
+    if not processes.FIRST:
+        return diverged
     looked_at = [one for one in running if _looks(one) and one.adapter in rows]
     for training, measured in zip(looked_at, validate(looked_at), strict=True):
         rows[training.adapter] |= measured
@@ -172,10 +179,9 @@ def train_step(trainings: Sequence[Training]) -> list[torch.Tensor]:
             for values, (loss, parts) in zip(measured, losses, strict=True):
                 values.append(torch.cat([loss.detach()[None], parts]))
     norms = [_take(training) for training in trainings]
-    return [
-        torch.cat([torch.stack(values).mean(dim=0), norm[None]])
-        for values, norm in zip(measured, norms, strict=True)
-    ]
+    means = [torch.stack(values).mean(dim=0) for values in measured]
+    processes.average(means)
+    return [torch.cat([mean, norm[None]]) for mean, norm in zip(means, norms, strict=True)]
 
 
 def batch_losses(trainings: Sequence[Training], part: int = 0) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -191,7 +197,8 @@ def batch_losses(trainings: Sequence[Training], part: int = 0) -> list[tuple[tor
         chosen = training.hyperparameters
         index = training.done * chosen.gradient_accumulation_steps + part
         size, offset = chosen.train_batch_size, chosen.noise_offset
-        batches.append(draw_batch(model.sources, size, index, chosen.seed, count, noise_offset=offset))
+        drawn = draw_batch(model.sources, size, index, chosen.seed, count, noise_offset=offset)
+        batches.append(share(drawn, size))
     latents = torch.cat([batch.latents for batch in batches])  # (trainings · batch, channels, height, width)
     noise = torch.cat([batch.noise for batch in batches])
     timesteps = torch.cat([batch.timesteps for batch in batches])
@@ -213,6 +220,7 @@ def batch_losses(trainings: Sequence[Training], part: int = 0) -> list[tuple[tor
 
 def _take(training: Training) -> torch.Tensor:
     """Takes a step along the gradient; gives its norm before clipping."""
+    processes.average(weight.grad for weight in training.weights.values())
     training.scaler.unscale_(training.optimizer)
     norm = torch.nn.utils.clip_grad_norm_(
         training.weights.values(), training.hyperparameters.max_grad_norm
@@ -234,10 +242,12 @@ def resume(training: Training, checkpoint_name: str = checkpoint.LATEST) -> int:
         ValueError: There is no such checkpoint.
     """
     folder = training.experiment.checkpoints_folder
-    checkpoint.tidy(folder, keep=None)
+    if processes.FIRST:
+        checkpoint.tidy(folder, keep=None)
     place = checkpoint.find(folder, checkpoint_name)
     if place is None:
-        training.experiment.cut_log(-1)
+        if processes.FIRST:
+            training.experiment.cut_log(-1)
         return 0
     training.done, states = checkpoint.load(place, training.weights)
     training.optimizer.load_state_dict(states["optimizer"])
@@ -255,7 +265,8 @@ def resume(training: Training, checkpoint_name: str = checkpoint.LATEST) -> int:
         training.ema.to(training.model.device)
     if training.done > (training.hyperparameters.text_encoder_steps or training.done):
         training.freeze_text_encoder()
-    training.experiment.cut_log(training.done)
+    if processes.FIRST:
+        training.experiment.cut_log(training.done)
     return training.done
 
 
@@ -283,6 +294,7 @@ class _Log:
         self._training = training
         self._names = ["loss", *["instance_loss", "prior_loss"][: len(training.model.sources)], "grad_norm"]
         self._measured: list[torch.Tensor] = []
+        self._trackers = Trackers(training)
         rows = training.experiment.log()
         self._seconds, self._since = rows[-1]["seconds"] if rows else 0.0, time.perf_counter()
 
@@ -311,7 +323,11 @@ class _Log:
         row = {"step": self._training.done, **measured, "learning_rate": rate}
         row |= {"seconds": round(self._seconds, 3)}
         self._training.experiment.add_to_log(row)
+        self._trackers.log(row)
         return row
+
+    def close(self) -> None:
+        self._trackers.finish()
 
 
 def _advice(loss: float, step: int, chosen: Hyperparameters) -> str:

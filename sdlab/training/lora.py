@@ -23,7 +23,7 @@ from torch.nn.functional import pad
 from sdlab.config import DreamBooth, LoRA
 from sdlab.experiment import Experiment
 from sdlab.files import write_folder
-from sdlab.formats.names import with_text_model
+from sdlab.formats.names import lean_settings, with_text_model
 from sdlab.models import quiet
 from sdlab.training.data import generator
 
@@ -148,9 +148,7 @@ def export(pipeline: StableDiffusionPipeline, experiment: Experiment, adapter: s
             named = with_text_model if name == "text_encoder" else str
             layers = {named(key): weight for key, weight in named_weights(part, adapter).items()}
             weights[f"{name}_lora_layers"] = layers
-            # peft would write where the base lies on this disk
-            settings = config[adapter].to_dict() | {"base_model_name_or_path": None}
-            weights[f"{name}_lora_adapter_metadata"] = settings
+            weights[f"{name}_lora_adapter_metadata"] = lean_settings(config[adapter].to_dict())
     with write_folder(experiment.path / "lora") as folder:
         StableDiffusionPipeline.save_lora_weights(folder, **weights)
     os.replace(experiment.path / "lora" / experiment.lora_file.name, experiment.lora_file)

@@ -55,7 +55,7 @@ class Bar:
 
     def step(self) -> None:
         """A step is done."""
-        self._bar.update(min(one.done for one in self._trainings) - self._bar.n)
+        self._bar.update()
 
     def row(self, training: Training, row: dict[str, Any]) -> None:
         """A row was written to the training's log."""
@@ -79,8 +79,8 @@ class Panel:
 
         self._trainings, self._stop = trainings, stop
         self._summaries = {one.adapter: Summary.of(one) for one in trainings}
-        self._begun = min(one.done for one in trainings)
-        self._since: float | None = None  # the end of the first step
+        self._steps = 0
+        self._since: float | None = None  # the end of the first step, which warms up
         self._heads = {adapter: ipywidgets.HTML() for adapter in self._summaries}
         self._bodies = {adapter: ipywidgets.HTML() for adapter in self._summaries}
         self._button = ipywidgets.Button(
@@ -120,6 +120,7 @@ class Panel:
 
     def step(self) -> None:
         now = time.perf_counter()
+        self._steps += 1
         self._since = self._since or now
         if now >= self._next:
             self._answer()
@@ -149,10 +150,9 @@ class Panel:
         state = f"step {training.done} of {total}"
         if self._stop.is_set():
             return f"{state}, stopping: saving what is there"
-        steps = min(one.done for one in self._trainings) - self._begun - 1  # the first one warms up
-        if self._since is None or steps < 1:
+        if self._since is None or self._steps < 2:
             return state
-        pace = (time.perf_counter() - self._since) / steps
+        pace = (time.perf_counter() - self._since) / (self._steps - 1)
         left = tqdm.format_interval(pace * (total - training.done))
         speed = f"{1 / pace:.2g} steps a second" if pace < 1 else f"{pace:.3g} s a step"
         return f"{state}, {speed}, {left} left"

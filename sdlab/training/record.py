@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sdlab import machine
+from sdlab.training import processes
 from sdlab.training.memory import peak_memory_gb
 from sdlab.training.setup import Training
 
@@ -19,6 +20,7 @@ def describe_machine(training: Training) -> dict[str, Any]:
         "cores": here.cores,
         "mixed_precision": training.model.accelerator.mixed_precision,
         "optimizer": type(training.optimizer).__name__,
+        "processes": processes.COUNT,
     }
 
 

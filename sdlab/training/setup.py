@@ -17,6 +17,7 @@ from diffusers.training_utils import EMAModel
 from sdlab import machine
 from sdlab.config import Hyperparameters, LoRA
 from sdlab.experiment import Experiment
+from sdlab.images import warn_of_cut_prompts
 from sdlab.models import BaseModel, fuse, resolve
 from sdlab.photos import read_captions
 from sdlab.training import dreambooth, lora
@@ -245,9 +246,24 @@ def _prompts(
     prompts = [chosen.instance_prompt, chosen.class_prompt or ""][: len(files)]
     captions = read_captions(chosen.instance_data_dir)
     texts, of_image = prompts_of_images(files, prompts, captions)
+    warn_of_cut_prompts(pipeline, texts)
+    _check_rare_word(pipeline, chosen)
     trained = chosen.train_text_encoder
     if captioned := sum(file.name in captions for file in files[0]):
         notify(f"captions: {captioned} of {len(files[0])} images have one of their own")
     notify("text encoder: trained" if trained else "text encoder: frozen, so the prompts are encoded once")
     input_ids = tokenize(pipeline.tokenizer, texts, device)
     return Prompts(pipeline.text_encoder, input_ids, of_image, trained=trained)
+
+
+def _check_rare_word(pipeline: StableDiffusionPipeline, chosen: Hyperparameters) -> None:
+    """Refuses an instance prompt whose rare word the text encoder never reads."""
+    tokenizer, rare_word = pipeline.tokenizer, chosen.subject.rare_word
+    limit = tokenizer.model_max_length - 2  # without the start and end tokens
+    before = chosen.instance_prompt.partition(rare_word)[0]
+    tokens = tokenizer(f"{before}{rare_word}", add_special_tokens=False, verbose=False).input_ids
+    if rare_word and len(tokens) > limit:
+        raise ValueError(
+            f"The text encoder reads {limit} tokens of the instance prompt, and {rare_word!r} stands behind "
+            f"them, so it would learn nothing of it. Put it first: {chosen.subject.instance_prompt!r}."
+        )

@@ -1,0 +1,279 @@
+"""Sampling from a pipeline, each image from its own seed and carrying its record; class images."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from sdlab import machine
+from sdlab.config import unknown
+from sdlab.files import acquire_lock, write_bytes, write_json
+from sdlab.models import Base, BaseModel, fuse, quiet, resolve
+from sdlab.profiles import profile
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
+
+# Name to diffusers' class; "own" is the scheduler that the model came with.
+SAMPLERS = {
+    "dpm++": "DPMSolverMultistepScheduler",
+    "unipc": "UniPCMultistepScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "ddim": "DDIMScheduler",
+    "own": "",
+}
+IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".webp"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How images are sampled.
+
+    Args:
+        num_inference_steps: Denoising steps, at least 1.
+        guidance_scale: Strength of classifier-free guidance; 1 is none.
+        sampler: A key of `SAMPLERS`.
+        negative_prompt: What no image is to show.
+        width: In pixels, a multiple of 8.
+        height: In pixels, a multiple of 8.
+
+    Raises:
+        ValueError: A value breaks its rule.
+    """
+
+    num_inference_steps: int
+    guidance_scale: float
+    sampler: str = "dpm++"
+    negative_prompt: str = ""
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        if self.num_inference_steps < 1:
+            raise ValueError(
+                f"num_inference_steps must be at least 1, got {self.num_inference_steps}. Usual: 20 to 35."
+            )
+        if self.guidance_scale < 1:
+            raise ValueError(
+                f"guidance_scale must be at least 1, got {self.guidance_scale:g}. Usual: 7 to 9."
+            )
+        if self.sampler not in SAMPLERS:
+            raise ValueError(unknown("sampler", self.sampler, SAMPLERS))
+        for name, side in (("width", self.width), ("height", self.height)):
+            if side < 8 or side % 8:
+                raise ValueError(f"{name} must be a multiple of 8, got {side}. Usual: 512 (mini: 128).")
+
+
+def choose_sampling(
+    base: Base,
+    *,
+    resolution: int | None = None,
+    width: int | None = None,
+    height: int | None = None,
+    **choices: Any,
+) -> Sampling:
+    """Fills what isn't chosen (None) from the base's profile; `resolution` is both width and height."""
+    chosen = profile(base)
+    side = resolution or chosen.resolution
+    sampling = {"num_inference_steps": chosen.num_inference_steps, "guidance_scale": chosen.guidance_scale}
+    given = {name: value for name, value in choices.items() if value is not None}
+    return Sampling(**sampling | given, width=width or side, height=height or side)
+
+
+def ready_pipeline(base: Base, sampling: Sampling) -> StableDiffusionPipeline:
+    """Loads a pipeline for sampling: float16 on a CUDA GPU, LoRA fused, with the sampler's scheduler."""
+    import torch
+
+    place = machine.device()
+    dtype = torch.float16 if place.type == "cuda" else torch.float32
+    return with_sampler(fuse(resolve(base).load(dtype)).to(place), sampling.sampler)
+
+
+def with_sampler(pipeline: StableDiffusionPipeline, sampler: str) -> StableDiffusionPipeline:
+    """Gives another pipeline of the same parts, with the sampler's scheduler and without progress bar."""
+    import diffusers
+
+    parts = dict(pipeline.components)
+    if name := SAMPLERS[sampler]:
+        parts["scheduler"] = getattr(diffusers, name).from_config(pipeline.scheduler.config)
+    with quiet():
+        other = diffusers.StableDiffusionPipeline(**parts, requires_safety_checker=False)
+    other.set_progress_bar_config(disable=True)
+    return other
+
+
+def sample(
+    pipeline: StableDiffusionPipeline,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    sampling: Sampling,
+    **options: Any,
+) -> list[Image.Image]:
+    """Samples a batch, one image per prompt; each depends on its own seed alone, not on the others.
+
+    `options` are what else the pipeline takes, such as a ControlNet's maps.
+    """
+    import torch
+
+    images = pipeline(
+        prompt=list(prompts),
+        negative_prompt=[sampling.negative_prompt] * len(prompts),
+        generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+        num_inference_steps=sampling.num_inference_steps,
+        guidance_scale=sampling.guidance_scale,
+        height=sampling.height,
+        width=sampling.width,
+        **options,
+    ).images
+    return list(images)
+
+
+def warn_of_cut_prompts(pipeline: StableDiffusionPipeline, prompts: Iterable[str]) -> None:
+    """Warns of each prompt that is longer than the text encoder reads, naming what is cut."""
+    tokenizer = pipeline.tokenizer
+    limit = tokenizer.model_max_length - 2  # without the start and end tokens
+    for prompt in dict.fromkeys(prompts):
+        tokens = tokenizer(prompt, add_special_tokens=False, verbose=False).input_ids
+        if len(tokens) > limit:
+            cut = tokenizer.decode(tokens[limit:]).strip()
+            message = f"The prompt has {len(tokens)} tokens, {limit} are read. Not read: {cut!r}. Shorten it."
+            warnings.warn(f"{message} The prompt: {prompt!r}", stacklevel=2)
+
+
+def write_image(path: Path, image: Image.Image, record: dict[str, Any]) -> None:
+    """Writes a PNG that carries its record, whole or not at all."""
+    info = PngInfo()
+    info.add_itxt("sdlab", json.dumps(record, ensure_ascii=False))
+    data = io.BytesIO()
+    image.save(data, "PNG", pnginfo=info)
+    write_bytes(path, data.getvalue())
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Reads the record that an image carries; empty if there is no such image, or it carries none."""
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            return dict(json.loads(image.info.get("sdlab", "{}")))
+    except (OSError, ValueError):
+        return {}
+
+
+def image_files(folder: str | Path) -> list[Path]:
+    """Lists the images in a folder by name, without hidden files."""
+    files = (file for file in Path(folder).glob("[!.]*") if file.suffix.lower() in IMAGE_ENDINGS)
+    return sorted(files)
+
+
+def class_images(
+    base: Base,
+    class_prompt: str,
+    num: int,
+    *,
+    folder: str | Path | None = None,
+    data: str | Path = "data/class_images",
+    root: str | Path = "experiments",
+    seed: int = 0,
+    progress: bool = True,
+    **sampling: Any,
+) -> Path:
+    """Samples the images of prior preservation; those that are there are kept, and shared by all experiments.
+
+    A folder with images from elsewhere is used as it is and filled up.
+
+    Args:
+        base: The base model.
+        class_prompt: Such as `a photo of woman face`.
+        num: How many there are to be.
+        folder: Where; None takes `<data>/<key>`, the key made from base, prompt and sampling.
+        data: The folder of all class images.
+        root: The folder of all experiments.
+        seed: Of the first image; the next has the next seed.
+        progress: Show a progress bar.
+        **sampling: For `choose_sampling`; what isn't given is the profile's.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: The base is unknown, or a value breaks its rule.
+
+    Source:
+        Ruiz et al. 2022, arXiv:2208.12242, section 3.3. Taught in: notebooks/02.
+    """
+    model = resolve(base, root)
+    chosen = choose_sampling(model, **sampling)
+    settings = {"base": model.fingerprint, "class_prompt": class_prompt, **asdict(chosen)}
+    if chosen.width == chosen.height:  # as folders are keyed since before there were width and height
+        settings["resolution"] = settings.pop("width")
+        del settings["height"]
+    place = Path(folder).expanduser() if folder is not None else Path(data) / _key(settings)
+    _check_prompts(place, class_prompt)
+    if progress:
+        print(f"class images: {num - len(_missing_seeds(place, num, seed))} of {num} are in {place}")
+    if not _missing_seeds(place, num, seed):
+        return place
+    model.check(chosen.width, chosen.height)
+    with acquire_lock(place / ".lock"):  # another experiment that needs them waits until they are there
+        if seeds := _missing_seeds(place, num, seed):
+            write_json(place / "class_images.json", {"base_name": model.name, **settings})
+            _sample_class(model, chosen, settings, seeds, place, progress)
+    return place
+
+
+def _check_prompts(place: Path, class_prompt: str) -> None:
+    """Refuses a folder whose images were made with another prompt, so that another class would be kept."""
+    said = (read_record(file).get("class_prompt", class_prompt) for file in image_files(place))
+    if others := [prompt for prompt in said if prompt != class_prompt]:
+        raise ValueError(
+            f"{place} holds {len(others)} class images of {others[0]!r}, and {class_prompt!r} is asked for. "
+            "Give that prompt, another folder, or none: then one is made for the prompt."
+        )
+
+
+def _sample_class(
+    model: BaseModel,
+    sampling: Sampling,
+    settings: dict[str, Any],
+    seeds: list[int],
+    place: Path,
+    progress: bool,
+) -> None:
+    pipeline, prompt = ready_pipeline(model, sampling), settings["class_prompt"]
+    warn_of_cut_prompts(pipeline, [prompt])
+    for batch in batches(seeds, profile(model).images_per_batch, "class images", progress):
+        for seed, image in zip(batch, sample(pipeline, [prompt] * len(batch), batch, sampling), strict=True):
+            write_image(place / f"class_{seed:05d}.png", image, settings | {"seed": seed})
+
+
+def _missing_seeds(folder: Path, num: int, seed: int) -> list[int]:
+    """Which images to add so that there are `num`, counting images that came from elsewhere."""
+    here = {file.name for file in image_files(folder)}
+    ours = {f"class_{seed + i:05d}.png": seed + i for i in range(num)}
+    missing = [one for name, one in ours.items() if name not in here]
+    return missing[: max(0, num - len(here))]
+
+
+def _key(settings: dict[str, Any]) -> str:
+    words = re.sub(r"\W+", "_", settings["class_prompt"]).strip("_")[:40]
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    return f"{words}_{digest}"
+
+
+def batches(items: Sequence[Any], size: int, description: str, progress: bool) -> Iterator[list[Any]]:
+    """Splits a list into batches under a progress bar that counts items."""
+    from tqdm.auto import tqdm
+
+    with tqdm(total=len(items), desc=description, unit="image", disable=not progress) as bar:
+        for start in range(0, len(items), size):
+            yield list(items[start : start + size])
+            bar.update(len(items[start : start + size]))
