@@ -40,9 +40,9 @@ from recipes.mini.world.captions import described
 from sdlab import HOMEWORK_A, Control, generate, mini
 from sdlab.control import ControlMap, NothingFound, control_map, control_options, with_controlnets
 from sdlab.control.annotators import estimate_depth, estimate_pose
-from sdlab.images import choose_sampling, ready_pipeline, sample
 from sdlab.maps import KINDS, canny_map
 from sdlab.mini import reader
+from sdlab.sampling import choose_sampling, ready_pipeline, sample
 from sdlab.scores import mini_scores
 from sdlab.tables import control_table
 

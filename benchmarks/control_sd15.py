@@ -27,7 +27,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from sdlab import Control, mini
 from sdlab.control import control_map, control_options, with_controlnets
-from sdlab.images import Sampling, sample
+from sdlab.sampling import Sampling, sample
 
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
 

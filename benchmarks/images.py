@@ -22,9 +22,10 @@ from PIL import Image
 
 from recipes.mini import world
 from sdlab import mini
-from sdlab.images import choose_sampling, generate
+from sdlab.images import generate
 from sdlab.profiles import hyperparameters
 from sdlab.prompts import HOMEWORK_A, PromptSet
+from sdlab.sampling import choose_sampling
 from sdlab.training import train
 
 

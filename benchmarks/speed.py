@@ -18,8 +18,8 @@ from pathlib import Path
 
 from recipes.mini import world
 from sdlab import HOMEWORK_A, hyperparameters, prepare, train
-from sdlab.images import choose_sampling, ready_pipeline, sample
 from sdlab.machine import describe
+from sdlab.sampling import choose_sampling, ready_pipeline, sample
 
 
 def import_seconds(statement: str) -> float:

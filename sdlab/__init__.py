@@ -11,17 +11,18 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sdlab.backup import sync
     from sdlab.control import Control
-    from sdlab.demonstration import demo
-    from sdlab.exercises import check
+    from sdlab.course.backup import sync
+    from sdlab.course.demonstration import demo
+    from sdlab.course.exercises import check
     from sdlab.experiment import DreamBooth, Experiment, LoRA
     from sdlab.homeworks import homework
-    from sdlab.images import class_images, generate
+    from sdlab.images import generate
     from sdlab.photos import prepare
     from sdlab.profiles import hyperparameters, profile
     from sdlab.prompts import HOMEWORK_A, HOMEWORK_B, PromptSet
     from sdlab.reports import report
+    from sdlab.sampling import class_images
     from sdlab.scores import recommend, score
     from sdlab.sweeps import sweep
     from sdlab.tables import table
@@ -49,16 +50,16 @@ _MODULE_OF = {
     "prepare": "photos",
     "train": "training",
     "Control": "control",
-    "class_images": "images",
+    "class_images": "sampling",
     "generate": "images",
     "table": "tables",
     "score": "scores",
     "recommend": "scores",
     "sweep": "sweeps",
     "report": "reports",
-    "demo": "demonstration",
-    "sync": "backup",
-    "check": "exercises",
+    "demo": "course.demonstration",
+    "sync": "course.backup",
+    "check": "course.exercises",
 }
 __all__ = list(_MODULE_OF)
 

@@ -42,26 +42,19 @@ _MACHINE = ("torch", "diffusers", "transformers", "peft", "accelerate", "device"
 def model_card(
     experiment: Experiment, *, file: str | None = None, form: Form | None = None, scale: float = 1.0
 ) -> str:
-    """Writes a model card from an experiment's record; what the record lacks is left out.
+    """Writes a model card from an experiment's record; it holds no path of this machine.
 
-    Args:
-        experiment: Any, finished or not.
-        file: Name of the file that the card lies beside; None takes the experiment's own.
-        form: What lies there; None takes `lora` or `folder` by the experiment's method.
-        scale: Strength of a LoRA that was merged into the model.
-
-    Returns:
-        Markdown with the hub's YAML front matter. It holds no path of this machine.
-
-    Source:
-        huggingface_hub's `ModelCardData` for the front matter.
+    What the record lacks is left out. `file` is the one that the card lies beside, `form` what lies there,
+    `scale` the strength of a LoRA that was merged into the model.
     """
     record = experiment.record
     chosen: dict[str, Any] = record.get("hyperparameters") or {}
     method = str(record.get("method", "dreambooth"))
     form = form or ("lora" if method == "lora" else "folder")
     base = public_name(str(record.get("base") or chosen.get("pretrained_model_name_or_path") or "unknown"))
-    start = _start(experiment, str(chosen.get("pretrained_model_name_or_path") or base))
+    start = str(chosen.get("pretrained_model_name_or_path") or base)
+    inside = Path(start).parent.name == experiment.root.name  # an experiment, as `experiments/exp1`
+    start = public_name(Path(start).name if inside else start)
     prompt = " ".join(str(chosen.get("instance_prompt") or "").split())
     return render(
         "card.md",
@@ -77,16 +70,13 @@ def model_card(
         file=file,
         scale=f"{scale:g}",
         snippet=_snippet(form, file, start, base, prompt),
-        settings=_settings(chosen),
-        facts=_facts(record),
+        settings=_rows({name: chosen[name] for name in chosen if name not in PLACES | {"method"}}),
+        facts=_rows(
+            {words: record.get(name) for name, words in _FACTS.items()}
+            | {name: (record.get("environment") or {}).get(name) for name in _MACHINE}
+        ),
         license=LICENSES.get(base),
     )
-
-
-def _start(experiment: Experiment, name: str) -> str:
-    """What training started from; of an experiment, which may be written as `experiments/exp1`, its name."""
-    inside = Path(name).parent.name == experiment.root.name
-    return public_name(Path(name).name if inside else name)
 
 
 def _front_matter(base: str, method: str, form: Form, prompt: str) -> str:
@@ -124,21 +114,9 @@ def _snippet(form: Form, file: str | None, start: str, base: str, prompt: str) -
     return "\n".join(lines)
 
 
-def _settings(chosen: dict[str, Any]) -> list[tuple[str, Any]]:
-    known = {
-        name: value for name, value in chosen.items() if value is not None and name not in PLACES | {"method"}
-    }
-    return [(name, _short(value)) for name, value in known.items()]
-
-
-def _facts(record: dict[str, Any]) -> list[tuple[str, Any]]:
-    facts = [(words, _short(record[name])) for name, words in _FACTS.items() if record.get(name) is not None]
-    machine = record.get("environment") or {}
-    return facts + [(name, machine[name]) for name in _MACHINE if machine.get(name)]
-
-
-def _short(value: Any) -> Any:
-    return f"{value:g}" if isinstance(value, float) else value
+def _rows(values: dict[str, Any]) -> list[tuple[str, Any]]:
+    rows = [(name, value) for name, value in values.items() if value is not None]
+    return [(name, f"{value:g}" if isinstance(value, float) else value) for name, value in rows]
 
 
 def public_name(base: str) -> str:
@@ -151,12 +129,6 @@ def public_name(base: str) -> str:
 
 def modelspec(title: str, base: str, *, lora: bool, experiment: Experiment | None) -> dict[str, str]:
     """What a safetensors file's header says of a model; `mini` has an architecture of its own.
-
-    Args:
-        title: Of the model.
-        base: What it was trained from in the first place.
-        lora: A LoRA, else a whole model.
-        experiment: What made it; None for a base model.
 
     Source:
         Stability-AI/ModelSpec 1.0.1, as kohya-ss/sd-scripts writes it.

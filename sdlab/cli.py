@@ -5,23 +5,22 @@ A command adds what only a command line needs, and returns what is printed.
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import inspect
 import io
 import logging
 import os
 import re
-import shlex
 import sys
 import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass, fields, replace
+from difflib import get_close_matches
 from functools import partial
 from itertools import pairwise, product
 from json import dumps
 from pathlib import Path
+from pkgutil import resolve_name
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
@@ -36,11 +35,20 @@ sdlab teaches Stable Diffusion one subject from about twenty photos, and compare
 
 usage: sdlab COMMAND [OPTIONS]        sdlab COMMAND --help lists the options; METHOD is dreambooth or lora
 
-{commands}
+Each goes on from what the ones before it left on disk:
 
-Each goes on from what the ones before it left on disk."""
-# What several commands say of the same option.
-COMMON = """
+"""
+
+
+def shared(
+    experiments: Positional[tuple[str, ...]] = (),
+    prompts: str | None = None,
+    subject: str | None = None,
+    profile: str = "auto",
+    json: bool = False,
+) -> None:
+    """What several commands take; experiments and prompts, which are objects in Python, are given by name.
+
     Args:
         prompts: homework_a, homework_b, paper_live, paper_objects, or a JSON file of names to prompts; None
             takes those of the images, or what suits the subject.
@@ -48,11 +56,10 @@ COMMON = """
         json: Print JSON; what happens meanwhile goes to stderr.
         profile: Where defaults come from: mini, sd15, sd15-16gb, sd15-8gb; auto takes what fits the machine.
         base: The base model: mini, sd15, a folder, a file, or an experiment.
-"""
+    """
 
 
-class UsageError(ValueError):
-    """A command line that can't be understood; the message names what and the way out."""
+SHARED = inspect.signature(shared, eval_str=True).parameters
 
 
 class Answer(NamedTuple):
@@ -61,18 +68,6 @@ class Answer(NamedTuple):
     text: str
     data: Any
     code: int = 0
-
-
-def option_of(name: str, kind: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
-
-
-SUBJECT = option_of("subject", str | None, None)
-# How experiments and prompts, which are objects in Python, are given on a command line.
-EDGES = {
-    "experiments": [option_of("experiments", Positional[tuple[str, ...]], ())],
-    "prompts": [option_of("prompts", str | None, None), SUBJECT],
-}
 
 
 @dataclass(frozen=True)
@@ -92,31 +87,30 @@ class Command:
         signature = inspect.signature(self.run, eval_str=True)
         own = [*signature.parameters.values()][1:]
         found = {option.name: option for option in own if option.kind is not option.VAR_KEYWORD}
+        also = ["json"] if signature.return_annotation is Answer else []
         if self.method:  # each hyperparameter is a flag without a prefix
             flat = Annotated[METHODS[self.method], arg(name="")]  # type: ignore[valid-type,name-defined]
-            found["hyperparameters"] = option_of("hyperparameters", flat, defaults)
-            found |= {"profile": option_of("profile", str, "auto"), "subject": SUBJECT}
-        if signature.return_annotation is Answer:
-            found["json"] = option_of("json", bool, False)
-        for target in map(imported, self.targets if any(o.kind is o.VAR_KEYWORD for o in own) else ()):
+            found["hyperparameters"] = own[0].replace(annotation=flat, default=defaults)
+            also += ["profile", "subject"]
+        for target in map(resolve_name, self.targets if len(found) < len(own) else ()):
             for name, option in inspect.signature(target).parameters.items():
-                kind = _readable(option.annotation, target)
-                if name in EDGES:
-                    found = {edge.name: edge for edge in EDGES[name]} | found
-                elif kind is not None and name != "progress":
+                if name in SHARED:
+                    also += [name, "subject"] if name == "prompts" else [name]
+                elif name != "progress" and (kind := _readable(option.annotation, target)):
                     found.setdefault(name, option.replace(annotation=kind))
+        found = {name: SHARED[name] for name in also} | found
         return {name: option.replace(kind=option.KEYWORD_ONLY) for name, option in found.items()}
 
     def help(self) -> str:
         """The summary, and what the docstrings say of the options; the command's own counts most."""
-        texts = [*(imported(target).__doc__ or "" for target in self.targets), COMMON, self.run.__doc__ or ""]
-        blocks = [re.search(r"Args:\n((?: {4}.*\n?)+)", inspect.cleandoc(text) + "\n") for text in texts]
+        sources = [*map(resolve_name, self.targets), shared, self.run]
+        blocks = [re.search(r"Args:\n((?: {4}.*\n?)+)", f"{inspect.getdoc(one)}\n") for one in sources]
         return f"{self.summary}\n\nArgs:\n" + "".join(block[1] for block in blocks if block)
 
     def __call__(self, **values: Any) -> None:
         json = values.pop("json", False)
         with redirect_stdout(sys.stderr) if json else nullcontext():  # stdout is left to the JSON alone
-            said = self.run(imported(self.targets[0]), **values)
+            said = self.run(resolve_name(self.targets[0]), **values)
         if isinstance(said, Answer):
             print(dumps(said.data, indent=1, default=str) if json else said.text)
             if said.code:
@@ -142,7 +136,7 @@ def command(name: str, *targets: str) -> Callable[[Callable[..., Any]], Callable
     return add
 
 
-@command("demo", "sdlab.demonstration:demo")
+@command("demo", "sdlab.course.demonstration:demo")
 def demo(run: Run, root: Path = Path()) -> None:
     """The whole homework on the embedded mini model, in minutes, without a GPU."""
     run(root)
@@ -182,7 +176,7 @@ def prepare(
     return said
 
 
-@command("class-images", "sdlab.images:class_images")
+@command("class-images", "sdlab.sampling:class_images")
 def class_images(
     run: Run,
     class_prompt: str | None = None,
@@ -447,10 +441,10 @@ def homework(
     Args:
         which: A sweeps learning rate and rank, B sweeps DreamBooth and trains LoRAs on top of it.
     """
-    return "\n".join(shlex.join(["sdlab", *words]) for words in run(which, base, subject=subject))
+    return "\n".join(run(which, base, subject=subject))
 
 
-@command("check", "sdlab.handin:completeness")
+@command("check", "sdlab.course.handin:completeness")
 def check(run: Run, which: Positional[Literal["A", "B"] | None] = None, **options: Any) -> Answer:
     """Is this homework complete? What is missing, with the command for it."""
     steps = run(which, **options)
@@ -460,7 +454,7 @@ def check(run: Run, which: Positional[Literal["A", "B"] | None] = None, **option
     return Answer(text, data, 0 if complete else 1)
 
 
-@command("sync", "sdlab.backup:sync")
+@command("sync", "sdlab.course.backup:sync")
 def sync(run: Run, place: Positional[str], **options: Any) -> None:
     """Finished work to a folder that outlives the machine, and back."""
     run(place, **options)
@@ -482,13 +476,6 @@ def _names_and_prompts(options: dict[str, Any]) -> tuple[list[str], PromptSet]:
     trained = finished(options["root"]) if names == ["base"] else names
     subject = options.pop("subject") or subject_of(trained, options["root"])
     return names, prompt_set(options.pop("prompts"), subject)
-
-
-def imported(target: str) -> Callable[..., Any]:
-    """What `module:name` means."""
-    module, _, name = target.partition(":")
-    function: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    return function
 
 
 def _readable(annotation: Any, target: Callable[..., Any]) -> Any | None:
@@ -552,11 +539,11 @@ def parse(words: list[str]) -> Callable[[], None] | None:
         What to run; None after help was printed.
 
     Raises:
-        UsageError: An unknown command or option; the message names the nearest.
-        ValueError: A value that breaks its rule.
+        ValueError: An unknown command or option (the message names the nearest), or a value against its rule.
     """
     if not words or words[0] in ("-h", "--help", "help"):
-        print(_overview())
+        described = {f"{k.split()[0]} METHOD" if c.method else k: c.summary for k, c in COMMANDS.items()}
+        print(OVERVIEW + "\n".join(f"    sdlab {name:<17} {summary}" for name, summary in described.items()))
         return None
     if words[0] in ("--version", "version"):
         from sdlab import __version__
@@ -564,25 +551,16 @@ def parse(words: list[str]) -> Callable[[], None] | None:
         print(f"sdlab {__version__}")
         return None
     name, words = _command_of(words)
-    command = COMMANDS[name]
-    if not command.method:
-        values = _read(command, name, words, command.options())
-        return partial(command, **values)
+    asked = COMMANDS[name]
+    if not asked.method:
+        return partial(asked, **_read(asked, name, words, asked.options()))
     if words and not words[0].startswith("-"):
         words = ["--name" if name.startswith("train") else "--prefix", *words]
-    defaults = _profile_defaults(command.method, words)
-    values = _read(command, name, words, command.options(defaults))
+    defaults, note = _profile_defaults(asked.method, words)
+    values = _read(asked, name, words, asked.options(defaults))
     del values["profile"], values["subject"]  # they chose the defaults
-    return partial(command, **values)
-
-
-def _overview() -> str:
-    """The commands in the order of the work; those that take a method stand in one line."""
-    described = {
-        f"{name.split()[0]} METHOD" if one.method else name: one.summary for name, one in COMMANDS.items()
-    }
-    lines = "\n".join(f"    sdlab {name:<17} {summary}" for name, summary in described.items())
-    return OVERVIEW.format(commands=lines)
+    print(note, end="", file=sys.stderr)
+    return partial(asked, **values)
 
 
 def _command_of(words: list[str]) -> tuple[str, list[str]]:
@@ -593,18 +571,14 @@ def _command_of(words: list[str]) -> tuple[str, list[str]]:
     if one in COMMANDS:
         return one, words[1:]
     if below := [f"`sdlab {name}`" for name in COMMANDS if name.startswith(one + " ")]:
-        raise UsageError(f"`sdlab {two}` is not a command. Write {' or '.join(below)}.")
-    near = _nearest(two, COMMANDS, 0.4) or _nearest(one, COMMANDS, 0.4)
-    hint = f"Did you mean `sdlab {near}`? " if near else ""
-    raise UsageError(f"unknown command {one!r}. {hint}`sdlab --help` lists all.")
+        raise ValueError(f"`sdlab {two}` is not a command. Write {' or '.join(below)}.")
+    near = get_close_matches(two, COMMANDS, 1, 0.4) or get_close_matches(one, COMMANDS, 1, 0.4)
+    hint = f"Did you mean `sdlab {near[0]}`? " if near else ""
+    raise ValueError(f"unknown command {one!r}. {hint}`sdlab --help` lists all.")
 
 
-def _nearest(word: str, known: Iterable[str], cutoff: float) -> str | None:
-    return next(iter(difflib.get_close_matches(word, known, 1, cutoff)), None)
-
-
-def _profile_defaults(method: str, words: list[str]) -> DreamBooth | LoRA:
-    """A method's hyperparameters as the base's profile has them; names those that diffusers has otherwise."""
+def _profile_defaults(method: str, words: list[str]) -> tuple[DreamBooth | LoRA, str]:
+    """A method's hyperparameters by the base's profile, and which of them diffusers has otherwise."""
     from sdlab.profiles import hyperparameters, profile
 
     given = {}  # the base decides the defaults, so it is read before the command line as a whole
@@ -621,9 +595,7 @@ def _profile_defaults(method: str, words: list[str]) -> DreamBooth | LoRA:
     differing = [f"{k}={number(v)}" for k, v in vars(chosen).items() if v != own[k] and k in unsaid]
     reason = profile(base, name=name, root=root).reason
     why = f" ({reason})" if reason else ""
-    if differing:
-        print(f"not given, so set for {base}{why}: {', '.join(differing)}", file=sys.stderr)
-    return chosen
+    return chosen, f"not given, so set for {base}{why}: {', '.join(differing)}\n" if differing else ""
 
 
 def _read(
@@ -650,26 +622,26 @@ def _read(
 
 def _refuse(strange: list[str], command: Command, name: str, options: Iterable[str]) -> None:
     """Says which of diffusers' flags are ignored, and what to write instead of any other unknown word."""
-    flags = tomllib.loads(Path(__file__).with_name("flags.toml").read_text(encoding="utf-8"))
-    known = (
-        [*options, *(field.name for field in fields(METHODS[command.method]))] if command.method else options
-    )
+    known, ignored, instead = [*options], {}, {}
+    if command.method:
+        known += [field.name for field in fields(METHODS[command.method])]
+        ignored, instead = tomllib.loads(Path(__file__).with_name("flags.toml").read_text("utf-8")).values()
     ignoring = False
     for word in strange:
         flag = word.split("=")[0].lstrip("-").replace("-", "_")
         if not word.startswith("-"):
             if not ignoring:
-                raise UsageError(
+                raise ValueError(
                     f"`sdlab {name}` doesn't know what to do with {word!r}. See `sdlab {name} --help`."
                 )
-        elif ignoring := bool(command.method) and flag in flags["ignored"]:
-            print(f"--{flag} is ignored: {flags['ignored'][flag]}", file=sys.stderr)
-        elif command.method and flag in flags["instead"]:
-            raise UsageError(f"`sdlab {name}` has no option --{flag}. {flags['instead'][flag]}")
+        elif ignoring := flag in ignored:
+            print(f"--{flag} is ignored: {ignored[flag]}", file=sys.stderr)
+        elif flag in instead:
+            raise ValueError(f"`sdlab {name}` has no option --{flag}. {instead[flag]}")
         else:
-            near = _nearest(flag, known, 0.5)
-            hint = f"Did you mean --{near}? " if near else ""
-            raise UsageError(f"`sdlab {name}` has no option --{flag}. {hint}`sdlab {name} --help` lists all.")
+            near = get_close_matches(flag, known, 1, 0.5)
+            hint = f"Did you mean --{near[0]}? " if near else ""
+            raise ValueError(f"`sdlab {name}` has no option --{flag}. {hint}`sdlab {name} --help` lists all.")
 
 
 if __name__ == "__main__":

@@ -72,14 +72,7 @@ class Experiment:
 
     @classmethod
     def load(cls, name_or_path: str | Path, root: str | Path = "experiments") -> Experiment:
-        """Finds an experiment that was begun.
-
-        Args:
-            name_or_path: Its name in `root`, or its folder.
-            root: The folder of all experiments.
-
-        Returns:
-            The experiment.
+        """Finds an experiment that was begun, by its name in `root` or by its folder.
 
         Raises:
             ValueError: There is none (the message lists those that are there), or its record can't be read.
@@ -169,48 +162,32 @@ class Experiment:
         """Writes down what will be trained from what, or checks that it is what was begun before.
 
         What was begun and took no step protects nothing and begins anew. More steps than before are taken.
-
-        Args:
-            hyperparameters: What is asked for now.
-            fingerprints: Of the base and the images, as they are now; None where there is nothing to compare.
+        Fingerprints are of the base and the images, as they are now; None where there is nothing to compare.
 
         Raises:
             ValueError: The experiment did steps with something else; the message says what differs.
         """
-        if self.has_steps:
-            self._check_same(hyperparameters, fingerprints)
-            self._go_on_longer(hyperparameters)
+        record, new = self.record, hyperparameters.as_dict()
+        if not self.has_steps:
+            record = {name: value for name, value in record.items() if name in _TRAINED_FROM}
+            record |= {"name": self.name, "method": hyperparameters.method, "status": "running"}
+            write_json(self.path / "experiment.json", record | {"hyperparameters": new} | fingerprints)
             return
-        record = {name: value for name, value in self.record.items() if name in _TRAINED_FROM}
-        values = {"name": self.name, "method": hyperparameters.method, "status": "running"}
-        record |= values | {"hyperparameters": hyperparameters.as_dict()} | fingerprints
-        write_json(self.path / "experiment.json", record)
-
-    def _go_on_longer(self, new: Hyperparameters) -> None:
-        """Writes down that more steps are asked for than before, and how many there were."""
-        values = self.record["hyperparameters"]
-        if new.max_train_steps > values["max_train_steps"]:
-            longer = [*self.record.get("longer_from", []), values["max_train_steps"]]
-            values = values | {"max_train_steps": new.max_train_steps}
-            self.update(hyperparameters=values, status="running", longer_from=longer)
-
-    def _check_same(self, new: Hyperparameters, fingerprints: dict[str, str | None]) -> None:
-        record, ignored = self.record, PLACES | BESIDE_TRAINING
-        now = {name: value for name, value in new.as_dict().items() if name not in ignored}
-        before = self.hyperparameters.as_dict()
-        for name, value in fingerprints.items():
-            if value is not None and record.get(name) is not None:
-                now[name], before[name] = value, record[name]
-        differing = [
-            f"{name} was {before.get(name)!r}, is {now[name]!r}"
-            for name in now
-            if before.get(name) != now[name] and not (name == "max_train_steps" and now[name] > before[name])
-        ]
+        before, steps = self.hyperparameters.as_dict(), record["hyperparameters"]["max_train_steps"]
+        longer = new["max_train_steps"] > steps
+        ignored = PLACES | BESIDE_TRAINING | {"max_train_steps"} if longer else PLACES | BESIDE_TRAINING
+        pairs = {name: (before.get(name), value) for name, value in new.items() if name not in ignored}
+        pairs |= {name: (record[name], now) for name, now in fingerprints.items() if now and record.get(name)}
+        differing = [f"{name} was {old!r}, is {now!r}" for name, (old, now) in pairs.items() if old != now]
         if differing:
             raise ValueError(
                 f"The experiment {self.name!r} was begun with something else: {'; '.join(differing)}. "
                 f"Take another name for the new experiment, or delete {self.path} to begin this one again."
             )
+        if longer:
+            values = record["hyperparameters"] | {"max_train_steps": new["max_train_steps"]}
+            history = [*record.get("longer_from", []), steps]
+            self.update(hyperparameters=values, status="running", longer_from=history)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -263,14 +240,7 @@ class Experiment:
 
 
 def find(root: str | Path = "experiments") -> list[Experiment]:
-    """Lists the experiments in a folder; one that can't be read is skipped with a warning that says why.
-
-    Args:
-        root: The folder of all experiments.
-
-    Returns:
-        Those that were begun, by name.
-    """
+    """Lists the experiments in a folder by name; one that can't be read is skipped with a warning."""
     found = []
     for file in sorted(Path(root).glob("*/experiment.json")):
         try:

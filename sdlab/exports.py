@@ -15,7 +15,6 @@ from sdlab.experiment import Experiment
 from sdlab.files import must_be_free, write_bytes, write_file, write_folder
 from sdlab.formats.conversion import pipeline_bytes, quiet, save_pipeline
 from sdlab.formats.names import (
-    Configs,
     kohya_weights,
     lean_settings,
     original_weights,
@@ -55,7 +54,7 @@ def export_lora(
     """
     source = _finished_lora(experiment, root)
     out = Path(out).expanduser()
-    card = _check_out(out, format, LORA_FORMATS, is_file=True)
+    _check_out(out, format, LORA_FORMATS, is_file=True)
     try:
         resolve(source).check_below()
     except ValueError as error:  # the file is right all the same
@@ -65,15 +64,26 @@ def export_lora(
     weights, configs = read_lora(source.lora_file)
     if format == "kohya":
         weights = kohya_weights(weights, configs)
-        _warn_of_dora(source.name, weights)
         entries = kohya_entries(source, weights)
+        if any(key.endswith(".dora_scale") for key in weights):
+            warnings.warn(
+                f"{source.name} is a DoRA, which programs read differently: LyCORIS exactly, ComfyUI nearly, "
+                "A1111 and diffusers wrongly. Merged into a model it is exact everywhere: sdlab export model "
+                f"{source.name}.",
+                stacklevel=2,
+            )
     else:
-        weights, entries = _for_all(weights), _entries_of_diffusers(configs)
+        start = "text_encoder."  # its names are written as transformers 4 reads them, too
+        weights = {
+            start + with_text_model(name.removeprefix(start)) if name.startswith(start) else name: weight
+            for name, weight in weights.items()
+        }
+        lean = {part: lean_settings(config) for part, config in configs.items()}
+        settings = {f"{part}.{name}": lean[part][name] for part in lean for name in lean[part]}
+        entries = {"lora_adapter_metadata": json.dumps(settings, sort_keys=True)} if settings else {}
     entries |= modelspec(source.name, source.record.get("base", ""), lora=True, experiment=source)
-    _save(weights, out, entries, half)
-    text = model_card(source, file=out.name, form="kohya" if format == "kohya" else "lora")
-    write_bytes(card, text.encode())
-    return out
+    card = model_card(source, file=out.name, form="kohya" if format == "kohya" else "lora")
+    return _save(weights, out, entries, card, half)
 
 
 def export_model(
@@ -105,23 +115,26 @@ def export_model(
     model = resolve(base, root)
     model.check()
     out = Path(out).expanduser()
-    card = _check_out(out, format, MODEL_FORMATS, is_file=format == "single-file")
+    one_file = format == "single-file"
+    _check_out(out, format, MODEL_FORMATS, is_file=one_file)
+    card, trained = "", model.experiment
+    if trained:
+        card = model_card(
+            trained,
+            file=out.name if one_file else None,
+            form="single-file" if one_file else "folder",
+            scale=model.scale,
+        )
     pipeline = fuse(model.load())
     with quiet():
         pipeline.to(dtype=torch.float16 if half else torch.float32)
-    if format == "single-file":
-        title = public_name(model.name)
-        entries = modelspec(title, model.root_name, lora=False, experiment=model.experiment)
-        _save(original_weights(pipeline), out, entries)
-        if model.experiment:
-            text = model_card(model.experiment, file=out.name, form=format, scale=model.scale)
-            write_bytes(card, text.encode())
-        return out
+    if one_file:
+        entries = modelspec(public_name(model.name), model.root_name, lora=False, experiment=trained)
+        return _save(original_weights(pipeline), out, entries, card)
     with write_folder(out, needed=pipeline_bytes(pipeline)) as folder:
         save_pipeline(pipeline, folder)
-        if model.experiment:
-            text = model_card(model.experiment, form="folder", scale=model.scale)
-            write_bytes(folder / "README.md", text.encode())
+        if card:
+            write_bytes(folder / "README.md", card.encode())
     return out
 
 
@@ -140,8 +153,8 @@ def _finished_lora(name: str | Path, root: str | Path) -> Experiment:
     return experiment
 
 
-def _check_out(out: Path, format: str, formats: tuple[str, ...], *, is_file: bool) -> Path:
-    """Makes sure that `out` can be made, and gives the place of a file's card."""
+def _check_out(out: Path, format: str, formats: tuple[str, ...], *, is_file: bool) -> None:
+    """Makes sure that `out` can be made, and a file's card beside it."""
     if format not in formats:
         raise ValueError(unknown("format", format, formats))
     if is_file and out.suffix != ".safetensors":
@@ -150,46 +163,20 @@ def _check_out(out: Path, format: str, formats: tuple[str, ...], *, is_file: boo
         raise ValueError(
             f"out must be a folder with format diffusers, got {str(out)!r}. One file: --format single-file."
         )
-    card = out.with_suffix(".md")
-    must_be_free(out, *[card] * is_file)
-    return card
+    must_be_free(out, *[out.with_suffix(".md")] * is_file)
 
 
-def _warn_of_dora(name: str, weights: dict[str, torch.Tensor]) -> None:
-    if any(key.endswith(".dora_scale") for key in weights):
-        warnings.warn(
-            f"{name} is a DoRA, which programs read differently: LyCORIS exactly, ComfyUI nearly, A1111 and "
-            f"diffusers wrongly. Merged into a model it is exact everywhere: sdlab export model {name}.",
-            stacklevel=3,
-        )
-
-
-def _for_all(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A LoRA's weights under names that transformers 4 reads as well as transformers 5."""
-    start = "text_encoder."
-    return {
-        start + with_text_model(name.removeprefix(start)) if name.startswith(start) else name: weight
-        for name, weight in weights.items()
-    }
-
-
-def _entries_of_diffusers(configs: Configs) -> dict[str, str]:
-    """What `load_lora_weights` needs to know, such as lora_alpha, without the base's place on this disk."""
-    settings = {
-        f"{part}.{name}": value
-        for part, config in configs.items()
-        for name, value in lean_settings(config).items()
-    }
-    return {"lora_adapter_metadata": json.dumps(settings, sort_keys=True)} if settings else {}
-
-
-def _save(weights: dict[str, torch.Tensor], out: Path, entries: dict[str, str], half: bool = False) -> None:
-    """Writes a safetensors file, whole or not at all."""
+def _save(
+    weights: dict[str, torch.Tensor], out: Path, entries: dict[str, str], card: str, half: bool = False
+) -> Path:
+    """Writes a safetensors file, whole or not at all, and its card, if there is one, beside it."""
     from safetensors.torch import save_file
 
     if half:
         weights = {name: weight.to(torch.float16) for name, weight in weights.items()}
-    needed = sum(weight.nbytes for weight in weights.values())
-    with write_file(out, needed=needed) as beside:
+    with write_file(out, needed=sum(weight.nbytes for weight in weights.values())) as beside:
         save_file(weights, beside, metadata={"format": "pt", **entries})
         beside.chmod(0o644)  # safetensors writes for the owner alone
+    if card:
+        write_bytes(out.with_suffix(".md"), card.encode())
+    return out

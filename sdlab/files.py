@@ -16,6 +16,7 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
+import psutil
 from filelock import AcquireReturnProxy, FileLock, SoftFileLock, Timeout
 
 _DISK_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -27,6 +28,7 @@ _REASONS = {
     errno.EROFS: "that disk is read-only. Give another folder",
     errno.ENAMETOOLONG: "the name is too long for this file system. Give a shorter one",
     errno.ENOTDIR: "a part of the path is a file and not a folder. Give another folder",
+    errno.EEXIST: "a part of the path is a file and not a folder. Give another folder",
 }
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 
@@ -36,11 +38,7 @@ class DiskFull(OSError):
 
 
 def read_text(path: str | Path) -> str:
-    """Reads a file that people edit: UTF-8, or UTF-16 as Windows marks it, with any line ends.
-
-    Raises:
-        ValueError: It is in another encoding, or no text.
-    """
+    """Reads a file that people edit: UTF-8, or UTF-16 as Windows marks it, with any line ends."""
     data = Path(path).read_bytes()
     marked = data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
     try:
@@ -74,57 +72,65 @@ def append_line(path: str | Path, line: str) -> None:
 def write_file(path: str | Path, *, needed: int = 0) -> Iterator[Path]:
     """Gives a path beside `path`; what the block has written there is synced and takes `path`'s place.
 
-    Args:
-        path: Where the file is to be; folders are made.
-        needed: Bytes that the block will write, checked before it starts.
+    `needed` are the bytes that the block will write, checked before it starts. Folders are made.
 
     Raises:
         DiskFull: The disk is full; the old file is as it was.
         OSError: It can't be written there; the message says why.
     """
-    path = Path(path)
-    beside = _beside(path)
-    with explained(path, needed=needed):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _check_room(path.parent, needed)
-            yield beside
-            _sync(beside)
-            os.replace(beside, path)
-        finally:
-            beside.unlink(missing_ok=True)
-        _sync(path.parent)
+    with _beside(Path(path), needed) as beside:
+        yield beside
+        _sync(beside)
+        os.replace(beside, path)
 
 
 @contextmanager
 def write_folder(path: str | Path, *, needed: int = 0) -> Iterator[Path]:
     """Gives an empty folder beside `path`, which takes its place as a file does in `write_file`."""
     path = Path(path)
-    beside, old = _beside(path), _beside(path.with_name(f"{path.name}.old"))
+    with _beside(path, needed) as beside:
+        beside.mkdir()
+        yield beside
+        for file in sorted(beside.rglob("*")):
+            file.chmod(0o755 if file.is_dir() else 0o644)  # safetensors writes files for the owner alone
+            _sync(file)
+        _sync(beside)
+        old = beside.with_suffix(".old.partial")
+        if path.exists():
+            os.replace(path, old)
+        os.replace(beside, path)
+        _delete(old)
+
+
+@contextmanager
+def _beside(path: Path, needed: int) -> Iterator[Path]:
+    """Gives a name of this process's own; what killed processes of this machine left beside is deleted."""
+    start = f".{path.name}.{socket.gethostname()}-"
+    beside = path.with_name(f"{start}{os.getpid()}.partial")
     with explained(path, needed=needed):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f"{escape(start)}*.partial"):
+            number = left.name.removeprefix(start).removesuffix(".partial")
+            if left == beside or not (number.isdigit() and psutil.pid_exists(int(number))):
+                _delete(left)
+        if needed > shutil.disk_usage(path.parent).free:
+            raise OSError(errno.ENOSPC, "too little free")
         try:
-            beside.mkdir(parents=True)
-            _check_room(beside, needed)
             yield beside
-            for file in sorted(beside.rglob("*")):
-                file.chmod(0o755 if file.is_dir() else 0o644)  # safetensors writes files for the owner alone
-                _sync(file)
-            _sync(beside)
-            if path.exists():
-                os.replace(path, old)
-            os.replace(beside, path)
         finally:
-            shutil.rmtree(beside, ignore_errors=True)
-            shutil.rmtree(old, ignore_errors=True)
+            _delete(beside)
         _sync(path.parent)
 
 
-def must_be_free(*paths: Path) -> None:
-    """Makes sure that nothing of the user's is overwritten; an empty folder is free.
+def _delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
-    Raises:
-        FileExistsError: Something is there.
-    """
+
+def must_be_free(*paths: Path) -> None:
+    """Raises FileExistsError where something of the user's would be overwritten; an empty folder is free."""
     for path in paths:
         if path.exists() and not (path.is_dir() and not any(path.iterdir())):
             raise FileExistsError(
@@ -135,13 +141,7 @@ def must_be_free(*paths: Path) -> None:
 def acquire_lock(path: str | Path, timeout: float = -1) -> AcquireReturnProxy:
     """Takes a lock that other processes respect, also where the file system has none; `with` gives it back.
 
-    Args:
-        path: The lock's file; its folder is made.
-        timeout: Seconds to wait; -1 waits for ever.
-
-    Raises:
-        filelock.Timeout: Another process has it.
-        OSError: The file can't be written; the message says why.
+    Raises filelock.Timeout where another process has it after so many seconds; -1 waits for ever.
     """
     with explained(Path(path)):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -156,12 +156,7 @@ def acquire_lock(path: str | Path, timeout: float = -1) -> AcquireReturnProxy:
 
 
 def fingerprint(paths: Iterable[str | Path], *, relative_to: str | Path | None = None) -> str:
-    """Hashes the names and contents of some files, in any order, to 16 hexadecimal digits.
-
-    Args:
-        paths: The files.
-        relative_to: Folder from which names count; without it only each file's own name counts.
-    """
+    """Hashes the contents of some files, in any order, and their names in a folder, to 16 hex digits."""
     total = hashlib.sha256()
     for path in sorted(map(Path, paths)):
         name = path.relative_to(relative_to).as_posix() if relative_to else path.name
@@ -182,31 +177,6 @@ def file_sha256(path: str | Path) -> str:
 def _sha256(path: str, size: int, mtime_ns: int) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _beside(path: Path) -> Path:
-    """A name of this process's own; what killed processes of this machine left beside is deleted."""
-    start = f".{path.name}.{socket.gethostname()}-"
-    for left in path.parent.glob(f"{escape(start)}*.partial"):
-        number = left.name.removeprefix(start).removesuffix(".partial")
-        if number == str(os.getpid()) or not (number.isdigit() and _is_alive(int(number))):
-            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
-    return path.with_name(f"{start}{os.getpid()}.partial")
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def _check_room(folder: Path, needed: int) -> None:
-    if needed > shutil.disk_usage(folder).free:
-        raise OSError(errno.ENOSPC, "too little free")
 
 
 def _sync(path: Path) -> None:

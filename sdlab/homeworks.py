@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from sdlab.config import DreamBooth, LoRA, number
@@ -43,48 +44,40 @@ def homework(which: str, base: str | Path = "mini", *, subject: str | Subject = 
 
     Taught in: notebooks/02, 03
     """
-    subject = Subject.parse(subject)
-    written = _written(which)
-    experiments = {
-        method: {
-            name: hyperparameters(method, base, subject=subject, **given) for name, given in asked.items()
-        }
+    subject, written = Subject.parse(subject), _written(which)
+    dreambooths, loras = (
+        {name: hyperparameters(method, base, subject=subject, **given) for name, given in asked.items()}
         for method, asked in asked_for(which, base, subject).items()
-    }
-    return Homework(
-        prompts=PROMPT_SETS[written["prompts"]].fill(subject),
-        dreambooths=experiments["dreambooth"],
-        loras=experiments["lora"],
-        best_dreambooth=written["best_dreambooth"],
-        best_lora=written["best_lora"],
     )
+    prompts = PROMPT_SETS[written["prompts"]].fill(subject)
+    return Homework(prompts, dreambooths, loras, written["best_dreambooth"], written["best_lora"])
 
 
-def commands(
-    which: str, base: str | Path = "mini", *, subject: str | Subject = "sks woman"
-) -> list[list[str]]:
-    """The command lines of a homework, from its first training to its report, each a list of words."""
-    subject = Subject.parse(subject)
-    written = _written(which)
+def commands(which: str, base: str | Path = "mini", *, subject: str | Subject = "sks woman") -> list[str]:
+    """The command lines of a homework for a shell, from its first training to its report."""
+    subject, written = Subject.parse(subject), _written(which)
     trainings = asked_for(which, base, subject)
-    found = [
-        ["train", method, f"--output_dir=experiments/{name}", *_flags(given, base, subject, trainings)]
-        for method, experiments in trainings.items()
-        for name, given in experiments.items()
+    names = {method: " ".join(experiments) for method, experiments in trainings.items()}
+    dreambooth, lora, everything = written["best_dreambooth"], written["best_lora"], " ".join(names.values())
+    prompts = f"--prompts {written['prompts']} {quote(f'--subject={subject.phrase}')}"
+    controlled = " ".join(f"--kind {kind}" for kind in written["control_kinds"]) + f" {prompts}"
+    on = f"--base {quote(str(base))}"
+    return [
+        *(
+            f"sdlab train {method} --output_dir=experiments/{name} {_flags(given, base, subject, trainings)}"
+            for method, experiments in trainings.items()
+            for name, given in experiments.items()
+        ),
+        f"sdlab generate base {everything} {prompts} {on}",
+        *(
+            f"sdlab control --image data/control_images/{image}.png {controlled} {on} "
+            f"--experiments {dreambooth} {lora} --out results/control_{image}.png"
+            for image in written["control_images"]
+        ),
+        *(f"sdlab table base {names[method]} {prompts} --out results/{method}.png" for method in trainings),
+        f"sdlab score base {everything}",
+        f"sdlab report {everything} {prompts} --best_dreambooth {dreambooth} --best_lora {lora}",
     ]
-    names = [name for experiments in trainings.values() for name in experiments]
-    best = [written["best_dreambooth"], written["best_lora"]]
-    prompts = ["--prompts", written["prompts"], f"--subject={subject.phrase}"]
-    kinds = [word for kind in written["control_kinds"] for word in ("--kind", kind)]
-    found.append(["generate", "base", *names, *prompts, "--base", str(base)])
-    for image in written["control_images"]:
-        shown = ["--image", f"data/control_images/{image}.png", *kinds, *prompts, "--base", str(base)]
-        found.append(["control", *shown, "--experiments", *best, "--out", f"results/control_{image}.png"])
-    for method, experiments in trainings.items():
-        found.append(["table", "base", *experiments, *prompts, "--out", f"results/{method}.png"])
-    found.append(["score", "base", *names])
-    chosen = ["--best_dreambooth", best[0], "--best_lora", best[1]]
-    return [*found, ["report", *names, *prompts, *chosen]]
 
 
 def _written(which: str) -> dict[str, Any]:
@@ -98,12 +91,12 @@ def asked_for(
     which: str, base: str | Path, subject: Subject | None = None
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Method to experiment to what the homework's report gives of its hyperparameters, for this base."""
-    written, subject = _written(which), subject or Subject()
+    written, portrait = _written(which), (subject or Subject()).portrait
     suits = "mini" if profile(base).name == "mini" else "sd15"
 
     def value(given: Any) -> Any:
         if isinstance(given, str):
-            return given.replace("{portrait}", subject.portrait)
+            return given.replace("{portrait}", portrait)
         return given[suits] if isinstance(given, dict) else given
 
     return {
@@ -115,13 +108,13 @@ def asked_for(
     }
 
 
-def _flags(given: dict[str, Any], base: str | Path, subject: Subject, trainings: dict[str, Any]) -> list[str]:
+def _flags(given: dict[str, Any], base: str | Path, subject: Subject, trainings: dict[str, Any]) -> str:
     values = {"pretrained_model_name_or_path": str(base), "instance_prompt": subject.instance_prompt}
     values |= {"class_prompt": subject.class_prompt} if given.get("with_prior_preservation") else {}
     values |= given
     if (on := values["pretrained_model_name_or_path"]) in trainings["dreambooth"]:
         values["pretrained_model_name_or_path"] = f"experiments/{on}"
-    return [
-        f"--{name}" if value is True else f"--{name}={value if value == 1 else number(value)}"
+    return " ".join(
+        f"--{name}" if value is True else quote(f"--{name}={value if value == 1 else number(value)}")
         for name, value in values.items()
-    ]
+    )

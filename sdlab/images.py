@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -23,38 +22,14 @@ from sdlab.models import Base, BaseModel, resolve
 from sdlab.profiles import profile
 from sdlab.prompts import PromptSet
 from sdlab.sampling import (
-    SAMPLERS,
     Sampling,
-    batches,
     choose_sampling,
-    class_images,
+    digest_of,
     image_files,
-    read_record,
     ready_pipeline,
-    sample,
-    warn_of_cut_prompts,
-    with_sampler,
+    sample_all,
     write_image,
 )
-
-__all__ = [
-    "SAMPLERS",
-    "ImageRecord",
-    "Sampling",
-    "Setting",
-    "by_setting",
-    "choose_sampling",
-    "class_images",
-    "generate",
-    "image_files",
-    "images_from_elsewhere",
-    "load_images",
-    "read_record",
-    "ready_pipeline",
-    "sample",
-    "with_sampler",
-    "write_image",
-]
 
 # What an image from elsewhere may not say of itself.
 _UNKNOWN = {
@@ -93,33 +68,12 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRecord:
-    """One image in results/ and everything that made it.
-
-    Args:
-        path: The file.
-        experiment: Its experiment, or `base`.
-        prompt_name: The prompt's name in its prompt set.
-        number: From 1 on, for each prompt.
-        prompt: The prompt.
-        negative_prompt: The negative prompt.
-        seed: Of this image.
-        num_inference_steps: Denoising steps.
-        guidance_scale: Strength of classifier-free guidance.
-        sampler: A key of `SAMPLERS`.
-        width: In pixels.
-        height: In pixels.
-        model: Fingerprint of the weights.
-        control: What each control added, see `ControlMap.record`, with the names of its map and its control
-            image in the same folder; empty without control.
-        made: When, in UTC; empty if it isn't known.
-        elsewhere: The program that made it, if it wasn't made here; then numbers that it doesn't say are 0,
-            an unknown seed is -1, and the rest is empty.
-    """
+    """One image in results/ and everything that made it."""
 
     path: Path = field(compare=False)
-    experiment: str
+    experiment: str  # or `base`
     prompt_name: str
-    number: int
+    number: int  # from 1 on, for each prompt
     prompt: str
     negative_prompt: str
     seed: int
@@ -128,10 +82,10 @@ class ImageRecord:
     sampler: str
     width: int
     height: int
-    model: str
-    control: list[dict[str, Any]] = field(default_factory=list)
-    made: str = field(default="", compare=False)
-    elsewhere: str = ""
+    model: str  # fingerprint of the weights
+    control: list[dict[str, Any]] = field(default_factory=list)  # `ControlMap.record`, `map`, `reference`
+    made: str = field(default="", compare=False)  # when, in UTC
+    elsewhere: str = ""  # the program that made it, if it wasn't made here; see `_UNKNOWN`
 
     @property
     def setting(self) -> Setting:
@@ -161,16 +115,12 @@ _OPTIONAL = ("control", "made", "elsewhere")
 
 @dataclass(frozen=True)
 class _Job:
-    """What one experiment's images are made with."""
+    """What one experiment's images are made with; it has one image at least."""
 
     model: BaseModel
     sampling: Sampling
     maps: list[ControlMap]
     records: list[ImageRecord]
-
-    @property
-    def folder(self) -> Path:
-        return self.records[0].path.parent
 
 
 def generate(
@@ -194,16 +144,13 @@ def generate(
 ) -> list[ImageRecord]:
     """Makes the images of some experiments for a prompt set; an image that is there as described is kept.
 
-    Image n of each prompt has the seed `seed + n - 1` in every experiment, so tables compare like with like.
-    Images of a prompt that were made otherwise are moved to `<results>/<experiment>/earlier/`, with a warning
-    that says what differs; asked for again, they come back from there.
+    Image n of each prompt has the seed `seed + n - 1`. Images of a prompt that were made otherwise are moved
+    to `<results>/<experiment>/earlier/`, with a warning; asked for again, they come back from there.
 
     Args:
-        experiments: Names of finished experiments; `base` is the base model itself, `LORA@0.7` so much of a
-            LoRA, `DREAMBOOTH+LORA@0.7` the same on another model.
+        experiments: Finished ones; `base` is the base model, `LORA@0.7` and `MODEL+LORA@0.7` a LoRA's share.
         prompts: The prompt set, its subject filled in.
-        control: What controls the images, one or several at once; such images go to
-            `<results>/<experiment>_<kind>_<control image>/`, with the control map.
+        control: What controls the images; they go to `<results>/<experiment>_<kind>_<control image>/`.
         images_per_prompt: Images for each prompt, at least 1.
         seed: Of each prompt's first image, at least 0.
         num_inference_steps: None takes the profile's.
@@ -224,42 +171,22 @@ def generate(
     Raises:
         ValueError: An unknown or unfinished experiment, an unfilled `{subject}`, or a bad value.
         NothingFound: A control image without edges or without a person.
-
-    Source:
-        Taught in: notebooks/02.
     """
-    controls = [control] if isinstance(control, Control) else list(control)
-    several = [experiments] if isinstance(experiments, str | Path | Experiment | BaseModel) else experiments
     _check(prompts, images_per_prompt, seed)
-    for line in prompts.ignored():
-        print(line)
-    choices: dict[str, Any] = {
-        "num_inference_steps": num_inference_steps,
-        "guidance_scale": guidance_scale,
-        "sampler": sampler,
-        "negative_prompt": prompts.negative_prompt,
-        **{"resolution": resolution, "width": width, "height": height},
-    }
-    jobs: list[_Job] = []
-    for label, model in _models(several, base, root).items():  # all is checked before the first is made
-        sampling = choose_sampling(model, **choices)
-        model.check(sampling.width, sampling.height)
-        maps = _maps(controls, sampling, model.root_name, [job.maps for job in jobs])
-        folder = Path(results) / _folder(label, maps)
-        records = _plan(label, model, sampling, maps, prompts, range(seed, seed + images_per_prompt), folder)
-        jobs.append(_Job(model, sampling, maps, records))
+    several = [experiments] if isinstance(experiments, str | Path | Experiment | BaseModel) else experiments
+    models = _models(several, base, root)
+    controls = [control] if isinstance(control, Control) else list(control)
+    steps = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
+    choices = {**steps, "sampler": sampler, "resolution": resolution, "width": width, "height": height}
+    seeds = range(seed, seed + images_per_prompt)
+    jobs = _plan(models, prompts, seeds, controls, choices, Path(results))
     return [record for job in jobs for record in _make(job, batch_size, progress)]
 
 
 def load_images(experiment: str, *, results: str | Path = "results") -> list[ImageRecord]:
-    """Reads the records of the images that an experiment has, from the images themselves.
+    """Reads the records of the images that an experiment has, in the order of their prompt set.
 
-    Args:
-        experiment: Its name, or `base`.
-        results: The results folder.
-
-    Returns:
-        The records, prompts in the order of their prompt set; empty if there are none.
+    They are read from the images themselves.
     """
     folder = Path(results) / experiment
     rows = _listed(folder)
@@ -279,14 +206,10 @@ def _record_of(file: Path, listed: dict[str, Any]) -> ImageRecord | None:
 
 
 def images_from_elsewhere(name: str, *, results: str | Path = "results") -> list[ImageRecord]:
-    """Reads the images that another program made: `<prompt>_img<n>.png`, or `<prompt>.jpg` with a 2×2 grid.
+    """Reads the images that another program made, by prompt and number.
 
-    Args:
-        name: Their folder in `results`, a row of tables and scores.
-        results: The results folder. A grid's four images are written to `<results>/<name>/.tiles/`.
-
-    Returns:
-        The records of images that don't carry ours, by prompt and number.
+    They are called `<prompt>_img<n>.png`, or `<prompt>.jpg` with a 2×2 grid, whose four images are written to
+    `<results>/<name>/.tiles/`. Those that carry our record are left out.
     """
     folder = Path(results) / name
     ours = {record.path for record in load_images(name, results=results)}
@@ -328,7 +251,7 @@ def by_setting(records: Iterable[ImageRecord]) -> dict[Setting, list[ImageRecord
     return dict(sorted(groups.items(), key=lambda one: max(r.made for r in one[1]), reverse=True))
 
 
-def _place(name: str, order: list[str]) -> tuple[int, str]:
+def _place(name: str, order: Sequence[str]) -> tuple[int, str]:
     """Sorts names as they stand in a list, and the others behind them by letter."""
     return (order.index(name), "") if name in order else (len(order), name)
 
@@ -349,106 +272,90 @@ def _check(prompts: PromptSet, images_per_prompt: int, seed: int) -> None:
         )
     if not 0 <= seed <= _MAX_SEED - images_per_prompt:
         raise ValueError(f"seed must be at least 0 and below 2⁶³, got {seed}. Usual: 0.")
-    for name, prompt in prompts.prompts.items():
-        if "{subject}" in prompt:
-            raise ValueError(
-                f"The prompt {name!r} still holds {{subject}}. Fill it in: prompts.fill('sks woman')."
-            )
+    if unfilled := [name for name, prompt in prompts.prompts.items() if "{subject}" in prompt]:
+        raise ValueError(
+            f"The prompt {unfilled[0]!r} still holds {{subject}}. Fill it in: prompts.fill('sks woman')."
+        )
+    for line in prompts.ignored():
+        print(line)
 
 
 def _models(several: Sequence[Base], base: Base | None, root: str | Path) -> dict[str, BaseModel]:
-    """The name of each model's images to the model."""
-    resolved = [None if one == BASE else resolve(one, root) for one in several]
-    models: dict[str, BaseModel] = {}
-    for model in resolved:
-        if model is not None:
-            models[model.label] = model
-        else:
-            own = [one for one in resolved if one is not None]
-            models[BASE] = resolve(base if base is not None else _base_of(own), root)
-    return models
-
-
-def _base_of(models: list[BaseModel]) -> str:
-    """What the models were trained from in the first place."""
-    bases = list(dict.fromkeys(model.root_name for model in models)) or ["mini"]
-    if len(bases) > 1:
-        raise ValueError(
-            f"The experiments have several bases: {', '.join(bases)}. Say which one: base={bases[0]!r}."
-        )
-    return bases[0]
+    """The name of each model's images to the model; `base` is what the others were trained from."""
+    models: dict[Base, BaseModel] = {one: resolve(one, root) for one in several if one != BASE}
+    roots = list(dict.fromkeys(model.root_name for model in models.values())) or ["mini"]
+    if BASE in several:
+        if base is None and len(roots) > 1:
+            raise ValueError(
+                f"The experiments have several bases: {', '.join(roots)}. Say which one: base={roots[0]!r}."
+            )
+        models[BASE] = resolve(base if base is not None else roots[0], root)
+    return {BASE if one == BASE else models[one].label: models[one] for one in several}
 
 
 def _plan(
-    label: str,
-    model: BaseModel,
-    sampling: Sampling,
-    maps: list[ControlMap],
+    models: dict[str, BaseModel],
     prompts: PromptSet,
     seeds: range,
-    folder: Path,
-) -> list[ImageRecord]:
-    control = [one.record | files for one, files in zip(maps, _files_of(maps), strict=True)]
-    weights = model.fingerprint
-    return [
-        ImageRecord(
-            path=folder / f"{name}_img{number}.png",
-            experiment=label,
-            prompt_name=name,
-            number=number,
-            prompt=prompt,
-            seed=seed,
-            model=weights,
-            control=control,
+    controls: list[Control],
+    choices: dict[str, Any],
+    results: Path,
+) -> list[_Job]:
+    """Describes each image that is asked for; all is checked before the first is made."""
+    jobs = []
+    made: dict[tuple[str, int, int], list[ControlMap]] = {}
+    for label, model in models.items():
+        sampling = choose_sampling(model, negative_prompt=prompts.negative_prompt, **choices)
+        model.check(sampling.width, sampling.height)
+        key = (model.root_name, sampling.width, sampling.height)
+        if key not in made:
+            made[key] = [control_map(control, key[1:], model.root_name) for control in controls]
+        name = f"{label}_{'+'.join(control.label for control in controls)}" if controls else label
+        shared: dict[str, Any] = {
+            "experiment": label,
+            "model": model.fingerprint,
+            "control": [
+                one.record | {"map": f"control_{n}.png", "reference": f"control_{n}_image.png"}
+                for n, one in enumerate(made[key], start=1)
+            ],
             **asdict(sampling),
-        )
-        for name, prompt in prompts.prompts.items()
-        for number, seed in enumerate(seeds, start=1)
-    ]
-
-
-def _maps(
-    controls: list[Control], sampling: Sampling, root_name: str, made: list[list[ControlMap]]
-) -> list[ControlMap]:
-    """The control maps for a model; shared with a model before it on the same base and resolution."""
-    size = (sampling.width, sampling.height)
-    for maps in made:
-        if all(one.root_name == root_name and one.image.size == size for one in maps):
-            return maps
-    return [control_map(control, size, root_name) for control in controls]
-
-
-def _folder(label: str, maps: list[ControlMap]) -> str:
-    """The name of an experiment's images: `lora`, `lora_canny_hat`, `lora_canny_hat+pose_arms_scale0.5`."""
-    return f"{label}_{'+'.join(one.control.label for one in maps)}" if maps else label
-
-
-def _files_of(maps: list[ControlMap]) -> list[dict[str, str]]:
-    """Where a control's map and reference lie beside the images."""
-    numbers = range(1, len(maps) + 1)
-    return [
-        {"map": f"control_{number}.png", "reference": f"control_{number}_image.png"} for number in numbers
-    ]
+        }
+        records = [
+            ImageRecord(
+                path=results / name / f"{prompt_name}_img{number}.png",
+                prompt_name=prompt_name,
+                number=number,
+                prompt=prompt,
+                seed=seed,
+                **shared,
+            )
+            for prompt_name, prompt in prompts.prompts.items()
+            for number, seed in enumerate(seeds, start=1)
+        ]
+        jobs.append(_Job(model, sampling, made[key], records))
+    return jobs
 
 
 def _make(job: _Job, batch_size: int | None, progress: bool) -> list[ImageRecord]:
     """Samples the images that aren't there as described, and writes images.json."""
-    folder, prompts = job.folder, dict.fromkeys(record.prompt_name for record in job.records)
+    first, folder = job.records[0], job.records[0].path.parent
     with acquire_lock(folder / ".lock"):
         _make_room(job.records)
         there = {record.path: record for record in load_images(folder.name, results=folder.parent)}
         missing = [record for record in job.records if record.path not in there]
         if progress:
-            print(
-                f"images of {folder.name}: {len(job.records) - len(missing)} of {len(job.records)} are there"
-            )
-        for one, files in zip(job.maps, _files_of(job.maps), strict=True):
+            here = len(job.records) - len(missing)
+            print(f"images of {folder.name}: {here} of {len(job.records)} are there")
+        for one, files in zip(job.maps, first.control, strict=True):
             write_image(folder / files["map"], one.image, one.record)
             write_image(folder / files["reference"], one.reference, {})
         try:
             there |= {record.path: record for record in _sample_missing(job, missing, batch_size, progress)}
-        finally:
-            _write_list(folder, list(prompts))
+        finally:  # from what the images carry: the prompts asked for first, then the others as before
+            names = list(dict.fromkeys(record.prompt_name for record in job.records))
+            records = load_images(folder.name, results=folder.parent)
+            records.sort(key=lambda one: _place(one.prompt_name, names)[0])
+            write_json(folder / "images.json", {"images": [record.as_dict() for record in records]})
     return [there[record.path] for record in job.records]
 
 
@@ -488,8 +395,7 @@ def _make_room(planned: list[ImageRecord]) -> None:
 
 def _aside(record: ImageRecord) -> Path:
     """Where an image lies that made room, named by its record."""
-    values = record.as_dict() | {"made": ""}
-    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+    digest = digest_of(record.as_dict() | {"made": ""})
     return record.path.parent / EARLIER / f"{record.path.stem}_{digest}{record.path.suffix}"
 
 
@@ -506,21 +412,15 @@ def _sample_missing(
         return
     pipeline = ready_pipeline(job.model, job.sampling)
     pipeline = with_controlnets(pipeline, job.maps) if job.maps else pipeline
-    warn_of_cut_prompts(pipeline, [*(record.prompt for record in missing), job.sampling.negative_prompt])
-    steered = control_options(job.maps) if job.maps else {}
-    size = batch_size or profile(job.model).images_per_batch
-    for batch in batches(missing, size, f"images of {job.folder.name}", progress):
-        images = sample(
-            pipeline, [one.prompt for one in batch], [one.seed for one in batch], job.sampling, **steered
-        )
-        for record, image in zip(batch, images, strict=True):
-            done = replace(record, made=datetime.now(UTC).isoformat(timespec="milliseconds"))
-            write_image(done.path, image, done.as_dict())
-            yield done
-
-
-def _write_list(folder: Path, prompts: list[str]) -> None:
-    """Writes images.json from what the images carry: these prompts first, then the others as before."""
-    records = load_images(folder.name, results=folder.parent)
-    records.sort(key=lambda one: _place(one.prompt_name, prompts)[0])
-    write_json(folder / "images.json", {"images": [record.as_dict() for record in records]})
+    images = sample_all(
+        pipeline,
+        [(record.prompt, record.seed) for record in missing],
+        job.sampling,
+        batch_size=batch_size or profile(job.model).images_per_batch,
+        description=f"images of {missing[0].path.parent.name}" if progress else None,
+        **(control_options(job.maps) if job.maps else {}),
+    )
+    for record, image in zip(missing, images, strict=True):
+        done = replace(record, made=datetime.now(UTC).isoformat(timespec="milliseconds"))
+        write_image(done.path, image, done.as_dict())
+        yield done

@@ -6,6 +6,7 @@ import importlib.metadata
 import logging
 import os
 import platform
+import re
 import shutil
 import sys
 from dataclasses import asdict, dataclass
@@ -49,15 +50,11 @@ def this_machine() -> Machine:
     import psutil
 
     device, memory = choose_device(), psutil.virtual_memory()
-    return Machine(
-        *device,
-        *choose_dtype(device[0]),
-        *_processor(device[0]),
-        memory.total,
-        memory.available,
-        shutil.disk_usage(".").free,
-        _cores(),
-    )
+    # A container or a cluster job often may use fewer cores than the machine has.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    disk = shutil.disk_usage(".").free
+    dtype, processor = choose_dtype(device[0]), _processor(device[0])
+    return Machine(*device, *dtype, *processor, memory.total, memory.available, disk, cores)
 
 
 def device() -> torch.device:
@@ -110,13 +107,14 @@ def choose_dtype(device: str) -> tuple[str, str]:
 
 def versions() -> dict[str, str | None]:
     """The versions of the packages that decide a result, None where one isn't installed; imports nothing."""
-    found: dict[str, str | None] = {}
-    for package in PACKAGES.split():
+
+    def version(package: str) -> str | None:
         try:
-            found[package] = importlib.metadata.version(package)
+            return importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            found[package] = None
-    return found
+            return None
+
+    return {package: version(package) for package in PACKAGES.split()}
 
 
 def can_run(machine: Machine) -> dict[str, tuple[bool, str]]:
@@ -186,17 +184,29 @@ def check() -> str:
 
     Taught in: notebooks/00
     """
+    import torch
+    from accelerate import Accelerator
 
     def answers(found: dict[str, tuple[bool, str]], needs: str = "") -> list[str]:
         return [f"{what:<42}{'yes' if so else 'no':<5}({needs}{why})" for what, (so, why) in found.items()]
 
-    first, machine = _five_lines(), this_machine()
-    installed = ", ".join(f"{package} {version}" for package, version in versions().items() if version)
-    lines = [*first, "", f"Python {platform.python_version()} at {sys.executable}", installed]
-    lines += ["", describe(machine), threads(), "", *answers(capabilities(machine))]
-    lines += ["", *answers(can_run(machine), "needs: ")]
-    if wrong := findings(machine):
-        lines += ["", "To do:", *(f"- {finding}" for finding in wrong)]
+    Accelerator()
+    found = facts()
+    lines = [
+        f"PyTorch version: {torch.__version__}",
+        f"CUDA available: {torch.cuda.is_available()}",
+        f"CUDA version: {torch.version.cuda}",
+        f"cuDNN version: {torch.backends.cudnn.version()}",
+        "Accelerator initialized successfully!",
+        f"\nPython {platform.python_version()} at {sys.executable}",
+        ", ".join(f"{package} {version}" for package, version in found["versions"].items() if version),
+        f"\n{describe(Machine(**found['machine']))}\n{found['threads']}\n",
+        *answers(found["works"]),
+        "",
+        *answers(found["can_run"], "needs: "),
+        *(["\nTo do:"] if found["to_do"] else []),
+        *(f"- {finding}" for finding in found["to_do"]),
+    ]
     return "\n".join(lines)
 
 
@@ -217,26 +227,10 @@ def threads() -> str:
     """How many threads compute, and how they wait for each other: see `sdlab.__init__`."""
     import torch
 
-    policy = os.environ.get("OMP_WAIT_POLICY", "not set")
-    spins = os.environ.get("GOMP_SPINCOUNT", "not set")
+    policy, spins = (os.environ.get(name, "not set") for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"))
     passive = policy.upper() == "PASSIVE"
     effect = "other programs slow a step little" if passive else "beside another program a step is slow"
     return f"threads: {torch.get_num_threads()}; OMP_WAIT_POLICY {policy}, GOMP_SPINCOUNT {spins}: {effect}"
-
-
-def _five_lines() -> list[str]:
-    """The homework's own check, in its order."""
-    import torch
-    from accelerate import Accelerator
-
-    Accelerator()
-    return [
-        f"PyTorch version: {torch.__version__}",
-        f"CUDA available: {torch.cuda.is_available()}",
-        f"CUDA version: {torch.version.cuda}",
-        f"cuDNN version: {torch.backends.cudnn.version()}",
-        "Accelerator initialized successfully!",
-    ]
 
 
 def _eight_bit_adam(device: str) -> tuple[bool, str]:
@@ -255,13 +249,6 @@ def _eight_bit_adam(device: str) -> tuple[bool, str]:
     return True, f"one step of bitsandbytes on {device}"
 
 
-def _cores() -> int:
-    # A container or a cluster job often may use fewer cores than the machine has.
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _processor(device: str) -> tuple[str, int]:
     """The name of what computes, and its own memory in bytes."""
     import torch
@@ -269,7 +256,6 @@ def _processor(device: str) -> tuple[str, int]:
     if device == "cuda":
         return torch.cuda.get_device_name(), int(torch.cuda.get_device_properties().total_memory)
     cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    name = re.search(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.exists() else None
     memory = int(torch.mps.recommended_max_memory()) if device == "mps" else 0
-    return (names or [platform.processor() or platform.machine()])[0], memory
+    return name[1] if name else platform.processor() or platform.machine(), memory

@@ -26,7 +26,7 @@ from sdlab.formats.checkpoints import (
     checkpoint_shapes,
     weight_files,
 )
-from sdlab.formats.conversion import SD15, clip_tokenizer, load_checkpoint, quiet
+from sdlab.formats.conversion import SD15, WITHOUT, clip_tokenizer, load_checkpoint, quiet
 
 if TYPE_CHECKING:
     import torch
@@ -37,37 +37,22 @@ for _name in ("transformers.utils.import_utils", "bitsandbytes.backends.cpu.ops"
     logging.getLogger(_name).setLevel(logging.ERROR)
 
 _WEIGHTS_AND_SETTINGS = {".safetensors", ".bin", ".json", ".txt"}
-# The homework's prompts are harmless; the checker needs 1.2 GB and blackens images at random.
-_WITHOUT: dict[str, Any] = {"safety_checker": None, "feature_extractor": None, "image_encoder": None}
 
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A base model: what its name stands for, and what is asked of it.
+    """A base model: what its name stands for, and what is asked of it."""
 
-    Args:
-        name: As the user wrote it.
-        source: Where the whole model's weights are: a diffusers folder, a single file, a hub id.
-        kind: What `source` is.
-        root_name: What it was trained from in the first place: `mini`, `sd15`, a folder …
-        lora: The file of a LoRA on top of it.
-        below: What that LoRA is added to, which may have LoRAs itself.
-        trained_on: Fingerprint of the model that the LoRA was trained on, where `below` should be that.
-        scale: How much of the LoRA is added; 1 is all of it.
-        checkpoint: The weights of an earlier step, which take the place of the experiment's last.
-        experiment: What trained it; None for what nobody trained here.
-    """
-
-    name: str
-    source: str
+    name: str  # as the user wrote it
+    source: str  # where the whole model's weights are: a diffusers folder, a single file, a hub id
     kind: Literal["folder", "file", "hub"]
-    root_name: str
-    lora: Path | None = None
+    root_name: str  # what it was trained from in the first place: `mini`, `sd15`, a folder …
+    lora: Path | None = None  # the file of a LoRA on top of `below`, which may have LoRAs itself
     below: BaseModel | None = None
-    trained_on: str | None = None
-    scale: float = 1.0
-    checkpoint: Path | None = None
-    experiment: Experiment | None = None
+    trained_on: str | None = None  # fingerprint of what the LoRA was trained on, where `below` should be that
+    scale: float = 1.0  # how much of the LoRA is added
+    checkpoint: Path | None = None  # weights of an earlier step, in place of the experiment's last
+    experiment: Experiment | None = None  # what trained it
 
     @property
     def label(self) -> str:
@@ -92,17 +77,13 @@ class BaseModel:
         return "+".join(parts) + (f"@{self.scale:g}" if self.scale != 1 else "")
 
     def folder(self) -> Path:
-        """The diffusers folder; a hub model is downloaded once into the hub's cache.
-
-        Raises:
-            OSError: It isn't in the cache and can't be downloaded.
-        """
+        """The diffusers folder; a hub model is downloaded once into the hub's cache."""
         from diffusers import StableDiffusionPipeline
 
         if self.kind == "folder":
             return Path(self.source)
         try:
-            return Path(StableDiffusionPipeline.download(self.source, **_WITHOUT))
+            return Path(StableDiffusionPipeline.download(self.source, **WITHOUT))
         except OSError as error:
             reason = str(error.__cause__ or error).splitlines()[0][:120]
             raise OSError(
@@ -117,21 +98,15 @@ class BaseModel:
         """Side in pixels of the images that it was trained on."""
         if self.experiment is not None:
             return self.experiment.hyperparameters.resolution
-        return int(self._config("unet")["sample_size"]) * 2 ** (
-            len(self._config("vae")["block_out_channels"]) - 1
-        )
+        halvings = len(self._config("vae")["block_out_channels"]) - 1
+        return int(self._config("unet")["sample_size"]) * 2**halvings
 
     def _config(self, part: str) -> dict[str, Any]:
         folder = CONFIGS if self.kind == "file" else self.folder()
         return dict(json.loads((folder / part / "config.json").read_text(encoding="utf-8")))
 
     def check(self, width: int | None = None, height: int | None = None) -> None:
-        """Examines the weights before anything is made of them; warns of a size that it wasn't made for.
-
-        Raises:
-            NotACheckpoint: They are no whole Stable Diffusion 1.x, truncated, or no numbers.
-            ValueError: It is a LoRA, and the model that it was trained on was replaced.
-        """
+        """Examines the weights before anything is made of them; warns of a size that it wasn't made for."""
         if self.below and self.lora:
             self.below.check()
             if self.experiment is None:
@@ -142,17 +117,12 @@ class BaseModel:
             check_numbers(Path(self.source))
         elif self.root_name != "mini":
             check_folder(self.folder(), numbers=self.kind == "folder" and self.experiment is None)
-        if width and height:
-            self._warn_of_size(width, height)
-
-    def _warn_of_size(self, width: int, height: int) -> None:
-        smallest, largest = 0.75 * self.resolution, 1.5 * self.resolution
-        if min(width, height) < smallest or max(width, height) > largest:
+        sides, made = [side for side in (width, height) if side], self.resolution
+        if sides and (min(sides) < 0.75 * made or max(sides) > 1.5 * made):
             warnings.warn(
-                f"{self.name} was made for images of {self.resolution}×{self.resolution}, and "
-                f"{width}×{height} is asked for. Much smaller ones turn to mush, much larger ones repeat "
-                "their subject.",
-                stacklevel=4,
+                f"{self.name} was made for images of {made}×{made}, and {width}×{height} is asked for. Much "
+                "smaller ones turn to mush, much larger ones repeat their subject.",
+                stacklevel=3,
             )
 
     def check_below(self) -> None:
@@ -166,21 +136,11 @@ class BaseModel:
             )
 
     def load(self, dtype: torch.dtype | None = None) -> StableDiffusionPipeline:
-        """Loads it as a diffusers pipeline, ready to generate.
-
-        Args:
-            dtype: Of the weights; None is float32.
-
-        Returns:
-            The pipeline on the CPU, without safety checker; a LoRA is an adapter, so its scale can be set.
-
-        Raises:
-            OSError: The weights can't be read or downloaded.
-        """
+        """Loads it as a diffusers pipeline on the CPU, without safety checker; a LoRA is an adapter."""
         with quiet():
             if self.below and self.lora:
                 pipeline = fuse(self.below.load(dtype))
-                self._add_lora(pipeline, self.lora)
+                _add_lora(pipeline, self.lora, whole=self.experiment is None)
             else:
                 pipeline = self._load_whole(dtype)
             if self.checkpoint:
@@ -191,39 +151,24 @@ class BaseModel:
         pipeline.set_progress_bar_config(disable=True)
         return pipeline
 
-    def _add_lora(self, pipeline: StableDiffusionPipeline, file: Path) -> None:
-        try:
-            pipeline.load_lora_weights(file.parent, weight_name=file.name)
-        except (ValueError, KeyError, IndexError, RuntimeError) as error:
-            raise NotACheckpoint(f"{file} can't be added to the base model: {error}") from error
-        if self.experiment is None:
-            wanted = sum(name.endswith(LORA_DOWN) for name in checkpoint_shapes(file))
-            parts = (pipeline.unet, pipeline.text_encoder)
-            added = sum("lora_A" in name for part in parts for name, _ in part.named_parameters())
-            if added != wanted:
-                raise NotACheckpoint(
-                    f"{file} has {wanted} layers, and {added} of them fit the base. Take the base that it "
-                    "was made for."
-                )
-
     def _load_whole(self, dtype: torch.dtype | None) -> StableDiffusionPipeline:
         import torch
         from diffusers import StableDiffusionPipeline
 
-        options = _WITHOUT | {"requires_safety_checker": False, "dtype": dtype or torch.float32}
-        if self.kind != "file":
-            files = weight_files(self.folder() / "unet")
-            variant = "fp16" if files and ".fp16." in files[0].name else None
-            return StableDiffusionPipeline.from_pretrained(self.folder(), variant=variant, **options)
-        try:
-            tokenizer = clip_tokenizer()
-        except OSError as error:
-            raise OSError(
-                f"{self.source} holds weights alone, and the rest of the model can't be downloaded. Convert "
-                "it once, and take the folder as base: "
-                f"sdlab convert {self.source} cache_dir/models/my_model."
-            ) from error
-        return load_checkpoint(Path(self.source), tokenizer=tokenizer).to(options["dtype"])
+        dtype = dtype or torch.float32
+        if self.kind == "file":
+            try:
+                return load_checkpoint(Path(self.source), tokenizer=clip_tokenizer()).to(dtype)
+            except OSError as error:
+                raise OSError(
+                    f"{self.source} holds weights alone, and the rest of the model can't be downloaded. "
+                    f"Convert it once, and take the folder as base: sdlab convert {self.source} "
+                    "cache_dir/models/my_model."
+                ) from error
+        files = weight_files(self.folder() / "unet")
+        variant = "fp16" if files and ".fp16." in files[0].name else None
+        options = WITHOUT | {"requires_safety_checker": False, "dtype": dtype, "variant": variant}
+        return StableDiffusionPipeline.from_pretrained(self.folder(), **options)
 
 
 Base = str | Path | Experiment | BaseModel
@@ -233,15 +178,10 @@ Base = str | Path | Experiment | BaseModel
 def resolve(base: Base, root: str | Path = "experiments") -> BaseModel:
     """Finds out what a name means; a public function does it once and passes the object on.
 
-    Args:
-        base: `mini`, `sd15`, an experiment, its name or folder, a diffusers folder, a single-file checkpoint,
-            or a hub id `owner/name`. `LORA@SCALE` adds so much of a LoRA experiment (1 is all of it), and
-            `MODEL+LORA` or `MODEL+LORA@SCALE` adds it, or a LoRA's file from elsewhere, to another model.
-            `EXPERIMENT@stepN` is the experiment after its checkpoint of step N.
-        root: The folder of all experiments.
-
-    Returns:
-        The base model; nothing is loaded. One that is resolved already is returned as it is.
+    `mini`, `sd15`, an experiment, its name or folder, a diffusers folder, a single-file checkpoint, or a hub
+    id `owner/name`. `LORA@SCALE` adds so much of a LoRA experiment (1 is all of it); `MODEL+LORA` and
+    `MODEL+LORA@SCALE` add it, or a LoRA's file from elsewhere, to another model. `EXPERIMENT@stepN` is the
+    experiment after its checkpoint of step N. Nothing is loaded.
 
     Raises:
         ValueError: It is none of these, or an experiment that isn't finished.
@@ -280,20 +220,7 @@ def resolve(base: Base, root: str | Path = "experiments") -> BaseModel:
 def load_pipeline(
     base: Base, *, root: str | Path = "experiments", dtype: torch.dtype | None = None
 ) -> StableDiffusionPipeline:
-    """Loads a base model or a finished experiment as a diffusers pipeline.
-
-    Args:
-        base: Anything that `resolve` knows.
-        root: The folder of all experiments.
-        dtype: Of the weights; None is float32.
-
-    Returns:
-        The pipeline on the CPU, without safety checker; a LoRA is an adapter, so that its scale can be set.
-
-    Raises:
-        ValueError: The base is unknown.
-        OSError: The weights can't be read or downloaded.
-    """
+    """Loads a base model or a finished experiment as a diffusers pipeline on the CPU."""
     return resolve(base, root).load(dtype)
 
 
@@ -308,28 +235,21 @@ def _of_experiment(experiment: Experiment) -> BaseModel:
         folder = str(experiment.model_folder)
         return BaseModel(experiment.name, folder, "folder", record["base"], experiment=experiment)
     below = resolve(record["hyperparameters"]["pretrained_model_name_or_path"], experiment.root)
-    alone = _with_lora(below, experiment.lora_file, experiment.name, experiment)
-    return replace(alone, trained_on=record.get("base_fingerprint"))
-
-
-def _with_lora(below: BaseModel, file: Path, name: str, experiment: Experiment | None) -> BaseModel:
-    return BaseModel(
-        name, below.source, below.kind, below.root_name, lora=file, below=below, experiment=experiment
+    trained_on = record.get("base_fingerprint")
+    return _with_lora(
+        below, experiment.lora_file, name=experiment.name, experiment=experiment, trained_on=trained_on
     )
 
 
+def _with_lora(below: BaseModel, file: Path, **values: Any) -> BaseModel:
+    start: dict[str, Any] = {name: getattr(below, name) for name in ("source", "kind", "root_name")}
+    return BaseModel(**start, lora=file, below=below, **values)
+
+
 def checkpoint_names(experiment: str | Path, root: str | Path = "experiments") -> list[str]:
-    """Names the checkpoints of an experiment, for `generate` and `score`.
+    """Names the checkpoints of an experiment for `generate` and `score`, `EXPERIMENT@stepN` by step.
 
-    Args:
-        experiment: Its name or folder; train with `checkpoints_total_limit=None` to have all of them.
-        root: The folder of all experiments.
-
-    Returns:
-        `EXPERIMENT@stepN` by step; without the last step, which is the experiment itself.
-
-    Raises:
-        ValueError: There is no such experiment.
+    The last step, which is the experiment itself, is left out.
     """
     found = Experiment.load(experiment, root)
     return [f"{found.name}@step{step}" for step in _steps(found) if step != found.record.get("steps")]
@@ -359,24 +279,36 @@ def _combination(model: str | None, lora: str, scale: str | None, root: str | Pa
     if scale is not None and not re.fullmatch(r"\d+(\.\d+)?", scale):
         raise ValueError(f"A LoRA's scale must be a number from 0 on, got {scale!r}. Usual: 0 to 1.5.")
     below = resolve(model, root) if model is not None else None
-    file = Path(lora).expanduser()
-    if file.suffix.lower() in WEIGHTS and file.is_file():
-        if below is None:
-            raise ValueError(
-                f"{file} needs a model that it is added to. Name both: sd15+{file}@{scale or 1}."
-            )
-        found = _with_lora(below, file, f"{below.label}+{file.stem}", None)
-    else:
+    file, experiment = Path(lora).expanduser(), None
+    if not (file.suffix.lower() in WEIGHTS and file.is_file()):
         experiment = Experiment.load(lora, root)
         if experiment.record["method"] != "lora":
             raise ValueError(
                 f"Only a LoRA can be added at a scale, and {lora!r} is a DreamBooth. Name it alone."
             )
-        found = _of_experiment(experiment)
-        if below is not None:
-            name = f"{below.label}+{experiment.name}"
-            found = _with_lora(below, experiment.lora_file, name, experiment)
-    return replace(found, name=f"{found.name}@{scale}", scale=float(scale)) if scale is not None else found
+        found, file = _of_experiment(experiment), experiment.lora_file
+    elif below is None:
+        raise ValueError(f"{file} needs a model that it is added to. Name both: sd15+{file}@{scale or 1}.")
+    if below is not None:
+        name = f"{below.label}+{experiment.name if experiment else file.stem}"
+        found = _with_lora(below, file, name=name, experiment=experiment)
+    return found if scale is None else replace(found, name=f"{found.name}@{scale}", scale=float(scale))
+
+
+def _add_lora(pipeline: StableDiffusionPipeline, file: Path, *, whole: bool) -> None:
+    """Adds a LoRA as an adapter; `whole` refuses a file of which a part doesn't fit."""
+    try:
+        pipeline.load_lora_weights(file.parent, weight_name=file.name)
+    except (ValueError, KeyError, IndexError, RuntimeError) as error:
+        raise NotACheckpoint(f"{file} can't be added to the base model: {error}") from error
+    wanted = sum(name.endswith(LORA_DOWN) for name in checkpoint_shapes(file))
+    parts = (pipeline.unet, pipeline.text_encoder)
+    added = sum("lora_A" in name for part in parts for name, _ in part.named_parameters())
+    if whole and added != wanted:
+        raise NotACheckpoint(
+            f"{file} has {wanted} layers, and {added} of them fit the base. Take the base that it was made "
+            "for."
+        )
 
 
 def _go_back(pipeline: StableDiffusionPipeline, checkpoint: Path) -> None:

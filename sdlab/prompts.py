@@ -142,34 +142,38 @@ class PromptSet:
             ValueError: The file isn't JSON, isn't names to prompts, or holds a name twice.
         """
 
-        def refuse(reason: str) -> ValueError:
-            return ValueError(f"{path} isn't a prompt set: {reason}. Expected {_EXAMPLE}")
-
-        def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-            names = [name for name, _ in pairs]
-            if twice := {name for name in names if names.count(name) > 1}:
-                raise refuse(f"{min(twice)!r} stands there twice")
-            return dict(pairs)
-
+        text = read_text(path)
         try:
-            value = json.loads(read_text(path), object_pairs_hook=once)
-        except json.JSONDecodeError as error:
-            raise refuse(f"it isn't JSON ({error})") from error
-        if not isinstance(value, dict):
-            raise refuse("it must be names to texts")
-        if "prompts" not in value:  # names to prompts alone, perhaps with a negative prompt among them
-            rest = {key: value.pop(key) for key in _KEYS[1:] if key in value}
-            value = {"prompts": value, **rest}
-        if strange := [key for key in value if key not in _KEYS]:
-            raise refuse(f"{strange[0]!r} is none of {', '.join(_KEYS)}")
-        prompts = value["prompts"]
-        texts = [*prompts.values()] if isinstance(prompts, dict) else [None]
-        if not all(isinstance(text, str) for text in [*texts, *(value.get(key, "") for key in _KEYS[1:])]):
-            raise refuse("prompts must be names to texts")
-        for name in [*prompts]:
-            if re.sub(r"[\W_]", "", name.lower()).startswith("negativ"):
-                raise refuse(f"{name!r} stands among the prompts: write negative_prompt beside them")
+            value = json.loads(text, object_pairs_hook=_each_name_once)
+            if not isinstance(value, dict):
+                raise ValueError("it must be names to texts")
+            if "prompts" not in value:  # names to prompts alone, perhaps with a negative prompt among them
+                rest = {key: value.pop(key) for key in _KEYS[1:] if key in value}
+                value = {"prompts": value, **rest}
+            _check_texts(**value)
+        except ValueError as error:
+            reason = f"it isn't JSON ({error})" if isinstance(error, json.JSONDecodeError) else error
+            raise ValueError(f"{path} isn't a prompt set: {reason}. Expected {_EXAMPLE}") from error
         return cls(**value)
+
+
+def _each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"{min(twice)!r} stands there twice")
+    return dict(pairs)
+
+
+def _check_texts(prompts: Any, **rest: Any) -> None:
+    for key in rest:
+        if key not in _KEYS:
+            raise ValueError(f"{key!r} is none of {', '.join(_KEYS)}")
+    texts = [*prompts.values(), *rest.values()] if isinstance(prompts, dict) else [None]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("prompts must be names to texts")
+    for name in prompts:
+        if re.sub(r"[\W_]", "", name.lower()).startswith("negativ"):
+            raise ValueError(f"{name!r} stands among the prompts: write negative_prompt beside them")
 
 
 @cache

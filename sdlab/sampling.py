@@ -37,41 +37,27 @@ IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".webp"}
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How images are sampled.
-
-    Args:
-        num_inference_steps: Denoising steps, at least 1.
-        guidance_scale: Strength of classifier-free guidance; 1 is none.
-        sampler: A key of `SAMPLERS`.
-        negative_prompt: What no image is to show.
-        width: In pixels, a multiple of 8.
-        height: In pixels, a multiple of 8.
-
-    Raises:
-        ValueError: A value breaks its rule.
-    """
+    """How images are sampled; ValueError where a value breaks its rule."""
 
     num_inference_steps: int
-    guidance_scale: float
-    sampler: str = "dpm++"
+    guidance_scale: float  # of classifier-free guidance; 1 is none
+    sampler: str = "dpm++"  # a key of `SAMPLERS`
     negative_prompt: str = ""
-    width: int
+    width: int  # in pixels, as height
     height: int
 
     def __post_init__(self) -> None:
-        if self.num_inference_steps < 1:
-            raise ValueError(
-                f"num_inference_steps must be at least 1, got {self.num_inference_steps}. Usual: 20 to 35."
-            )
-        if self.guidance_scale < 1:
-            raise ValueError(
-                f"guidance_scale must be at least 1, got {self.guidance_scale:g}. Usual: 7 to 9."
-            )
         if self.sampler not in SAMPLERS:
             raise ValueError(unknown("sampler", self.sampler, SAMPLERS))
-        for name, side in (("width", self.width), ("height", self.height)):
-            if side < 8 or side % 8:
-                raise ValueError(f"{name} must be a multiple of 8, got {side}. Usual: 512 (mini: 128).")
+        rules = {
+            "num_inference_steps": (self.num_inference_steps >= 1, "at least 1", "20 to 35"),
+            "guidance_scale": (self.guidance_scale >= 1, "at least 1", "7 to 9"),
+            "width": (self.width >= 8 and self.width % 8 == 0, "a multiple of 8", "512 (mini: 128)"),
+            "height": (self.height >= 8 and self.height % 8 == 0, "a multiple of 8", "512 (mini: 128)"),
+        }
+        for name, (kept, rule, usual) in rules.items():
+            if not kept:
+                raise ValueError(f"{name} must be {rule}, got {getattr(self, name):g}. Usual: {usual}.")
 
 
 def choose_sampling(
@@ -119,10 +105,7 @@ def sample(
     sampling: Sampling,
     **options: Any,
 ) -> list[Image.Image]:
-    """Samples a batch, one image per prompt; each depends on its own seed alone, not on the others.
-
-    `options` are what else the pipeline takes, such as a ControlNet's maps.
-    """
+    """Samples a batch, one image per prompt; each depends on its own seed alone, not on the others."""
     import torch
 
     images = pipeline(
@@ -136,6 +119,27 @@ def sample(
         **options,
     ).images
     return list(images)
+
+
+def sample_all(
+    pipeline: StableDiffusionPipeline,
+    wanted: Sequence[tuple[str, int]],
+    sampling: Sampling,
+    *,
+    batch_size: int,
+    description: str | None,
+    **options: Any,
+) -> Iterator[Image.Image]:
+    """Samples an image per prompt and seed, in batches, under a progress bar if it has a description."""
+    from tqdm.auto import tqdm
+
+    warn_of_cut_prompts(pipeline, [*(prompt for prompt, _ in wanted), sampling.negative_prompt])
+    with tqdm(total=len(wanted), desc=description, unit="image", disable=description is None) as bar:
+        for start in range(0, len(wanted), batch_size):
+            batch = wanted[start : start + batch_size]
+            prompts, seeds = zip(*batch, strict=True)
+            yield from sample(pipeline, prompts, seeds, sampling, **options)
+            bar.update(len(batch))
 
 
 def warn_of_cut_prompts(pipeline: StableDiffusionPipeline, prompts: Iterable[str]) -> None:
@@ -186,9 +190,7 @@ def class_images(
     progress: bool = True,
     **sampling: Any,
 ) -> Path:
-    """Samples the images of prior preservation; those that are there are kept, and shared by all experiments.
-
-    A folder with images from elsewhere is used as it is and filled up.
+    """Samples the images of prior preservation; those that are there are kept and shared.
 
     Args:
         base: The base model.
@@ -216,28 +218,25 @@ def class_images(
     if chosen.width == chosen.height:  # as folders are keyed since before there were width and height
         settings["resolution"] = settings.pop("width")
         del settings["height"]
-    place = Path(folder).expanduser() if folder is not None else Path(data) / _key(settings)
-    _check_prompts(place, class_prompt)
-    if progress:
-        print(f"class images: {num - len(_missing_seeds(place, num, seed))} of {num} are in {place}")
-    if not _missing_seeds(place, num, seed):
-        return place
-    model.check(chosen.width, chosen.height)
-    with acquire_lock(place / ".lock"):  # another experiment that needs them waits until they are there
-        if seeds := _missing_seeds(place, num, seed):
-            write_json(place / "class_images.json", {"base_name": model.name, **settings})
-            _sample_class(model, chosen, settings, seeds, place, progress)
-    return place
-
-
-def _check_prompts(place: Path, class_prompt: str) -> None:
-    """Refuses a folder whose images were made with another prompt, so that another class would be kept."""
+    words = re.sub(r"\W+", "_", class_prompt).strip("_")[:40]
+    own = Path(data) / f"{words}_{digest_of(settings)}"
+    place = Path(folder).expanduser() if folder is not None else own
     said = (read_record(file).get("class_prompt", class_prompt) for file in image_files(place))
     if others := [prompt for prompt in said if prompt != class_prompt]:
         raise ValueError(
             f"{place} holds {len(others)} class images of {others[0]!r}, and {class_prompt!r} is asked for. "
             "Give that prompt, another folder, or none: then one is made for the prompt."
         )
+    missing = _missing_seeds(place, num, seed)
+    if progress:
+        print(f"class images: {num - len(missing)} of {num} are in {place}")
+    if missing:
+        model.check(chosen.width, chosen.height)
+        with acquire_lock(place / ".lock"):  # another experiment that needs them waits until they are there
+            if seeds := _missing_seeds(place, num, seed):
+                write_json(place / "class_images.json", {"base_name": model.name, **settings})
+                _sample_class(model, chosen, settings, seeds, place, progress)
+    return place
 
 
 def _sample_class(
@@ -248,32 +247,24 @@ def _sample_class(
     place: Path,
     progress: bool,
 ) -> None:
-    pipeline, prompt = ready_pipeline(model, sampling), settings["class_prompt"]
-    warn_of_cut_prompts(pipeline, [prompt])
-    for batch in batches(seeds, profile(model).images_per_batch, "class images", progress):
-        for seed, image in zip(batch, sample(pipeline, [prompt] * len(batch), batch, sampling), strict=True):
-            write_image(place / f"class_{seed:05d}.png", image, settings | {"seed": seed})
+    images = sample_all(
+        ready_pipeline(model, sampling),
+        [(settings["class_prompt"], seed) for seed in seeds],
+        sampling,
+        batch_size=profile(model).images_per_batch,
+        description="class images" if progress else None,
+    )
+    for seed, image in zip(seeds, images, strict=True):
+        write_image(place / f"class_{seed:05d}.png", image, settings | {"seed": seed})
 
 
 def _missing_seeds(folder: Path, num: int, seed: int) -> list[int]:
     """Which images to add so that there are `num`, counting images that came from elsewhere."""
     here = {file.name for file in image_files(folder)}
-    ours = {f"class_{seed + i:05d}.png": seed + i for i in range(num)}
-    missing = [one for name, one in ours.items() if name not in here]
+    missing = [one for one in range(seed, seed + num) if f"class_{one:05d}.png" not in here]
     return missing[: max(0, num - len(here))]
 
 
-def _key(settings: dict[str, Any]) -> str:
-    words = re.sub(r"\W+", "_", settings["class_prompt"]).strip("_")[:40]
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
-    return f"{words}_{digest}"
-
-
-def batches(items: Sequence[Any], size: int, description: str, progress: bool) -> Iterator[list[Any]]:
-    """Splits a list into batches under a progress bar that counts items."""
-    from tqdm.auto import tqdm
-
-    with tqdm(total=len(items), desc=description, unit="image", disable=not progress) as bar:
-        for start in range(0, len(items), size):
-            yield list(items[start : start + size])
-            bar.update(len(items[start : start + size]))
+def digest_of(values: dict[str, Any]) -> str:
+    """Eight hexadecimal digits that stand for values which JSON can hold."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from sdlab.experiment import Experiment
-from sdlab.images import image_files
 from sdlab.photos import prepare, read_captions
+from sdlab.sampling import image_files
 from sdlab.training import train
 from sdlab.training.setup import set_up
 

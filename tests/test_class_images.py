@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from sdlab.cli import main
-from sdlab.images import class_images, image_files, read_record
+from sdlab.sampling import class_images, image_files, read_record
 
 OPTIONS = {"num_inference_steps": 1, "resolution": 64, "progress": False}
 PROMPT = "a photo of woman face"

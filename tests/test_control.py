@@ -17,9 +17,10 @@ from sdlab import Control, PromptSet, generate
 from sdlab.control import control_map, with_controlnets
 from sdlab.experiment import DreamBooth, LoRA
 from sdlab.files import file_sha256
-from sdlab.images import ImageRecord, choose_sampling, load_images, read_record, ready_pipeline
+from sdlab.images import ImageRecord, load_images
 from sdlab.maps import KINDS, canny_map
 from sdlab.mini import annotator_path, controlnet_path
+from sdlab.sampling import choose_sampling, read_record, ready_pipeline
 from sdlab.tables import control_table
 from sdlab.training import train
 

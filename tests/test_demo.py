@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sdlab import mini
-from sdlab.demonstration import demo
+from sdlab.course.demonstration import demo
 from sdlab.experiment import find
 from sdlab.photos import prepare
 from sdlab.profiles import PROFILES
@@ -64,7 +64,7 @@ def test_demo_goes_from_photos_to_report_and_does_nothing_twice(
 
 @pytest.mark.slow
 def test_photos_of_the_user_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sdlab.demonstration import _photos
+    from sdlab.course.demonstration import _photos
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data/raw_images").mkdir(parents=True)

@@ -12,7 +12,7 @@ import nbformat
 import pytest
 
 import sdlab
-from sdlab.exercises import EXERCISES, cases_of
+from sdlab.course.exercises import EXERCISES, cases_of
 
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))

@@ -13,21 +13,18 @@ from safetensors.torch import load_file, save_file
 from sdlab import mini
 from sdlab.experiment import DreamBooth, Experiment, LoRA
 from sdlab.exports import export_lora, export_model
-from sdlab.images import (
-    ImageRecord,
-    by_setting,
+from sdlab.images import ImageRecord, by_setting, generate, load_images
+from sdlab.models import resolve
+from sdlab.prompts import HOMEWORK_A, PromptSet
+from sdlab.sampling import (
     choose_sampling,
     class_images,
-    generate,
     image_files,
-    load_images,
     read_record,
     ready_pipeline,
     sample,
     write_image,
 )
-from sdlab.models import resolve
-from sdlab.prompts import HOMEWORK_A, PromptSet
 from sdlab.training import train
 
 PROMPTS = PromptSet(
@@ -180,7 +177,7 @@ def test_an_interrupted_generation_leaves_a_list_of_what_is_there(
         made.append(1)
         return sample(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("sdlab.images.sample", interrupted)
+    monkeypatch.setattr("sdlab.sampling.sample", interrupted)
     with pytest.raises(KeyboardInterrupt):
         generate(
             "lora",

@@ -10,8 +10,8 @@ from PIL import Image, PngImagePlugin
 
 from sdlab.cli import main
 from sdlab.config import DreamBooth, LoRA
+from sdlab.course.handin import Step, completeness
 from sdlab.experiment import Experiment
-from sdlab.handin import Step, completeness
 from sdlab.homeworks import homework
 from sdlab.images import generate, load_images
 from sdlab.prompts import PromptSet

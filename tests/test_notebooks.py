@@ -175,7 +175,9 @@ def test_notebooks_run_alone_from_an_empty_folder(path: Path, workplace: Path) -
     for cell in notebook.cells:
         cell.source = re.sub(r"^BY_HAND = \d+", "BY_HAND = 2", cell.source, flags=re.MULTILINE)
     notebook.cells.insert(0, nbformat.v4.new_code_cell(FAST))
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(workplace)}}).execute()
+    NotebookClient(
+        notebook, timeout=600, startup_timeout=300, resources={"metadata": {"path": str(workplace)}}
+    ).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert not [output for output in outputs if output.output_type == "error"]
     html = [output.data["text/html"] for output in outputs if "text/html" in output.get("data", {})]

@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 from sdlab.experiment import DreamBooth, Experiment, LoRA
-from sdlab.images import image_files
 from sdlab.models import resolve
+from sdlab.sampling import image_files
 from sdlab.sweeps import sweep
 from sdlab.training import train, train_together
 from sdlab.training.lora import in_one_pass

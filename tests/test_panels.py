@@ -125,6 +125,7 @@ def test_a_notebook_without_a_reader_keeps_html_and_no_widgets(
     short: Callable[..., Any], workplace: Path
 ) -> None:
     from nbclient import NotebookClient
+    from traitlets.config import Config
 
     chosen = short("lora", validation_steps=2, checkpoints_total_limit=None, validation_prompt=HOSTILE)
     (workplace / "chosen.json").write_text(json.dumps(chosen.as_dict()))
@@ -140,8 +141,11 @@ def test_a_notebook_without_a_reader_keeps_html_and_no_widgets(
         "sdlab.train('quiet', chosen, progress=False);",
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    patience = {"timeout": 900, "startup_timeout": 300}  # seconds; a busy machine is slow, not broken
-    NotebookClient(notebook, **patience, resources={"metadata": {"path": str(workplace)}}).execute()
+    # sockets of its own: a port may be taken by another program before the kernel has started
+    own = Config({"KernelManager": {"transport": "ipc"}})
+    patience = {"timeout": 900, "startup_timeout": 300}  # seconds
+    place = {"metadata": {"path": str(workplace)}}
+    NotebookClient(notebook, config=own, resources=place, **patience).execute()
     shown = [
         [output.data for output in cell.outputs if "data" in output and "text/html" in output.data]
         for cell in notebook.cells

@@ -43,8 +43,6 @@ ORDER = [
     "exports",
     "profiles",
     "homeworks",
-    "exercises",
-    "backup",
     "photos",
     "sampling",
     "control",
@@ -56,8 +54,7 @@ ORDER = [
     "workers",
     "sweeps",
     "reports",
-    "demonstration",
-    "handin",
+    "course",
     "cli",
 ]
 HEAVY = {"torch", "numpy", "PIL", "diffusers", "transformers", "peft", "accelerate", "matplotlib", "tyro"}

@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 
 from sdlab.config import Hyperparameters
 from sdlab.experiment import DreamBooth, Experiment, LoRA
-from sdlab.images import image_files, read_record
 from sdlab.models import load_pipeline, resolve
+from sdlab.sampling import image_files, read_record
 from sdlab.training import preflight, train
 from sdlab.training.loop import resume, save_checkpoint, train_step
 from sdlab.training.memory import NotEnoughMemory

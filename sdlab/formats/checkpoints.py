@@ -23,10 +23,23 @@ LORA_DOWN = ("lora_down.weight", "lora_A.weight", "lora.down.weight", "lora_line
 WEIGHTS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model."
 EMA = "model_ema.diffusion_model"  # here the names that follow have lost their dots
-_FIRST = "input_blocks.0.0.weight"  # (channels, latent channels, 3, 3)
 _HEAD = 4096  # bytes that tell a web page from weights
 _MEANT = "a Stable Diffusion 1.5 checkpoint is needed (about 2 or 4 GB)"
 _FIND = "On Civitai: filter by base model 'SD 1.5' and type 'Checkpoint'."
+# What else a file may be, by patterns of names: one that is there, and one that isn't.
+_OTHERS = (
+    (
+        "a LoRA, an addition to a model (add it to one: sd15+FILE)",
+        r"lora_down|lora_A|lora\.down|hada_w1|lokr_w1",
+        None,
+    ),
+    ("Stable Diffusion XL", r"^conditioner\.embedders\.", None),
+    ("a ControlNet", r"^control_model\.|^controlnet_", None),
+    ("a Flux or Stable Diffusion 3 model", r"double_blocks\.|joint_blocks\.", None),
+    ("a textual inversion, an addition to a model", r"^emb_params|^string_to_param", None),
+    ("a UNet alone", r"^input_blocks\.0\.0\.|^down_blocks\.0\.", f"^{UNET}"),
+    ("a VAE alone", f"^encoder\\.conv_in|^{VAE}", f"^{UNET}|^{EMA}"),
+)
 # LyCORIS' other methods, by a part of their weights' names; diffusers loads LoRA and LoCon alone.
 _LYCORIS = {
     "hada_w1": "LoHa",
@@ -56,12 +69,7 @@ _HARMLESS = [(_Ignored, "pytorch_lightning.callbacks.model_checkpoint.ModelCheck
 
 
 def checkpoint_shapes(path: str | Path) -> Shapes:
-    """Reads which weights a file has, by its content and not by its ending; no code in it is run.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        NotACheckpoint: It is truncated, a web page, or holds code.
-    """
+    """Reads which weights a file has, by its content and not by its ending; no code in it is run."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}. Give a .safetensors or .ckpt file.")
@@ -158,11 +166,7 @@ def _tensors(read: Mapping[str, Any], start: str = "") -> Iterator[tuple[str, to
 
 
 def check_architecture(shapes: Shapes, path: Path, unet: Mapping[str, Any]) -> None:
-    """Refuses a single file that isn't a whole model of a UNet's configuration, and says what it is.
-
-    Raises:
-        NotACheckpoint: It is something else.
-    """
+    """Refuses a single file that isn't a whole model of a UNet's configuration, and says what it is."""
     if found := _what_else(shapes, unet):
         raise NotACheckpoint(f"{path} is {found.replace('FILE', str(path))}, and {_MEANT}. {_FIND}")
 
@@ -170,70 +174,50 @@ def check_architecture(shapes: Shapes, path: Path, unet: Mapping[str, Any]) -> N
 def _what_else(shapes: Shapes, unet: Mapping[str, Any]) -> str | None:
     """What the names and shapes say that it is; None where they fit the configuration."""
 
-    def has(*starts: str) -> bool:
-        return any(name.startswith(starts) for name in shapes)
+    def has(pattern: str) -> bool:
+        return any(re.search(pattern, name) for name in shapes)
 
-    def has_inside(*parts: str) -> bool:
-        return any(part in name for name in shapes for part in parts)
-
-    if has_inside("lora_down", "lora_A", "lora.down", "hada_w1", "lokr_w1"):
-        return "a LoRA, an addition to a model (add it to one: sd15+FILE)"
-    if has("conditioner.embedders."):
-        return "Stable Diffusion XL"
-    if has("control_model.", "controlnet_"):
-        return "a ControlNet"
-    if has_inside("double_blocks.", "joint_blocks."):
-        return "a Flux or Stable Diffusion 3 model"
-    if has("emb_params", "string_to_param"):
-        return "a textual inversion, an addition to a model"
-    if has("input_blocks.0.0.", "down_blocks.0.") and not has(UNET):
-        return "a UNet alone"
-    if has("encoder.conv_in", VAE) and not has(UNET, EMA):
-        return "a VAE alone"
-    if has(EMA) and not has(UNET):  # names without dots tell nothing of the shapes' places
-        return _missing_part(has(TEXT), has(VAE))
-    if UNET + _FIRST not in shapes:
+    for what, pattern, without in _OTHERS:
+        if has(pattern) and not (without and has(without)):
+            return what
+    first = shapes.get(f"{UNET}input_blocks.0.0.weight")  # (channels, latent channels, 3, 3)
+    if first:
+        text = next((shape[1] for name, shape in shapes.items() if name.endswith("attn2.to_k.weight")), 0)
+        if other := _other_unet((first[0], first[1], text), unet):
+            return other
+    elif not has(f"^{EMA}"):  # whose names have no dots and tell nothing of the shapes' places
         return f"no model that is known here (its first weights: {', '.join(list(shapes)[:3]) or 'none'})"
-    channels, latent_channels = shapes[UNET + _FIRST][:2]
-    text = next((shape[1] for name, shape in shapes.items() if name.endswith("attn2.to_k.weight")), 0)
-    return _other_unet(channels, latent_channels, text, unet) or _missing_part(has(TEXT), has(VAE))
+    if not has(f"^{TEXT}"):
+        return "a UNet without a text encoder"
+    return None if has(f"^{VAE}") else "a model without a VAE"
 
 
-def _other_unet(channels: int, latent_channels: int, text: int, unet: Mapping[str, Any]) -> str | None:
-    """What the UNet's sizes say that it is."""
-    if latent_channels == 9:
+def _other_unet(sizes: tuple[int, int, int], unet: Mapping[str, Any]) -> str | None:
+    """What a UNet's sizes say that it is: channels, latent channels and text width."""
+    if sizes[1] == 9:
         return "an inpainting model"
-    if text == 1024:
+    if sizes[2] == 1024:
         return "Stable Diffusion 2"
-    expected = (unet["block_out_channels"][0], unet["in_channels"], unet["cross_attention_dim"])
-    if (found := (channels, latent_channels, text)) != expected:
+    if sizes != (expected := _sizes(unet)):
         words = "of another size: channels, latent channels and text width are {}, not {} as configured"
-        return words.format(*(", ".join(map(str, sizes)) for sizes in (found, expected)))
+        return words.format(*(", ".join(map(str, one)) for one in (sizes, expected)))
     return None
 
 
-def _missing_part(text_encoder: bool, vae: bool) -> str | None:
-    if not text_encoder:
-        return "a UNet without a text encoder"
-    return None if vae else "a model without a VAE"
+def _sizes(unet: Mapping[str, Any]) -> tuple[int, int, int]:
+    channels = unet.get("block_out_channels") or [0]
+    return channels[0], unet.get("in_channels") or 0, unet.get("cross_attention_dim") or 0
 
 
 def check_folder(folder: Path, *, numbers: bool = True) -> None:
     """Refuses a diffusers folder that isn't a whole Stable Diffusion 1.x, before anything is loaded.
 
-    Args:
-        folder: With model_index.json.
-        numbers: Read the weights, too, and refuse those that aren't finite (seconds for 4 GB).
-
-    Raises:
-        NotACheckpoint: It is another architecture, or a part is missing, truncated or not a number.
+    With `numbers` the weights are read, too (seconds for 4 GB), and those that aren't finite refused.
     """
-    index = _json(folder / "model_index.json")
-    if (kind := index.get("_class_name")) and kind != "StableDiffusionPipeline":
-        raise NotACheckpoint(f"{folder} is a {kind}, and {_MEANT} or its folder. {_FIND}")
-    unet = _json(folder / "unet" / "config.json")
-    text, latents = unet.get("cross_attention_dim"), unet.get("in_channels")
-    if found := _other_unet(unet.get("block_out_channels", [0])[0], latents or 0, text or 0, unet):
+    index, unet = _json(folder / "model_index.json"), _json(folder / "unet" / "config.json")
+    kind = index.get("_class_name", "StableDiffusionPipeline")
+    found = f"a {kind}" if kind != "StableDiffusionPipeline" else _other_unet(_sizes(unet), unet)
+    if found:
         raise NotACheckpoint(f"{folder} is {found}, and {_MEANT} or its folder. {_FIND}")
     for part in ("unet", "vae", "text_encoder"):
         files = weight_files(folder / part)
@@ -246,11 +230,8 @@ def check_folder(folder: Path, *, numbers: bool = True) -> None:
 def weight_files(part: Path) -> list[Path]:
     """A part's files of weights: safetensors before pickles, full precision before fp16."""
     found = [file for file in sorted(part.glob("*")) if file.suffix in (".safetensors", ".bin")]
-    for suffix in (".safetensors", ".bin"):
-        for half in (False, True):
-            if files := [one for one in found if one.suffix == suffix and (".fp16." in one.name) is half]:
-                return files
-    return []
+    rank = {file: (file.suffix == ".bin", ".fp16." in file.name) for file in found}
+    return [file for file in found if rank[file] == min(rank.values())]
 
 
 def check_numbers(file: Path) -> None:
@@ -271,42 +252,27 @@ def no_numbers(file: Path, name: str) -> NotACheckpoint:
 @lru_cache(maxsize=100)
 def _not_finite(file: Path, size: int, mtime_ns: int) -> str | None:
     import torch
-    from safetensors import safe_open
 
-    if not is_safetensors(file):
-        weights = _pickle(file).items()
-        return next((name for name, value in weights if not torch.isfinite(value).all()), None)
-    shapes = _safetensors_shapes(file)
-    with safe_open(file, "pt") as opened:
-        return next(
-            (name for name in shapes if not torch.isfinite(opened.get_tensor(name).float()).all()), None
-        )
+    weights = read_weights(file).items()
+    return next((name for name, value in weights if not torch.isfinite(value.float()).all()), None)
 
 
 def check_lora(file: Path, text_width: int) -> None:
     """Refuses a LoRA file that diffusers can't add, or that was made for another architecture.
 
-    Args:
-        file: As other programs write it.
-        text_width: The base's cross_attention_dim: 768 in Stable Diffusion 1.5.
-
-    Raises:
-        NotACheckpoint: It is no LoRA, of a kind that can't be added, or made for another base.
+    `text_width` is the base's cross_attention_dim: 768 in Stable Diffusion 1.5.
     """
     shapes = checkpoint_shapes(file)
-    kind = next((words for part, words in _LYCORIS.items() if any(part in name for name in shapes)), None)
-    if kind:
-        raise NotACheckpoint(
-            f"{file} is a {kind}, which can't be added here exactly. Merge it into a model with the program "
-            "that made it, and take that model as base, or take a plain LoRA."
-        )
-    if not any(name.endswith(LORA_DOWN) for name in shapes):
+    for part, kind in _LYCORIS.items():
+        if any(part in name for name in shapes):
+            raise NotACheckpoint(
+                f"{file} is a {kind}, which can't be added here exactly. Merge it into a model with the "
+                "program that made it, and take that model as base, or take a plain LoRA."
+            )
+    down = {name: shape for name, shape in shapes.items() if name.endswith(LORA_DOWN)}
+    if not down:
         raise NotACheckpoint(f"{file} is no LoRA: none of its weights is called {', '.join(LORA_DOWN)}.")
-    reads = {
-        shape[1]
-        for name, shape in shapes.items()
-        if re.search(r"attn2[._]to_[kv]\b", name) and name.endswith(LORA_DOWN)
-    }
+    reads = {shape[1] for name, shape in down.items() if re.search(r"attn2[._]to_[kv]\b", name)}
     if reads and reads != {text_width}:
         known = {768: "Stable Diffusion 1.5", 1024: "Stable Diffusion 2", 2048: "Stable Diffusion XL"}
         made = known.get(width := max(reads), f"a model of text width {width}")

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sdlab.formats.checkpoints import TEXT, UNET, VAE
+
 if TYPE_CHECKING:
     import torch
     from diffusers import StableDiffusionPipeline
@@ -32,6 +34,8 @@ _UNET_RESNET = {
     "conv_shortcut.": "skip_connection.",
 }
 _VAE = {
+    "downsamplers.0.": "downsample.",
+    "upsamplers.0.": "upsample.",
     "mid_block.resnets.0.": "mid.block_1.",
     "mid_block.attentions.0.": "mid.attn_1.",
     "mid_block.resnets.1.": "mid.block_2.",
@@ -68,80 +72,62 @@ def with_text_model(name: str) -> str:
 def original_weights(pipeline: StableDiffusionPipeline) -> dict[str, torch.Tensor]:
     """Renames a pipeline's weights to those of CompVis' `stable-diffusion`, the single-file checkpoint.
 
-    Returns:
-        `model.diffusion_model.…`, `first_stage_model.…` and `cond_stage_model.transformer.text_model.…`.
-
-    Source:
-        CompVis/stable-diffusion, `ldm/modules`; the inverse of diffusers' `convert_ldm_unet_checkpoint` and
-        `convert_ldm_vae_checkpoint`.
+    The inverse of diffusers' `convert_ldm_unet_checkpoint` and `convert_ldm_vae_checkpoint`.
     """
-    unet, vae, text = (part.state_dict() for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder))
-    blocks = len(pipeline.vae.config.block_out_channels)
-    originals = original_unet_names(unet, pipeline.unet.config.layers_per_block)
-    named = {f"model.diffusion_model.{originals[name]}": weight for name, weight in unet.items()}
-    for name, weight in vae.items():
-        # the original's attention is made of 1×1 convolutions
-        is_attention = re.search(r"attentions\.0\.to_\w+(\.0)?\.weight", name)
-        named[f"first_stage_model.{vae_name(name, blocks)}"] = (
-            weight[:, :, None, None] if is_attention else weight
-        )
-    for name, weight in text.items():
-        named[f"cond_stage_model.transformer.{with_text_model(name)}"] = weight
-    return {name: weight.detach().contiguous() for name, weight in named.items()}
+    named: dict[str, torch.Tensor] = {}
+    for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
+        weights = part.state_dict()
+        for name, original in original_names(part).items():
+            weight = weights[name]
+            if original.startswith(VAE) and re.search(r"attentions\.0\.to_\w+(\.0)?\.weight", name):
+                weight = weight[:, :, None, None]  # the original's attention is made of 1×1 convolutions
+            named[original] = weight.detach().contiguous()
+    return named
 
 
-def original_unet_names(names: Iterable[str], layers_per_block: int) -> dict[str, str]:
-    """All names of a UNet2DConditionModel's weights to the original ones."""
-    names = list(names)
-    attention = {int(found[1]) for name in names if (found := re.match(r"up_blocks\.(\d+)\.attent", name))}
-    return {name: unet_name(name, layers_per_block, attention) for name in names}
+def original_names(part: Any) -> dict[str, str]:
+    """All names of weights of a UNet2DConditionModel, AutoencoderKL or CLIPTextModel to the original ones."""
+    names, config = list(part.state_dict()), part.config
+    if hasattr(config, "layers_per_block") and hasattr(config, "cross_attention_dim"):
+        found = [re.match(r"up_blocks\.(\d+)\.attent", name) for name in names]
+        attention = {int(one[1]) for one in found if one}
+        return {name: UNET + unet_name(name, config.layers_per_block, attention) for name in names}
+    if hasattr(config, "block_out_channels"):
+        return {name: VAE + vae_name(name, len(config.block_out_channels)) for name in names}
+    return {name: f"{TEXT}transformer.{with_text_model(name)}" for name in names}
 
 
 def unet_name(name: str, layers_per_block: int, with_attention: Iterable[int]) -> str:
     """Gives the original name of a UNet's weight.
 
     The original counts the places of all blocks in one row: a down block has one for each layer and one for
-    its downsampler, an up block one for each layer, of which it has one more.
-
-    Args:
-        name: In diffusers' UNet2DConditionModel.
-        layers_per_block: Of the UNet, 2 in Stable Diffusion 1.5.
-        with_attention: Which up blocks have attention, 1 to 3 in Stable Diffusion 1.5.
+    its downsampler, an up block one for each layer, of which it has one more. `with_attention` are the up
+    blocks that have it, 1 to 3 in Stable Diffusion 1.5.
     """
     row = layers_per_block + 1
-    if found := re.match(r"(down|up)_blocks\.(\d+)\.(resnets|attentions)\.(\d+)\.", name):
-        down, place = found[1] == "down", int(found[2]) * row + int(found[4])
-        start = f"input_blocks.{1 + place}" if down else f"output_blocks.{place}"
-        kind, rest = found[3], name[found.end() :]
-        if kind == "attentions":
-            return f"{start}.1.{rest}"
+    block = re.match(r"(down|up)_blocks\.(\d+)\.(resnets|attentions|downsamplers|upsamplers)\.(\d+)\.", name)
+    if not block:
+        name = _renamed(name, _UNET_RESNET) if name.startswith("mid_block.resnets.") else name
+        return _renamed(name, _UNET)
+    rest, first = name[block.end() :], int(block[2]) * row
+    place = first + int(block[4])
+    start = f"input_blocks.{1 + place}" if block[1] == "down" else f"output_blocks.{place}"
+    if block[3] == "attentions":
+        return f"{start}.1.{rest}"
+    if block[3] == "resnets":
         return f"{start}.0.{_renamed(rest, _UNET_RESNET)}"
-    if found := re.match(r"down_blocks\.(\d+)\.downsamplers\.0\.conv\.", name):
-        return f"input_blocks.{(int(found[1]) + 1) * row}.0.op.{name[found.end() :]}"
-    if found := re.match(r"up_blocks\.(\d+)\.upsamplers\.0\.conv\.", name):
-        block = int(found[1])
-        behind = 2 if block in with_attention else 1  # the resnet, and the attention where there is one
-        return f"output_blocks.{block * row + layers_per_block}.{behind}.conv.{name[found.end() :]}"
-    if name.startswith("mid_block.resnets."):
-        name = _renamed(name, _UNET_RESNET)
-    return _renamed(name, _UNET)
+    if block[3] == "downsamplers":
+        return f"input_blocks.{first + row}.0.op.{rest.removeprefix('conv.')}"
+    behind = 2 if int(block[2]) in with_attention else 1  # the resnet, and the attention where there is one
+    return f"output_blocks.{first + layers_per_block}.{behind}.{rest}"
 
 
 def vae_name(name: str, blocks: int) -> str:
-    """Gives the original name of an AutoencoderKL's weight; the original counts decoder blocks from outside.
-
-    Args:
-        name: In diffusers' AutoencoderKL.
-        blocks: How many resolutions it has, 4 in Stable Diffusion 1.5.
-    """
-    if found := re.match(r"encoder\.down_blocks\.(\d+)\.", name):
-        name = f"encoder.down.{found[1]}.{name[found.end() :]}"
-    elif found := re.match(r"decoder\.up_blocks\.(\d+)\.", name):
+    """Gives the original name of an AutoencoderKL's weight; its decoder blocks count from outside."""
+    name = name.replace("encoder.down_blocks.", "encoder.down.")
+    if found := re.match(r"decoder\.up_blocks\.(\d+)\.", name):
         name = f"decoder.up.{blocks - 1 - int(found[1])}.{name[found.end() :]}"
-    for new, old in {"downsamplers.0.": "downsample.", "upsamplers.0.": "upsample."}.items():
-        name = name.replace(new, old)
-    name = _renamed(name, _VAE)
-    return name.replace(".resnets.", ".block.")
+    return _renamed(name, _VAE).replace(".resnets.", ".block.")
 
 
 def _renamed(name: str, names: dict[str, str]) -> str:
@@ -175,25 +161,14 @@ def lean_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def kohya_weights(weights: Mapping[str, torch.Tensor], configs: Configs) -> dict[str, torch.Tensor]:
-    """Renames a diffusers LoRA: A becomes `lora_down`, B `lora_up`, and alpha gets an entry.
+    """Renames a diffusers LoRA: A becomes `lora_down`, B `lora_up`, and alpha (the rank) gets an entry.
 
-    Args:
-        weights: Of `read_lora`. A is (rank, in) and B is (out, rank); of a convolution, A is
-            (rank, in, height, width) and B is (out, rank, 1, 1).
-        configs: Of `read_lora`; without one, alpha is the rank.
-
-    Returns:
-        For each module, `lora_unet_<its path with _>` or `lora_te_text_model_<its path with _>`:
-        `lora_down.weight`, `lora_up.weight` and `alpha`, a number; with DoRA also `dora_scale`, (out, 1) or
-        (out, 1, 1, 1).
-
-    Raises:
-        ValueError: A name that isn't a LoRA's.
+    A is (rank, in) and B is (out, rank); of a convolution, (rank, in, height, width) and (out, rank, 1, 1);
+    DoRA's `dora_scale` is (out, 1) or (out, 1, 1, 1).
 
     Source:
         kohya-ss/sd-scripts `networks/lora.py`: modules are named by their path in diffusers' UNet and in
-        transformers' CLIPTextModel with its `text_model.`. LyCORIS `modules/locon.py` for `dora_scale`, with
-        its `wd_on_output`.
+        transformers' CLIPTextModel with its `text_model.`. LyCORIS `modules/locon.py` for `dora_scale`.
     """
     import torch
 

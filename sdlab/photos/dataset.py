@@ -44,9 +44,10 @@ class Dataset:
         content = read_record(folder)
         if not content:
             raise FileNotFoundError(f"{folder / RECORD_FILE} is missing. Run `sdlab prepare` to make it.")
-        lists = {name: tuple(content.get(name, ())) for name in ("refused", "ignored", "dropped")}
-        values = {"resolution": content["resolution"], "subject_kind": content.get("subject_kind", "person")}
-        return cls(folder, tuple(content["images"]), **lists, **values)
+        names = ("refused", "ignored", "dropped")
+        refused, ignored, dropped = (tuple(content.get(name, ())) for name in names)
+        kind = content.get("subject_kind", "person")
+        return cls(folder, tuple(content["images"]), refused, ignored, dropped, content["resolution"], kind)
 
     @property
     def images(self) -> list[Path]:

@@ -8,11 +8,12 @@ from functools import cached_property
 from pathlib import Path
 
 from sdlab.experiment import Experiment, find
-from sdlab.images import ImageRecord, Setting, image_files, load_images
+from sdlab.images import ImageRecord, Setting, load_images
 from sdlab.photos import Dataset
 from sdlab.photos.dataset import RECORD_FILE
 from sdlab.prompts import PromptSet
 from sdlab.reports.conclusion import Measure, Measurements
+from sdlab.sampling import image_files
 from sdlab.scores import Scores, as_faithful, load_scores, recommend
 from sdlab.subject import Subject
 from sdlab.tables import Figures, Table, summary

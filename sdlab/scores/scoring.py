@@ -14,8 +14,9 @@ import pandas as pd
 from sdlab import thumbnails
 from sdlab.experiment import Experiment, find
 from sdlab.files import fingerprint
-from sdlab.images import ImageRecord, by_setting, image_files, images_from_elsewhere, load_images
+from sdlab.images import ImageRecord, by_setting, images_from_elsewhere, load_images
 from sdlab.models import resolve
+from sdlab.sampling import image_files
 from sdlab.scores import measures
 from sdlab.scores.embedders import (
     CLIP,

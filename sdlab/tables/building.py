@@ -10,15 +10,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from sdlab.experiment import Experiment
-from sdlab.images import (
-    ImageRecord,
-    Setting,
-    by_setting,
-    image_files,
-    images_from_elsewhere,
-    load_images,
-)
+from sdlab.images import ImageRecord, Setting, by_setting, images_from_elsewhere, load_images
 from sdlab.prompts import PromptSet
+from sdlab.sampling import image_files
 from sdlab.tables.captions import BASE, Heading, captions, hyperparameters_of
 from sdlab.tables.contents import Cell, Table
 from sdlab.words import Words

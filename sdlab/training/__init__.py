@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from sdlab import machine
 from sdlab.experiment import DreamBooth, Experiment, Locked, LoRA
 from sdlab.files import fingerprint
-from sdlab.images import class_images, image_files
 from sdlab.models import BaseModel, resolve
 from sdlab.photos import instance_images
 from sdlab.photos.captions import captions_fingerprint
+from sdlab.sampling import class_images, image_files
 from sdlab.training import processes
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from diffusers.training_utils import EMAModel
 from sdlab import machine
 from sdlab.config import Hyperparameters, LoRA
 from sdlab.experiment import Experiment
-from sdlab.images import warn_of_cut_prompts
 from sdlab.models import BaseModel, fuse, resolve
 from sdlab.photos import read_captions
+from sdlab.sampling import warn_of_cut_prompts
 from sdlab.training import dreambooth, lora
 from sdlab.training.data import Prompts, prompts_of_images, tokenize
 from sdlab.training.latents import CACHE, Encoded, Latents, Source, encode_images

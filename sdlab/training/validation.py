@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from sdlab.config import Hyperparameters
-from sdlab.images import choose_sampling, sample, with_sampler, write_image
+from sdlab.sampling import choose_sampling, sample, with_sampler, write_image
 from sdlab.training.data import generator
 from sdlab.training.latents import on_device
 from sdlab.training.loss import noise_losses

@@ -15,12 +15,13 @@ from PIL import Image, ImageChops, ImageStat
 from sdlab.config import number
 from sdlab.experiment import Experiment, find
 from sdlab.homeworks import asked_for
-from sdlab.images import generate, image_files, load_images
+from sdlab.images import generate, load_images
 from sdlab.machine import findings, this_machine
 from sdlab.models import resolve
 from sdlab.profiles import profile, subject_of
 from sdlab.prompts import PromptSet, homework_file
 from sdlab.reports.places import read_kept
+from sdlab.sampling import image_files
 from sdlab.subject import Subject
 
 PROMPTS = 5  # what the assignment asks for at least

@@ -14,12 +14,13 @@ from sdlab import mini
 from sdlab.config import DreamBooth, LoRA
 from sdlab.control import Control
 from sdlab.experiment import Experiment
-from sdlab.images import class_images, generate
+from sdlab.images import generate
 from sdlab.maps import KINDS
 from sdlab.photos import Dataset, prepare
 from sdlab.profiles import Profile, hyperparameters, profile
 from sdlab.prompts import HOMEWORK_A, PromptSet
 from sdlab.reports import report
+from sdlab.sampling import class_images
 from sdlab.scores import mini_scores
 from sdlab.sweeps import experiment_name, plan, train_planned
 from sdlab.tables import duration, table
