@@ -77,7 +77,7 @@ class Recipe:
     mapped: int = 20_000
     """Training pictures with control maps."""
     begin_with: Path | None = None
-    """Exported weights that a training begins with (ControlNets excepted); None for new ones."""
+    """Exported weights that a training begins with; None for new ones."""
     vae_minutes: float = 60
     decoder_minutes: float = 30
     text_minutes: float = 15
@@ -307,6 +307,7 @@ def _control(recipe: Recipe, here: Machine) -> None:
             here,
             minutes=recipe.control_minutes,
             seed=recipe.seed,
+            begin_with=recipe.begin_with and recipe.begin_with / "control" / kind,
         )
 
 
