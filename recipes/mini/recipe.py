@@ -326,7 +326,7 @@ def _annotators(recipe: Recipe, here: Machine) -> None:
 
 
 def _export(recipe: Recipe, here: Machine) -> None:
-    """Export what there is: the pipeline once there is a UNet, the reader, the CLIP."""
+    """Export what there is: the pipeline once there is a UNet, the reader, the CLIP, what controls."""
     if not here.leads:
         return
     if (recipe.work / "unet" / "checkpoint.pt").exists():
@@ -347,6 +347,7 @@ def _export(recipe: Recipe, here: Machine) -> None:
         export.export_reader(recipe.out / "reader" / "reader.safetensors", reader, accuracies)
     if (recipe.work / "clip" / "checkpoint.pt").exists():
         _export_clip(recipe, here)
+    _export_control(recipe)
 
 
 def _export_clip(recipe: Recipe, here: Machine) -> None:
@@ -363,6 +364,10 @@ def _export_clip(recipe: Recipe, here: Machine) -> None:
         "zero_shot": seeing.zero_shot(clip, tokenizer, _shown(recipe, recipe.held_out, HELD_OUT), here),
     }
     export.export_clip(recipe.out / "clip", clip, tokenizer, measured)
+
+
+def _export_control(recipe: Recipe) -> None:
+    """The ControlNets and the annotators that there are."""
     for kind in KINDS:
         if (recipe.work / "control" / kind / "checkpoint.pt").exists():
             controlnet = control.new_controlnet()
