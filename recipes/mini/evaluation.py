@@ -46,7 +46,7 @@ def evaluate(
     *,
     samples: int = 1000,
     steps: int = 20,
-    guidance_scale: float = 2.0,
+    guidance_scale: float,
 ) -> dict[str, Any]:
     """Measure the exported model; several processes share the sampling.
 

@@ -13,6 +13,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from sdlab.maps import KINDS
+from sdlab.profiles import profile
 
 from . import (
     annotators,
@@ -387,6 +388,7 @@ def _evaluate(recipe: Recipe, here: Machine) -> None:
         _held_out(recipe),
         here,
         samples=recipe.samples,
+        guidance_scale=profile("mini").guidance_scale,
     )
 
 
