@@ -110,7 +110,9 @@ def bars(figures: Figures) -> list[tuple[str, str, bool]]:
     best = max(mean(name, "likeness") for name in rates + ranks)
     lowest = abs(mean(rates[0], "likeness") - base)
     destroyed, on_top = mean(rates[-1], "scene"), mean("lora_on_dreambooth", "likeness")
-    order, ordered = against_the_best({name: [row["likeness"] for row in figures[name]] for name in ranks})
+    likeness = [[row["likeness"] for row in figures[name]] for name in ranks]
+    labels = [f"rank {rank}" for rank in chosen.lora_ranks]
+    order, ordered = against_the_best(dict(zip(labels, likeness, strict=True)))
     return [
         ("DreamBooth's likeness ≥ 0.85", f"{tuned:.2f}", tuned >= 0.85),
         ("every scene of its images right", f"{scenes:.0%} with the worst seed", scenes == 1),
