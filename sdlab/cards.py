@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from statistics import mode
 from typing import TYPE_CHECKING, Any, Literal
@@ -36,6 +37,7 @@ _FACTS = {
     "class_images": "fingerprint of the class images",
     "base_fingerprint": "fingerprint of the base model",
 }
+_KOHYAS_TOO = ("learning_rate", "lr_scheduler", "max_train_steps", "gradient_accumulation_steps", "seed")
 _MACHINE = ("torch", "diffusers", "transformers", "peft", "accelerate", "device", "optimizer")
 
 
@@ -49,6 +51,7 @@ def model_card(
     """
     record = experiment.record
     chosen: dict[str, Any] = record.get("hyperparameters") or {}
+    environment: dict[str, Any] = record.get("environment") or {}
     method = str(record.get("method", "dreambooth"))
     form = form or ("lora" if method == "lora" else "folder")
     base = public_name(str(record.get("base") or chosen.get("pretrained_model_name_or_path") or "unknown"))
@@ -56,6 +59,7 @@ def model_card(
     inside = Path(start).parent.name == experiment.root.name  # an experiment, as `experiments/exp1`
     start = public_name(Path(start).name if inside else start)
     prompt = " ".join(str(chosen.get("instance_prompt") or "").split())
+    facts = {words: record.get(name) for name, words in _FACTS.items()}
     return render(
         "card.md",
         front_matter=_front_matter(base, method, form, prompt),
@@ -63,19 +67,16 @@ def model_card(
         method=method,
         version=__version__,
         base=base,
-        below=start if start != base else None,
+        start=start,
         instance_prompt=prompt,
         form=form,
         is_lora=form in _LORAS,
-        file=file,
+        file=file or experiment.lora_file.name,
         scale=f"{scale:g}",
-        snippet=_snippet(form, file, start, base, prompt),
         settings=_rows({name: chosen[name] for name in chosen if name not in PLACES | {"method"}}),
-        facts=_rows(
-            {words: record.get(name) for name, words in _FACTS.items()}
-            | {name: (record.get("environment") or {}).get(name) for name in _MACHINE}
-        ),
+        facts=_rows(facts | {name: environment.get(name) for name in _MACHINE}),
         license=LICENSES.get(base),
+        quoted=partial(json.dumps, ensure_ascii=False),
     )
 
 
@@ -91,27 +92,6 @@ def _front_matter(base: str, method: str, form: Form, prompt: str) -> str:
         pipeline_tag="text-to-image",
         tags=["stable-diffusion", "text-to-image", "diffusers", "dreambooth", *["lora"] * (method == "lora")],
     ).to_yaml()
-
-
-def _snippet(form: Form, file: str | None, start: str, base: str, prompt: str) -> str:
-    """The lines that load it with diffusers alone."""
-    mini = "mini.path()"
-    lines = ["from diffusers import StableDiffusionPipeline", ""]
-    if form == "folder":
-        loaded = 'from_pretrained(".")  # the folder of this card'
-    elif form == "single-file":
-        loaded = f"from_single_file({json.dumps(file)}{f', config={mini}' if base == 'mini' else ''})"
-    else:
-        loaded = f"from_pretrained({mini if start == 'mini' else json.dumps(start)})"
-    if mini in loaded:
-        lines.insert(1, "from sdlab import mini")
-    lines.append(f"pipeline = StableDiffusionPipeline.{loaded}")
-    if form in _LORAS:
-        name = json.dumps(file or "pytorch_lora_weights.safetensors")
-        lines.append(f'pipeline.load_lora_weights(".", weight_name={name})')
-    text = json.dumps(prompt or "a photo", ensure_ascii=False).replace("`", "'")
-    lines.append(f'pipeline({text}).images[0].save("image.png")')
-    return "\n".join(lines)
 
 
 def _rows(values: dict[str, Any]) -> list[tuple[str, Any]]:
@@ -170,12 +150,8 @@ def kohya_entries(experiment: Experiment, weights: Mapping[str, torch.Tensor]) -
         "network_dim": mode(len(weight) for name, weight in weights.items() if "lora_down" in name),
         "network_alpha": mode(float(weight) for name, weight in weights.items() if name.endswith(".alpha")),
         "resolution": f"({chosen.resolution}, {chosen.resolution})",
-        "learning_rate": chosen.learning_rate,
-        "lr_scheduler": chosen.lr_scheduler,
-        "max_train_steps": chosen.max_train_steps,
         "batch_size_per_device": chosen.train_batch_size,
-        "gradient_accumulation_steps": chosen.gradient_accumulation_steps,
-        "seed": chosen.seed,
+        **{name: getattr(chosen, name) for name in _KOHYAS_TOO},
         "tag_frequency": json.dumps({experiment.name: {chosen.instance_prompt: 1}}),  # A1111 offers its words
     }
     return {f"ss_{name}": str(value) for name, value in entries.items()}

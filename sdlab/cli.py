@@ -17,13 +17,15 @@ from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 from functools import partial
-from itertools import pairwise, product
+from inspect import Parameter
+from itertools import product
 from json import dumps
 from pathlib import Path
 from pkgutil import resolve_name
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
+import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
 from sdlab.config import METHODS, DreamBooth, LoRA, number
@@ -38,28 +40,16 @@ usage: sdlab COMMAND [OPTIONS]        sdlab COMMAND --help lists the options; ME
 Each goes on from what the ones before it left on disk:
 
 """
-
-
-def shared(
-    experiments: Positional[tuple[str, ...]] = (),
-    prompts: str | None = None,
-    subject: str | None = None,
-    profile: str = "auto",
-    json: bool = False,
-) -> None:
-    """What several commands take; experiments and prompts, which are objects in Python, are given by name.
-
-    Args:
-        prompts: homework_a, homework_b, paper_live, paper_objects, or a JSON file of names to prompts; None
-            takes those of the images, or what suits the subject.
-        subject: Who or what the photos show, such as "sks dog"; None takes the one of the experiments.
-        json: Print JSON; what happens meanwhile goes to stderr.
-        profile: Where defaults come from: mini, sd15, sd15-16gb, sd15-8gb; auto takes what fits the machine.
-        base: The base model: mini, sd15, a folder, a file, or an experiment.
-    """
-
-
-SHARED = inspect.signature(shared, eval_str=True).parameters
+# Options of several commands; what is an object in Python is given by its name here.
+SHARED = """Args:
+    prompts: homework_a, homework_b, paper_live, paper_objects, or a JSON file of names to prompts; None takes
+        those of the images, or what suits the subject.
+    subject: Who or what the photos show, such as "sks dog"; None takes the one of the experiments.
+    base: The base model: mini, sd15, a folder, a file, or an experiment.
+    profile: Where defaults come from: mini, sd15, sd15-16gb, sd15-8gb; auto takes what fits the machine.
+    json: Print JSON; what happens meanwhile goes to stderr.
+"""
+Names = Positional[tuple[str, ...]]
 
 
 class Answer(NamedTuple):
@@ -82,51 +72,50 @@ class Command:
     def summary(self) -> str:
         return (self.run.__doc__ or "").strip().splitlines()[0]
 
-    def options(self, defaults: DreamBooth | LoRA | None = None) -> dict[str, inspect.Parameter]:
+    def options(self, defaults: DreamBooth | LoRA | None = None) -> dict[str, Parameter]:
         """The command's own options; where it takes any, those of its functions besides."""
         signature = inspect.signature(self.run, eval_str=True)
         own = [*signature.parameters.values()][1:]
         found = {option.name: option for option in own if option.kind is not option.VAR_KEYWORD}
-        also = ["json"] if signature.return_annotation is Answer else []
         if self.method:  # each hyperparameter is a flag without a prefix
             flat = Annotated[METHODS[self.method], arg(name="")]  # type: ignore[valid-type,name-defined]
             found["hyperparameters"] = own[0].replace(annotation=flat, default=defaults)
-            also += ["profile", "subject"]
-        for target in map(resolve_name, self.targets if len(found) < len(own) else ()):
+            first = inspect.signature(_defaults, eval_str=True).parameters
+            found |= {name: first[name] for name in ("profile", "subject")}
+        if signature.return_annotation is Answer:
+            found["json"] = Parameter("json", Parameter.KEYWORD_ONLY, default=False, annotation=bool)
+        targets = self.targets if own and own[-1].kind is Parameter.VAR_KEYWORD else ()
+        for target in map(resolve_name, targets):
             for name, option in inspect.signature(target).parameters.items():
-                if name in SHARED:
-                    also += [name, "subject"] if name == "prompts" else [name]
-                elif name != "progress" and (kind := _readable(option.annotation, target)):
+                if name != "progress" and (kind := _readable(option.annotation, target)):
                     found.setdefault(name, option.replace(annotation=kind))
-        found = {name: SHARED[name] for name in also} | found
-        return {name: option.replace(kind=option.KEYWORD_ONLY) for name, option in found.items()}
+        return {name: option.replace(kind=Parameter.KEYWORD_ONLY) for name, option in found.items()}
 
     def help(self) -> str:
         """The summary, and what the docstrings say of the options; the command's own counts most."""
-        sources = [*map(resolve_name, self.targets), shared, self.run]
-        blocks = [re.search(r"Args:\n((?: {4}.*\n?)+)", f"{inspect.getdoc(one)}\n") for one in sources]
+        sources = [*map(inspect.getdoc, map(resolve_name, self.targets)), SHARED, inspect.getdoc(self.run)]
+        blocks = [re.search(r"Args:\n((?: {4}.*\n?)+)", f"{one}\n") for one in sources]
         return f"{self.summary}\n\nArgs:\n" + "".join(block[1] for block in blocks if block)
 
     def __call__(self, **values: Any) -> None:
         json = values.pop("json", False)
         with redirect_stdout(sys.stderr) if json else nullcontext():  # stdout is left to the JSON alone
             said = self.run(resolve_name(self.targets[0]), **values)
-        if isinstance(said, Answer):
-            print(dumps(said.data, indent=1, default=str) if json else said.text)
-            if said.code:
-                raise SystemExit(said.code)
-        elif said is not None:
-            print(said)
+        text, data, code = said if isinstance(said, Answer) else (said, None, 0)
+        if text is not None:
+            print(dumps(data, indent=1, default=str) if json else text)
+        if code:
+            raise SystemExit(code)
 
 
 COMMANDS: dict[str, Command] = {}
 Run = Callable[..., Any]
 
 
-def command(name: str, *targets: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def command(name: str, *targets: str) -> Callable[[Run], Run]:
     """Makes a subcommand from a function and what is to be done with its result."""
 
-    def add(run: Callable[..., Any]) -> Callable[..., Any]:
+    def add(run: Run) -> Run:
         if "hyperparameters" in inspect.signature(run).parameters:
             COMMANDS.update({f"{name} {method}": Command(run, targets, method) for method in METHODS})
         else:
@@ -156,7 +145,6 @@ def prepare(
 
     Args:
         resolution: Side of the images in pixels; None takes the base model's.
-        subject: Who or what the photos show, such as "sks dog"; None takes a person.
         subject_kind: person, animal, thing or style; None takes what the subject's class says.
         drop: Findings whose photos are left out, such as blurry,duplicates.
     """
@@ -164,7 +152,7 @@ def prepare(
     from sdlab.profiles import profile
 
     side = resolution if resolution is not None else profile(base).resolution
-    kind = subject_kind or (Subject.parse(subject) if subject else Subject()).kind
+    kind = subject_kind or Subject.parse(subject or Subject()).kind
     left_out = [finding.strip() for finding in drop.split(",") if finding.strip()]
     dataset = run(resolution=side, subject_kind=kind, drop=left_out, **options)
     said = f"{dataset.summary()}\n\nbefore and after: {save_sheet(dataset)}"
@@ -253,8 +241,8 @@ def sweep(
     """
     from sdlab.tables import summary
 
-    values = {"learning_rate": learning_rates, "rank": ranks, "prior_loss_weight": prior_loss_weights}
-    grid: dict[str, Any] = {name: list(given) for name, given in values.items() if given}
+    grid = {"learning_rate": learning_rates, "rank": ranks, "prior_loss_weight": prior_loss_weights}
+    grid = {name: values for name, values in grid.items() if values}
     if not grid:
         raise ValueError("a sweep needs values: --learning_rates 2e-5 2e-4, or --ranks 2 4 8.")
     done = run(hyperparameters, **options, **grid)
@@ -269,14 +257,16 @@ def preflight(run: Run, hyperparameters: DreamBooth | LoRA, **options: Any) -> A
 
 
 @command("generate", "sdlab.images:generate")
-def generate(run: Run, **options: Any) -> Answer:
+def generate(
+    run: Run, experiments: Names = (), prompts: str | None = None, subject: str | None = None, **options: Any
+) -> Answer:
     """Images of experiments for a prompt set; those that are there are kept.
 
     Args:
         experiments: Names; base is the base model itself. Without any: base and all that are finished.
     """
-    names, chosen = _names_and_prompts(options)
-    images = run(names, chosen, **options)
+    names = _names(experiments, options["root"])
+    images = run(names, _prompts(prompts, subject, names, options["root"]), **options)
     said = f"{len(images)} images of {', '.join(names)} in {options['results']}"
     return Answer(said, [{"path": str(one.path), **one.as_dict()} for one in images])
 
@@ -287,6 +277,8 @@ def control(
     image: Path,
     kind: Annotated[tuple[Literal["canny", "depth", "pose"], ...], UseAppendAction],
     experiments: tuple[str, ...] = (),
+    prompts: str | None = None,
+    subject: str | None = None,
     scale: tuple[float, ...] = (1.0,),
     together: bool = False,
     columns: Literal["control", "scale", "experiment", "prompt"] = "prompt",
@@ -308,9 +300,10 @@ def control(
     from sdlab.control import Control, NothingFound
     from sdlab.tables import control_table
 
-    options |= {"experiments": experiments, "images_per_prompt": images_per_prompt, "sampler": sampler}
-    names, chosen = _names_and_prompts(options)
+    names = _names(experiments, options["root"])
+    chosen = _prompts(prompts, subject, names, options["root"])
     settings = {field.name: options.pop(field.name) for field in fields(Control) if field.name in options}
+    options |= {"images_per_prompt": images_per_prompt, "sampler": sampler}
     sets = [kind] if together else [(one,) for one in kind]
     images = []
     for value, kinds in product(scale, sets):
@@ -318,7 +311,7 @@ def control(
         try:
             images += run(names, chosen, control=controls, **options)
         except NothingFound as reason:
-            if len(kind) == 1 or together:
+            if len(sets) == 1:
                 raise
             print(f"{kinds[0]} is left out. {reason}")
     rows: Literal["control", "experiment"] = "experiment" if columns == "control" else "control"
@@ -329,6 +322,9 @@ def control(
 @command("table", "sdlab.tables:table")
 def table(
     run: Run,
+    experiments: Names = (),
+    prompts: str | None = None,
+    subject: str | None = None,
     out: Path = Path("results/table.png"),
     reference: Path | None = None,
     title: str = "",
@@ -337,21 +333,24 @@ def table(
     """Images side by side, experiments × prompts.
 
     Args:
+        experiments: Names; without any: base and all that are finished.
         out: The file; .png, .webp, .jpg, .pdf, .html or .md says in what form.
         reference: A photo of the subject or a folder of them, as the first row or column.
         title: Line above the table.
     """
     from sdlab.tables import prompts_of
 
-    named = options["prompts"]
-    names, chosen = _names_and_prompts(options)
-    chosen = chosen if named else prompts_of(names, results=options["results"])
+    names = _names(experiments, options["root"])
+    if prompts:
+        chosen = _prompts(prompts, subject, names, options["root"])
+    else:
+        chosen = prompts_of(names, results=options["results"])
     made = run(names, chosen, reference=reference, **options)
     return f"{made.save(out, title=title)}: {made.size}"
 
 
 @command("score", "sdlab.scores:score")
-def score(run: Run, plot: Path | None = None, **options: Any) -> Answer:
+def score(run: Run, experiments: Names = (), plot: Path | None = None, **options: Any) -> Answer:
     """Likeness, prompt fidelity, diversity, drift and copies; which is best.
 
     Args:
@@ -363,8 +362,8 @@ def score(run: Run, plot: Path | None = None, **options: Any) -> Answer:
     from sdlab.scores.plots import save, tradeoff
 
     results = Path(options["results"])
-    names = [n for n in finished(options["root"]) if (results / n / "images.json").is_file()]
-    scores = run(options.pop("experiments") or names, **options)
+    names = [n for n in _finished(options["root"]) if (results / n / "images.json").is_file()]
+    scores = run([*dict.fromkeys(experiments)] or names, **options)
     choice = recommend(scores) if scores.eligible else None
     parts = [str(scores), f"\n{choice}\nrule: {choice.rule}" if choice else ""]
     if plot is not None:
@@ -375,7 +374,15 @@ def score(run: Run, plot: Path | None = None, **options: Any) -> Answer:
 
 
 @command("report", "sdlab.reports:report")
-def report(run: Run, best_dreambooth: str | None = None, best_lora: str | None = None, **options: Any) -> str:
+def report(
+    run: Run,
+    experiments: Names = (),
+    prompts: str | None = None,
+    subject: str | None = None,
+    best_dreambooth: str | None = None,
+    best_lora: str | None = None,
+    **options: Any,
+) -> str:
     """The report that is handed in: README.md, report.html and report.pdf.
 
     Args:
@@ -383,11 +390,11 @@ def report(run: Run, best_dreambooth: str | None = None, best_lora: str | None =
         best_dreambooth: The DreamBooth that is compared with the best LoRA.
         best_lora: The LoRA that is compared with the best DreamBooth.
     """
-    experiments, named = options["experiments"], options["prompts"]
-    chosen = _names_and_prompts(options)[1]
-    best = {"dreambooth": best_dreambooth, "lora": best_lora}
-    best = {method: name for method, name in best.items() if name}
-    path = run(experiments or None, chosen if named else None, best=best or None, **options)
+    names = _names(experiments, options["root"])
+    chosen = _prompts(prompts, subject, names, options["root"]) if prompts else None
+    named = {"dreambooth": best_dreambooth, "lora": best_lora}
+    best = {method: name for method, name in named.items() if name}
+    path = run([*dict.fromkeys(experiments)] or None, chosen, best=best or None, **options)
     return f"the report: {path}, {path.with_name('report.pdf')} and {path.with_name('README.md')}"
 
 
@@ -416,7 +423,6 @@ def export_model(run: Run, base: Positional[str], out: Path | None = None, **opt
     """A model -> one file for A1111, Forge, ComfyUI; a LoRA is merged into it.
 
     Args:
-        base: Name of a finished experiment, or a base model.
         out: The .safetensors file or the folder to make; None takes the model's name.
     """
     name = Path(base).name.removesuffix(".safetensors")
@@ -434,7 +440,7 @@ def environment(run: Run) -> Answer:
 
 @command("homework", "sdlab.homeworks:commands")
 def homework(
-    run: Run, which: Positional[Literal["A", "B"]], base: str = "mini", subject: str = "sks woman"
+    run: Run, which: Positional[Literal["A", "B"]], base: str = "mini", subject: str | None = "sks woman"
 ) -> str:
     """The commands of homework A or B, to run, change or paste.
 
@@ -460,22 +466,27 @@ def sync(run: Run, place: Positional[str], **options: Any) -> None:
     run(place, **options)
 
 
-def finished(root: str | Path) -> list[str]:
+def _finished(root: str | Path) -> list[str]:
     """`base` and every finished experiment."""
     from sdlab.experiment import find
 
     return ["base", *(one.name for one in find(root) if one.status == "finished")]
 
 
-def _names_and_prompts(options: dict[str, Any]) -> tuple[list[str], PromptSet]:
-    """Takes out of the options the experiments that are meant, and the prompts about what they learned."""
+def _names(experiments: Sequence[str], root: str | Path) -> list[str]:
+    """The experiments that are named, each once; without any: `base` and all that are finished."""
+    return list(dict.fromkeys(experiments)) or _finished(root)
+
+
+def _prompts(prompts: str | None, subject: str | None, names: Sequence[str], root: str | Path) -> PromptSet:
+    """The prompts that are meant, about what the experiments learned; for base alone about all of them."""
     from sdlab.profiles import subject_of
     from sdlab.prompts import prompt_set
 
-    names = list(options.pop("experiments")) or finished(options["root"])
-    trained = finished(options["root"]) if names == ["base"] else names
-    subject = options.pop("subject") or subject_of(trained, options["root"])
-    return names, prompt_set(options.pop("prompts"), subject)
+    if prompts and not (given := prompt_set(prompts)).names_a_subject:
+        return given
+    trained = _finished(root) if [*names] == ["base"] else names
+    return prompt_set(prompts, subject or subject_of(trained, root))
 
 
 def _readable(annotation: Any, target: Callable[..., Any]) -> Any | None:
@@ -491,11 +502,33 @@ def _readable(annotation: Any, target: Callable[..., Any]) -> Any | None:
     return Union[*readable, *none] if readable else None
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command line.
+class Console(io.TextIOWrapper):
+    """A process's stdout or stderr; that its reader is gone (`| head`) is no reason to end the work."""
 
-    Args:
-        arguments: Without the program's name; None takes those of the process.
+    def write(self, text: str) -> int:
+        return int(self._or_nowhere(super().write, text))
+
+    def flush(self) -> None:
+        self._or_nowhere(super().flush)
+
+    def _or_nowhere(self, do: Callable[..., Any], *values: Any) -> Any:
+        try:
+            return do(*values)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            return do(*values)
+
+
+def console(stream: Any) -> Any:
+    """A stream on which a sign that it lacks ends nothing, nor a reader that is gone."""
+    if not isinstance(stream, io.TextIOWrapper):
+        return stream
+    stream.reconfigure(errors="replace")
+    return Console(stream.buffer, stream.encoding, "replace", line_buffering=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line, whose words are those of the process unless they are given.
 
     Raises:
         SystemExit: 0 when all went well, 1 when the work failed, 2 when the command can't be understood,
@@ -504,20 +537,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # what transformers and bitsandbytes say on import is about parts that aren't used here
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    for stream in (sys.stdout, sys.stderr):  # a sign that a console lacks must not end the work
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    if arguments is None:
+        arguments, sys.stdout, sys.stderr = sys.argv[1:], console(sys.stdout), console(sys.stderr)
     understood = False
     try:
-        run = parse(list(sys.argv[1:] if arguments is None else arguments))
+        run = parse(list(arguments))
         understood = True
         if run is not None:
             run()
     except KeyboardInterrupt as stop:
         _fail(str(stop) or "interrupted; the same command goes on from there", 130)
-    except BrokenPipeError:  # `| head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        raise SystemExit(0) from None
     except (ValueError, OSError, RuntimeError, ImportError) as error:
         if os.environ.get("SDLAB_DEBUG"):
             raise
@@ -553,13 +582,18 @@ def parse(words: list[str]) -> Callable[[], None] | None:
     name, words = _command_of(words)
     asked = COMMANDS[name]
     if not asked.method:
-        return partial(asked, **_read(asked, name, words, asked.options()))
+        return partial(asked, **_read(asked, name, words))
     if words and not words[0].startswith("-"):
         words = ["--name" if name.startswith("train") else "--prefix", *words]
-    defaults, note = _profile_defaults(asked.method, words)
-    values = _read(asked, name, words, asked.options(defaults))
-    del values["profile"], values["subject"]  # they chose the defaults
-    print(note, end="", file=sys.stderr)
+    asking = [word for word in words if word not in ("-h", "--help")]
+    defaults, _ = tyro.cli(  # the base decides the defaults, so it is read before the command line as a whole
+        partial(_defaults, asked.method), args=asking, use_underscores=True, return_unknown_args=True
+    )
+    values = _read(asked, name, words, defaults)
+    profile_name = values.pop("profile")
+    del values["subject"]  # it is in the prompts
+    given = {word.split("=")[0].lstrip("-").replace("-", "_").removeprefix("no_") for word in words}
+    print(_unsaid(values["hyperparameters"], given, profile_name, values["root"]), end="", file=sys.stderr)
     return partial(asked, **values)
 
 
@@ -577,71 +611,79 @@ def _command_of(words: list[str]) -> tuple[str, list[str]]:
     raise ValueError(f"unknown command {one!r}. {hint}`sdlab --help` lists all.")
 
 
-def _profile_defaults(method: str, words: list[str]) -> tuple[DreamBooth | LoRA, str]:
-    """A method's hyperparameters by the base's profile, and which of them diffusers has otherwise."""
-    from sdlab.profiles import hyperparameters, profile
+def _defaults(
+    method: str,
+    pretrained_model_name_or_path: str = "mini",
+    root: Path = Path("experiments"),
+    profile: str = "auto",
+    subject: str | None = None,
+    instance_prompt: str | None = None,
+) -> DreamBooth | LoRA:
+    """A method's hyperparameters, as far as nothing else is given."""
+    from sdlab.profiles import hyperparameters
 
-    given = {}  # the base decides the defaults, so it is read before the command line as a whole
-    for word, after in pairwise([*words, ""]):
-        if word.startswith("--"):
-            flag, equals, value = word[2:].partition("=")
-            given[flag.replace("-", "_").removeprefix("no_")] = value if equals else after
-    base, root = given.get("pretrained_model_name_or_path", "mini"), given.get("root", "experiments")
-    name = given.get("profile", "auto")
-    chosen = hyperparameters(method, base, subject=given.get("subject"), profile=name, root=root)
-    own = vars(METHODS[method]())
-    idle = () if chosen.with_prior_preservation else ("class_prompt", "num_class_images")
-    unsaid = vars(chosen).keys() - {*idle, "pretrained_model_name_or_path", *given}
-    differing = [f"{k}={number(v)}" for k, v in vars(chosen).items() if v != own[k] and k in unsaid]
-    reason = profile(base, name=name, root=root).reason
+    base = os.path.expanduser(pretrained_model_name_or_path)
+    prompt = {"instance_prompt": instance_prompt} if instance_prompt else {}
+    return hyperparameters(method, base, subject=subject, profile=profile, root=root, **prompt)
+
+
+def _unsaid(chosen: DreamBooth | LoRA, given: set[str], profile_name: str, root: Path) -> str:
+    """A line that says which hyperparameters were not given, and are otherwise in diffusers."""
+    from sdlab.profiles import profile
+
+    base, theirs = chosen.pretrained_model_name_or_path, vars(type(chosen)())
+    given |= {"pretrained_model_name_or_path"}
+    given |= set() if chosen.with_prior_preservation else {"class_prompt", "num_class_images"}
+    own = [f"{k}={number(v)}" for k, v in vars(chosen).items() if k not in given and v != theirs[k]]
+    reason = profile(base, name=profile_name, root=root).reason
     why = f" ({reason})" if reason else ""
-    return chosen, f"not given, so set for {base}{why}: {', '.join(differing)}\n" if differing else ""
+    return f"not given, so set for {base}{why}: {', '.join(own)}\n" if own else ""
 
 
 def _read(
-    command: Command, name: str, words: list[str], options: dict[str, inspect.Parameter]
+    asked: Command, name: str, words: list[str], defaults: DreamBooth | LoRA | None = None
 ) -> dict[str, Any]:
     """The values of a command's options; names the nearest to an option that there isn't."""
-    import tyro
 
     def take(**values: Any) -> dict[str, Any]:
         return values
 
-    take.__doc__ = command.help()
+    options = asked.options(defaults)
+    take.__doc__ = asked.help()
     take.__signature__ = inspect.Signature(list(options.values()))  # type: ignore[attr-defined]
     take.__annotations__ = {option.name: option.annotation for option in options.values()}
     values, strange = tyro.cli(
         take, prog=f"sdlab {name}", args=words, use_underscores=True, return_unknown_args=True
     )
-    _refuse(strange, command, name, options)
+    _refuse(strange, asked, name, options)
     for one, value in values.items():
         if isinstance(value, str | Path) and str(value).startswith("~"):  # as a shell would have written it
             values[one] = type(value)(os.path.expanduser(value))
     return values
 
 
-def _refuse(strange: list[str], command: Command, name: str, options: Iterable[str]) -> None:
+def _refuse(strange: list[str], asked: Command, name: str, options: Iterable[str]) -> None:
     """Says which of diffusers' flags are ignored, and what to write instead of any other unknown word."""
     known, ignored, instead = [*options], {}, {}
-    if command.method:
-        known += [field.name for field in fields(METHODS[command.method])]
+    if asked.method:
+        known += [field.name for field in fields(METHODS[asked.method])]
         ignored, instead = tomllib.loads(Path(__file__).with_name("flags.toml").read_text("utf-8")).values()
     ignoring = False
     for word in strange:
         flag = word.split("=")[0].lstrip("-").replace("-", "_")
-        if not word.startswith("-"):
-            if not ignoring:
-                raise ValueError(
-                    f"`sdlab {name}` doesn't know what to do with {word!r}. See `sdlab {name} --help`."
-                )
-        elif ignoring := flag in ignored:
+        if not word.startswith("-") and not ignoring:
+            raise ValueError(
+                f"`sdlab {name}` doesn't know what to do with {word!r}. See `sdlab {name} --help`."
+            )
+        if not word.startswith("-"):  # the value of a flag that is ignored
+            continue
+        ignoring = flag in ignored
+        if ignoring:
             print(f"--{flag} is ignored: {ignored[flag]}", file=sys.stderr)
-        elif flag in instead:
-            raise ValueError(f"`sdlab {name}` has no option --{flag}. {instead[flag]}")
-        else:
-            near = get_close_matches(flag, known, 1, 0.5)
-            hint = f"Did you mean --{near[0]}? " if near else ""
-            raise ValueError(f"`sdlab {name}` has no option --{flag}. {hint}`sdlab {name} --help` lists all.")
+            continue
+        near = "".join(f"Did you mean --{one}? " for one in get_close_matches(flag, known, 1, 0.5))
+        hint = instead.get(flag, f"{near}`sdlab {name} --help` lists all.")
+        raise ValueError(f"`sdlab {name}` has no option --{flag}. {hint}")
 
 
 if __name__ == "__main__":

@@ -8,9 +8,8 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
-from functools import cache
 from types import UnionType
-from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from sdlab.subject import Subject
 
@@ -44,30 +43,13 @@ class Range:
             raise ValueError(f"{name} must be a multiple of {self.multiple}, got {value}. Try {nearest}.")
 
 
-@dataclass(frozen=True)
-class Form:
-    """How a text must look, as a pattern and in words."""
-
-    pattern: str
-    words: str
-
-    def check(self, name: str, value: str) -> None:
-        if not re.fullmatch(self.pattern, value):
-            raise ValueError(f"{name} {self.words.format(value)}")
-
-
-_STEP_RULES = Form(
-    r"([\d.e-]+:\d+,)+[\d.e-]+",
-    "must be like '1:100,0.1:300,0.01', got {!r}: factor:step, with commas between, and the last alone.",
-)
-_TRACKERS = Form(
-    r"(tensorboard|wandb)(,(tensorboard|wandb))*",
-    "must be tensorboard or wandb, got {!r}. The experiment's own log.jsonl is always written.",
-)
-_NAMES_THE_SUBJECT = Form(r"(?s).*\S.*", "is empty. Name the subject: 'a photo of sks woman face'.")
 Rate = Annotated[
     float, Range(0, "On Stable Diffusion 1.5, 2e-6 is usual for DreamBooth and 2e-4 for LoRA.", open=True)
 ]
+Scheduler = Literal[
+    "constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial",
+    "piecewise_constant",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +120,7 @@ class Hyperparameters:
     pretrained_model_name_or_path: str = "mini"
     instance_data_dir: str = "data/instance_images"
     class_data_dir: str | None = None
-    instance_prompt: Annotated[str, _NAMES_THE_SUBJECT] = "a photo of sks woman face"
+    instance_prompt: str = "a photo of sks woman face"
     class_prompt: str | None = None
     with_prior_preservation: bool = False
     prior_loss_weight: Annotated[float, Range(0, "Usual: 1.")] = 1.0
@@ -148,19 +130,11 @@ class Hyperparameters:
     gradient_accumulation_steps: Annotated[int, Range(1, "Usual: 1.")] = 1
     gradient_checkpointing: bool = False
     learning_rate: Rate = 2e-6
-    lr_scheduler: Literal[
-        "constant",
-        "constant_with_warmup",
-        "linear",
-        "cosine",
-        "cosine_with_restarts",
-        "polynomial",
-        "piecewise_constant",
-    ] = "constant"
+    lr_scheduler: Scheduler = "constant"
     lr_warmup_steps: Annotated[int, Range(0, "Usual: 0.")] = 0
     lr_num_cycles: Annotated[int, Range(1, "Usual: 1.")] = 1
     lr_power: Annotated[float, Range(0, "Usual: 1, a straight line.", open=True)] = 1.0
-    lr_step_rules: Annotated[str | None, _STEP_RULES] = None
+    lr_step_rules: str | None = None
     max_train_steps: Annotated[int, Range(1, "Usual: 200 to 800.")] = 800
     checkpointing_steps: Annotated[int, Range(1, "Usual: 100 to 500.")] = 500
     checkpoints_total_limit: Annotated[int | None, Range(1, "Usual: 2; None keeps all.")] = 2
@@ -176,12 +150,10 @@ class Hyperparameters:
     torch_compile: bool = False
     cache_latents: bool = True
     train_text_encoder: bool = False
-    text_encoder_lr: Annotated[
-        float | None, Range(0, "Usual: the learning rate, or half of it.", open=True)
-    ] = None
-    text_encoder_steps: Annotated[
-        int | None, Range(1, "To leave the text encoder as it is, leave out train_text_encoder.")
-    ] = None
+    text_encoder_lr: Annotated[float | None, Range(0, "Usual: learning_rate, or half of it.", open=True)] = (
+        None
+    )
+    text_encoder_steps: Annotated[int | None, Range(1, "0 is to leave train_text_encoder out.")] = None
     snr_gamma: Annotated[float | None, Range(1e-3, "Usual: 5; None weights all timesteps alike.")] = None
     noise_offset: Annotated[float, Range(0, "Usual: 0 or 0.1.", below=1)] = 0.0
     use_ema: bool = False
@@ -191,7 +163,7 @@ class Hyperparameters:
     num_validation_images: Annotated[int, Range(1, "Usual: 4.")] = 4
     validation_steps: Annotated[int, Range(1, "Usual: 50 to 100.")] = 100
     validation_epochs: Annotated[int | None, Range(1, "Usual: 50, as in diffusers' LoRA script.")] = None
-    report_to: Annotated[str | None, _TRACKERS] = None
+    report_to: str | None = None
     seed: Annotated[int, Range(0, "Any whole number from 0 on will do.", below=LARGEST_SEED)] = 0
 
     method: ClassVar[str] = ""
@@ -200,11 +172,11 @@ class Hyperparameters:
         for name in PLACES:
             if isinstance(place := getattr(self, name), str) and place.startswith("~"):
                 object.__setattr__(self, name, os.path.expanduser(place))
-        cls: Any = type(self)
-        for name, hint in _hints(cls).items():
-            _check(name, getattr(self, name), hint)
-        for message, holds in CONTRADICTIONS.items():
-            if holds(self):
+        for name, hint in get_type_hints(type(self), include_extras=True).items():
+            if get_origin(hint) is not ClassVar:
+                _check(name, getattr(self, name), hint)
+        for message, is_so in FAULTS.items():
+            if is_so(self):
                 raise ValueError(message.format(self))
 
     @property
@@ -262,13 +234,26 @@ class LoRA(Hyperparameters):
 
 
 METHODS: dict[str, type[DreamBooth] | type[LoRA]] = {"dreambooth": DreamBooth, "lora": LoRA}
-# What to say of values that make no sense together, and whether it is so.
-CONTRADICTIONS: dict[str, Callable[[Any], bool]] = {
+# What to say of texts, and of values that make no sense together; and whether it is so.
+FAULTS: dict[str, Callable[[Any], bool]] = {
+    "instance_prompt is empty. Name the subject: 'a photo of sks woman face'.": (
+        lambda h: not h.instance_prompt.strip()
+    ),
+    "report_to must be tensorboard or wandb, got {0.report_to!r}. The experiment's own log.jsonl is always "
+    "written.": lambda h: _unlike(r"(tensorboard|wandb)(,(tensorboard|wandb))*", h.report_to),
+    "lr_step_rules must be like '1:100,0.1:300,0.01', got {0.lr_step_rules!r}: factor:step, with commas "
+    "between, and the last alone.": lambda h: _unlike(r"([\d.e-]+:\d+,)+[\d.e-]+", h.lr_step_rules),
+    "lr_scheduler 'piecewise_constant' and lr_step_rules belong together, such as '1:100,0.1:300,0.01'. Give "
+    "both or neither.": lambda h: (h.lr_scheduler == "piecewise_constant") != (h.lr_step_rules is not None),
+    "lr_scheduler 'constant' has no warm-up, got lr_warmup_steps={0.lr_warmup_steps}. Take "
+    "'constant_with_warmup', or 0 steps.": lambda h: h.lr_scheduler == "constant" and h.lr_warmup_steps > 0,
+    "lr_warmup_steps must be below max_train_steps, got {0.lr_warmup_steps} of {0.max_train_steps}. The "
+    "learning rate would never be reached.": lambda h: h.lr_warmup_steps >= h.max_train_steps,
     "text_encoder_lr is set, but the text encoder isn't trained. Add train_text_encoder, or leave it out.": (
         lambda h: h.text_encoder_lr is not None and not h.train_text_encoder
     ),
     "text_encoder_steps is set, but the text encoder isn't trained. Add train_text_encoder, or leave "
-    "it out.": (lambda h: h.text_encoder_steps is not None and not h.train_text_encoder),
+    "it out.": lambda h: h.text_encoder_steps is not None and not h.train_text_encoder,
     "with_prior_preservation needs a class_prompt, got none. It is the instance prompt without the rare "
     "word: {0.subject.class_prompt!r}.": (
         lambda h: h.with_prior_preservation and not (h.class_prompt or "").strip()
@@ -283,13 +268,11 @@ CONTRADICTIONS: dict[str, Callable[[Any], bool]] = {
     "prodigy finds one learning rate for all weights, so leave text_encoder_lr out.": (
         lambda h: h.optimizer == "prodigy" and h.text_encoder_lr not in (None, h.learning_rate)
     ),
-    "lr_scheduler 'constant' has no warm-up, got lr_warmup_steps={0.lr_warmup_steps}. Take "
-    "'constant_with_warmup', or 0 steps.": (lambda h: h.lr_scheduler == "constant" and h.lr_warmup_steps > 0),
-    "lr_warmup_steps must be below max_train_steps, got {0.lr_warmup_steps} of {0.max_train_steps}. The "
-    "learning rate would never be reached.": (lambda h: h.lr_warmup_steps >= h.max_train_steps),
-    "lr_scheduler 'piecewise_constant' and lr_step_rules belong together, such as '1:100,0.1:300,0.01'. Give "
-    "both or neither.": (lambda h: (h.lr_scheduler == "piecewise_constant") != (h.lr_step_rules is not None)),
 }
+
+
+def _unlike(pattern: str, text: str | None) -> bool:
+    return text is not None and not re.fullmatch(pattern, text)
 
 
 def from_dict(values: Mapping[str, Any]) -> DreamBooth | LoRA:
@@ -327,18 +310,10 @@ def number(value: Any) -> str:
     return f"{value:g}"
 
 
-@cache
-def _hints(method: type) -> dict[str, Any]:
-    hints = get_type_hints(method, include_extras=True)
-    return {name: hint for name, hint in hints.items() if get_origin(hint) is not ClassVar}
-
-
 def _check(name: str, value: Any, hint: Any) -> None:
     """Refuses a value of another type than its annotation says, or out of its range."""
-    limits = None
-    if get_origin(hint) is Annotated:
-        hint, limits = get_args(hint)
-    if get_origin(hint) in (Union, UnionType):
+    hint, *limits = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+    if get_origin(hint) is UnionType:
         if value is None:
             return
         hint = get_args(hint)[0]
@@ -354,5 +329,5 @@ def _check(name: str, value: Any, hint: Any) -> None:
         )
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{name} must be finite, got {value}. Give an ordinary number.")
-    if limits is not None:
-        limits.check(name, value)
+    for limit in limits:
+        limit.check(name, value)

@@ -37,6 +37,8 @@ RESERVED = {
     "photos": "the subject's photos, in scores",
     "mini": "the base model mini",
     "sd15": "the base model Stable Diffusion 1.5",
+    "sd15-16gb": "a profile",
+    "sd15-8gb": "a profile",
 }
 _TRAINED_FROM = ("base_fingerprint", "instance_images", "captions", "base")
 
@@ -62,7 +64,7 @@ class Experiment:
 
     def __post_init__(self) -> None:
         check_file_name(self.name, "experiment")
-        means = "a model with a LoRA on it" if "+" in self.name else RESERVED.get(self.name)
+        means = "a model with a LoRA on it" if "+" in self.name else RESERVED.get(self.name.lower())
         if means:
             raise ValueError(
                 f"The name {self.name!r} is reserved: it means {means}. "
@@ -116,8 +118,9 @@ class Experiment:
     @property
     def hyperparameters(self) -> DreamBooth | LoRA:
         """The hyperparameters it was begun with."""
+        record = self.record
         try:
-            return from_dict(self.record["hyperparameters"])
+            return from_dict(record["hyperparameters"])
         except (KeyError, TypeError, ValueError) as error:
             file = self.path / "experiment.json"
             raise ValueError(f"{file} holds no usable hyperparameters: {error}") from error
@@ -150,9 +153,10 @@ class Experiment:
     @property
     def has_steps(self) -> bool:
         """Whether something was trained that another start must not replace."""
-        if self.record.get("status") == "finished" or any(self.checkpoints_folder.glob("step_*")):
+        status = self.record.get("status")
+        if status == "finished" or any(self.checkpoints_folder.glob("step_*")):
             return True
-        return any(row["step"] > 0 for row in self.log())
+        return status != "failed" and any(row["step"] > 0 for row in self.log())  # its weights are lost
 
     def update(self, **values: Any) -> None:
         """Sets some entries of experiment.json; they are ready for JSON."""
@@ -161,8 +165,9 @@ class Experiment:
     def begin(self, hyperparameters: DreamBooth | LoRA, fingerprints: dict[str, str | None]) -> None:
         """Writes down what will be trained from what, or checks that it is what was begun before.
 
-        What was begun and took no step protects nothing and begins anew. More steps than before are taken.
-        Fingerprints are of the base and the images, as they are now; None where there is nothing to compare.
+        What took no step, or failed before its first checkpoint, protects nothing and begins anew. More steps
+        than before are taken. Fingerprints are of the base and the images, as they are now; None where there
+        is nothing to compare.
 
         Raises:
             ValueError: The experiment did steps with something else; the message says what differs.

@@ -9,22 +9,13 @@ from typing import Literal
 
 import torch
 
-from sdlab.cards import kohya_entries, model_card, modelspec, public_name
+from sdlab.cards import Form, kohya_entries, model_card, modelspec, public_name
 from sdlab.config import unknown
 from sdlab.experiment import Experiment
-from sdlab.files import must_be_free, write_bytes, write_file, write_folder
-from sdlab.formats.conversion import pipeline_bytes, quiet, save_pipeline
-from sdlab.formats.names import (
-    kohya_weights,
-    lean_settings,
-    original_weights,
-    read_lora,
-    with_text_model,
-)
+from sdlab.files import must_be_free, write_bytes, write_file
+from sdlab.formats.conversion import quiet, save_pipeline
+from sdlab.formats.names import kohya_weights, lean_settings, original_weights, read_lora, with_text_model
 from sdlab.models import fuse, resolve
-
-LORA_FORMATS = ("kohya", "diffusers")
-MODEL_FORMATS = ("single-file", "diffusers")
 
 
 def export_lora(
@@ -42,19 +33,10 @@ def export_lora(
         out: The .safetensors file to make.
         format: `kohya` for A1111, Forge, ComfyUI and Civitai; `diffusers` for `load_lora_weights`.
         half: Write float16, half the size; else float32, as trained.
-        root: The folder of all experiments.
-
-    Returns:
-        The file.
-
-    Raises:
-        ValueError: It isn't a finished LoRA experiment, or `out` has another ending.
-        FileExistsError: `out` or the card is there already.
-        DiskFull: The disk is full.
     """
     source = _finished_lora(experiment, root)
     out = Path(out).expanduser()
-    _check_out(out, format, LORA_FORMATS, is_file=True)
+    _check_out(out, format, ("kohya", "diffusers"))
     try:
         resolve(source).check_below()
     except ValueError as error:  # the file is right all the same
@@ -62,9 +44,10 @@ def export_lora(
     except OSError:  # the base isn't on this machine
         pass
     weights, configs = read_lora(source.lora_file)
+    entries = modelspec(source.name, source.record.get("base", ""), lora=True, experiment=source)
     if format == "kohya":
         weights = kohya_weights(weights, configs)
-        entries = kohya_entries(source, weights)
+        entries |= kohya_entries(source, weights)
         if any(key.endswith(".dora_scale") for key in weights):
             warnings.warn(
                 f"{source.name} is a DoRA, which programs read differently: LyCORIS exactly, ComfyUI nearly, "
@@ -78,12 +61,14 @@ def export_lora(
             start + with_text_model(name.removeprefix(start)) if name.startswith(start) else name: weight
             for name, weight in weights.items()
         }
-        lean = {part: lean_settings(config) for part, config in configs.items()}
-        settings = {f"{part}.{name}": lean[part][name] for part in lean for name in lean[part]}
-        entries = {"lora_adapter_metadata": json.dumps(settings, sort_keys=True)} if settings else {}
-    entries |= modelspec(source.name, source.record.get("base", ""), lora=True, experiment=source)
+        lean = {part: lean_settings(config).items() for part, config in configs.items()}
+        settings = {f"{part}.{name}": value for part, values in lean.items() for name, value in values}
+        if settings:
+            entries["lora_adapter_metadata"] = json.dumps(settings, sort_keys=True)
+    if half:
+        weights = {name: weight.to(torch.float16) for name, weight in weights.items()}
     card = model_card(source, file=out.name, form="kohya" if format == "kohya" else "lora")
-    return _save(weights, out, entries, card, half)
+    return _save(weights, out, entries, card)
 
 
 def export_model(
@@ -94,47 +79,29 @@ def export_model(
     half: bool = False,
     root: str | Path = "experiments",
 ) -> Path:
-    """Writes a whole model; a LoRA is merged into the base model that it was trained on.
+    """Writes a whole model and its card; a LoRA is merged into the base model that it was trained on.
 
     Args:
         base: A finished experiment, any base model, or a LoRA at a scale: `lora_rank4@0.7`.
         out: The folder to make, or with `single-file` the .safetensors file.
         format: `single-file` for A1111, Forge and ComfyUI; `diffusers` for `from_pretrained`.
         half: Write float16, half the size; else float32.
-        root: The folder of all experiments.
-
-    Returns:
-        The folder or file. An experiment's model card lies in the folder, or beside the file.
-
-    Raises:
-        ValueError: It is unknown or unfinished, or `out` has the wrong ending.
-        FileExistsError: `out` or the card is there already.
-        OSError: The base model can't be read or downloaded.
-        DiskFull: The disk is full.
     """
     model = resolve(base, root)
     model.check()
     out = Path(out).expanduser()
-    one_file = format == "single-file"
-    _check_out(out, format, MODEL_FORMATS, is_file=one_file)
-    card, trained = "", model.experiment
+    one_file, trained, card = format == "single-file", model.experiment, ""
+    _check_out(out, format, ("single-file", "diffusers"), is_file=one_file)
     if trained:
-        card = model_card(
-            trained,
-            file=out.name if one_file else None,
-            form="single-file" if one_file else "folder",
-            scale=model.scale,
-        )
+        form: Form = "single-file" if one_file else "folder"
+        card = model_card(trained, file=out.name if one_file else None, form=form, scale=model.scale)
     pipeline = fuse(model.load())
     with quiet():
         pipeline.to(dtype=torch.float16 if half else torch.float32)
     if one_file:
         entries = modelspec(public_name(model.name), model.root_name, lora=False, experiment=trained)
         return _save(original_weights(pipeline), out, entries, card)
-    with write_folder(out, needed=pipeline_bytes(pipeline)) as folder:
-        save_pipeline(pipeline, folder)
-        if card:
-            write_bytes(folder / "README.md", card.encode())
+    save_pipeline(pipeline, out, card)
     return out
 
 
@@ -153,7 +120,7 @@ def _finished_lora(name: str | Path, root: str | Path) -> Experiment:
     return experiment
 
 
-def _check_out(out: Path, format: str, formats: tuple[str, ...], *, is_file: bool) -> None:
+def _check_out(out: Path, format: str, formats: tuple[str, ...], *, is_file: bool = True) -> None:
     """Makes sure that `out` can be made, and a file's card beside it."""
     if format not in formats:
         raise ValueError(unknown("format", format, formats))
@@ -166,14 +133,10 @@ def _check_out(out: Path, format: str, formats: tuple[str, ...], *, is_file: boo
     must_be_free(out, *[out.with_suffix(".md")] * is_file)
 
 
-def _save(
-    weights: dict[str, torch.Tensor], out: Path, entries: dict[str, str], card: str, half: bool = False
-) -> Path:
+def _save(weights: dict[str, torch.Tensor], out: Path, entries: dict[str, str], card: str) -> Path:
     """Writes a safetensors file, whole or not at all, and its card, if there is one, beside it."""
     from safetensors.torch import save_file
 
-    if half:
-        weights = {name: weight.to(torch.float16) for name, weight in weights.items()}
     with write_file(out, needed=sum(weight.nbytes for weight in weights.values())) as beside:
         save_file(weights, beside, metadata={"format": "pt", **entries})
         beside.chmod(0o644)  # safetensors writes for the owner alone

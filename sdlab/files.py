@@ -64,7 +64,7 @@ def write_json(path: str | Path, value: Any) -> Path:
 
 def append_line(path: str | Path, line: str) -> None:
     """Appends a line to a file; one that a kill or a full disk tore has no newline at its end."""
-    with explained(Path(path), needed=len(line)), open(path, "a", encoding="utf-8") as file:
+    with _explained(Path(path), needed=len(line)), open(path, "a", encoding="utf-8") as file:
         file.write(line + "\n")
 
 
@@ -78,36 +78,11 @@ def write_file(path: str | Path, *, needed: int = 0) -> Iterator[Path]:
         DiskFull: The disk is full; the old file is as it was.
         OSError: It can't be written there; the message says why.
     """
-    with _beside(Path(path), needed) as beside:
-        yield beside
-        _sync(beside)
-        os.replace(beside, path)
-
-
-@contextmanager
-def write_folder(path: str | Path, *, needed: int = 0) -> Iterator[Path]:
-    """Gives an empty folder beside `path`, which takes its place as a file does in `write_file`."""
     path = Path(path)
-    with _beside(path, needed) as beside:
-        beside.mkdir()
-        yield beside
-        for file in sorted(beside.rglob("*")):
-            file.chmod(0o755 if file.is_dir() else 0o644)  # safetensors writes files for the owner alone
-            _sync(file)
-        _sync(beside)
-        old = beside.with_suffix(".old.partial")
-        if path.exists():
-            os.replace(path, old)
-        os.replace(beside, path)
-        _delete(old)
-
-
-@contextmanager
-def _beside(path: Path, needed: int) -> Iterator[Path]:
-    """Gives a name of this process's own; what killed processes of this machine left beside is deleted."""
+    # a name of this process's own, by which the next one knows what a killed one left
     start = f".{path.name}.{socket.gethostname()}-"
     beside = path.with_name(f"{start}{os.getpid()}.partial")
-    with explained(path, needed=needed):
+    with _explained(path, needed=needed):
         path.parent.mkdir(parents=True, exist_ok=True)
         for left in path.parent.glob(f"{escape(start)}*.partial"):
             number = left.name.removeprefix(start).removesuffix(".partial")
@@ -117,9 +92,31 @@ def _beside(path: Path, needed: int) -> Iterator[Path]:
             raise OSError(errno.ENOSPC, "too little free")
         try:
             yield beside
+            _put(beside, path)
         finally:
             _delete(beside)
-        _sync(path.parent)
+
+
+@contextmanager
+def write_folder(path: str | Path, *, needed: int = 0) -> Iterator[Path]:
+    """Gives an empty folder beside `path`, which takes its place as a file does in `write_file`."""
+    with write_file(path, needed=needed) as beside:
+        beside.mkdir()
+        yield beside
+
+
+def _put(beside: Path, path: Path) -> None:
+    """Syncs a file or folder, and puts it into the place of what is there."""
+    for file in sorted(beside.rglob("*")):
+        file.chmod(0o755 if file.is_dir() else 0o644)  # safetensors writes files for the owner alone
+        _sync(file)
+    _sync(beside)
+    old = beside.with_suffix(".old.partial")
+    if beside.is_dir() and path.is_dir():  # a file never replaces a folder
+        os.replace(path, old)
+    os.replace(beside, path)
+    _delete(old)
+    _sync(path.parent)
 
 
 def _delete(path: Path) -> None:
@@ -143,7 +140,7 @@ def acquire_lock(path: str | Path, timeout: float = -1) -> AcquireReturnProxy:
 
     Raises filelock.Timeout where another process has it after so many seconds; -1 waits for ever.
     """
-    with explained(Path(path)):
+    with _explained(Path(path)):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         try:
             return FileLock(path).acquire(timeout=timeout)
@@ -193,7 +190,7 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def explained(path: Path, *, needed: int = 0) -> Iterator[None]:
+def _explained(path: Path, *, needed: int = 0) -> Iterator[None]:
     """Turns the operating system's errors while something is written into path, rule and way out."""
     try:
         yield

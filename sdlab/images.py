@@ -22,41 +22,31 @@ from sdlab.models import Base, BaseModel, resolve
 from sdlab.profiles import profile
 from sdlab.prompts import PromptSet
 from sdlab.sampling import (
+    IMAGE_FORMATS,
     Sampling,
     choose_sampling,
     digest_of,
     image_files,
+    read_record,
     ready_pipeline,
     sample_all,
     write_image,
 )
 
-# What an image from elsewhere may not say of itself.
-_UNKNOWN = {
-    **dict.fromkeys(["prompt", "negative_prompt", "sampler", "model"], ""),
-    **{"seed": -1, "num_inference_steps": 0, "guidance_scale": 0.0},
-}
 EARLIER = "earlier"
 """Where in an experiment's results the images lie that made room for others."""
 BASE = "base"
 """The name of the base model's own images."""
-_FORMATS = ["PNG", "JPEG", "WEBP"]
 _MAX_SEED = 2**63 - 1
 _NAME = re.compile(r"(?P<prompt>.+)_img(?P<number>\d+)")
 _CONTROL_PICTURE = re.compile(r"control_\d+(_image)?")
 
 
-@dataclass(frozen=True)
-class Setting:
+@dataclass(frozen=True, kw_only=True)
+class Setting(Sampling):
     """What images of one table have in common besides prompt and experiment, so that like is compared."""
 
     first_seed: int
-    num_inference_steps: int
-    guidance_scale: float
-    sampler: str
-    negative_prompt: str
-    width: int
-    height: int
 
     def __str__(self) -> str:
         negative = f", negative prompt {self.negative_prompt!r}" if self.negative_prompt else ""
@@ -67,7 +57,7 @@ class Setting:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageRecord:
+class ImageRecord(Sampling):
     """One image in results/ and everything that made it."""
 
     path: Path = field(compare=False)
@@ -75,13 +65,7 @@ class ImageRecord:
     prompt_name: str
     number: int  # from 1 on, for each prompt
     prompt: str
-    negative_prompt: str
     seed: int
-    num_inference_steps: int
-    guidance_scale: float
-    sampler: str
-    width: int
-    height: int
     model: str  # fingerprint of the weights
     control: list[dict[str, Any]] = field(default_factory=list)  # `ControlMap.record`, `map`, `reference`
     made: str = field(default="", compare=False)  # when, in UTC
@@ -90,7 +74,7 @@ class ImageRecord:
     @property
     def setting(self) -> Setting:
         """What it shares with the other images of a table."""
-        shared = {item.name: getattr(self, item.name) for item in fields(Setting)[1:]}
+        shared = {item.name: getattr(self, item.name) for item in fields(Sampling)}
         return Setting(first_seed=self.seed - self.number + 1, **shared)
 
     def as_dict(self) -> dict[str, Any]:
@@ -172,7 +156,7 @@ def generate(
         ValueError: An unknown or unfinished experiment, an unfilled `{subject}`, or a bad value.
         NothingFound: A control image without edges or without a person.
     """
-    _check(prompts, images_per_prompt, seed)
+    _check(prompts, images_per_prompt, seed, batch_size)
     several = [experiments] if isinstance(experiments, str | Path | Experiment | BaseModel) else experiments
     models = _models(several, base, root)
     controls = [control] if isinstance(control, Control) else list(control)
@@ -183,26 +167,40 @@ def generate(
     return [record for job in jobs for record in _make(job, batch_size, progress)]
 
 
-def load_images(experiment: str, *, results: str | Path = "results") -> list[ImageRecord]:
+def load_images(
+    experiment: str, *, results: str | Path = "results", root: str | Path | None = None
+) -> list[ImageRecord]:
     """Reads the records of the images that an experiment has, in the order of their prompt set.
 
-    They are read from the images themselves.
+    They are read from the images themselves. With the folder of all experiments, it is warned of images that
+    were made before the experiment was trained anew.
     """
-    folder = Path(results) / experiment
+    records = _read(Path(results) / experiment)
+    now = None
+    if root and (Path(root) / experiment / "experiment.json").is_file():
+        now = Experiment.load(experiment, root).record.get("fingerprint")
+    if older := [one for one in records if now and one.model != now]:
+        warnings.warn(
+            f"{len(older)} images of {experiment} were made before it was trained as it is now. Make them "
+            f"again: sdlab generate {experiment}.",
+            stacklevel=2,
+        )
+    return records
+
+
+def _read(folder: Path, first: Iterable[str] = ()) -> list[ImageRecord]:
+    """Some prompts first, then those that images.json lists, then the others by letter."""
     rows = _listed(folder)
     found = [record for file in image_files(folder) if (record := _record_of(file, rows.get(file.name, {})))]
-    order = list(dict.fromkeys(str(row.get("prompt_name")) for row in rows.values()))
-    return sorted(found, key=lambda one: (*_place(one.prompt_name, order), one.number))
+    order = list(dict.fromkeys([*first, *(str(row.get("prompt_name")) for row in rows.values())]))
+    place = {name: number for number, name in enumerate(order)}
+    return sorted(found, key=lambda r: (place.get(r.prompt_name, len(place)), r.prompt_name, r.number))
 
 
 def _record_of(file: Path, listed: dict[str, Any]) -> ImageRecord | None:
     """What an image carries, else what is listed of it; None for a broken file and for control maps."""
-    try:
-        with Image.open(file, formats=_FORMATS) as image:
-            carried = json.loads(image.info.get("sdlab", "{}"))
-    except (OSError, ValueError):
-        return None
-    return ImageRecord.from_dict(carried or listed, file)
+    carried = read_record(file)
+    return None if carried is None else ImageRecord.from_dict(carried or listed, file)
 
 
 def images_from_elsewhere(name: str, *, results: str | Path = "results") -> list[ImageRecord]:
@@ -212,7 +210,7 @@ def images_from_elsewhere(name: str, *, results: str | Path = "results") -> list
     `<results>/<name>/.tiles/`. Those that carry our record are left out.
     """
     folder = Path(results) / name
-    ours = {record.path for record in load_images(name, results=results)}
+    ours = {record.path for record in _read(folder)}
     found: list[ImageRecord] = []
     for file in image_files(folder):
         if file not in ours and not _CONTROL_PICTURE.fullmatch(file.stem):
@@ -222,8 +220,8 @@ def images_from_elsewhere(name: str, *, results: str | Path = "results") -> list
 
 def _records_from_elsewhere(file: Path) -> list[ImageRecord]:
     try:
-        with Image.open(file, formats=_FORMATS) as image:
-            values: dict[str, Any] = {**_UNKNOWN, **parameters(image)}
+        with Image.open(file, formats=IMAGE_FORMATS) as image:
+            values = parameters(image)
             named = _NAME.fullmatch(file.stem)
             pictures = [image.convert("RGB")] if named else tiles(image.convert("RGB"))
     except (OSError, ValueError) as error:
@@ -251,25 +249,27 @@ def by_setting(records: Iterable[ImageRecord]) -> dict[Setting, list[ImageRecord
     return dict(sorted(groups.items(), key=lambda one: max(r.made for r in one[1]), reverse=True))
 
 
-def _place(name: str, order: Sequence[str]) -> tuple[int, str]:
-    """Sorts names as they stand in a list, and the others behind them by letter."""
-    return (order.index(name), "") if name in order else (len(order), name)
-
-
 def _listed(folder: Path) -> dict[str, dict[str, Any]]:
     """File name to record, as images.json has it; it describes images that lost their own record."""
+    file = folder / "images.json"
     try:
-        rows = json.loads((folder / "images.json").read_text(encoding="utf-8"))["images"]
+        rows = json.loads(file.read_text(encoding="utf-8"))["images"]
         return {str(row["file"]): row for row in rows}
-    except (OSError, ValueError, KeyError, TypeError):
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = f"it can't be read ({error or type(error).__name__})"
+        warnings.warn(f"{file} is ignored: {reason}. Only what its images carry is known.", stacklevel=3)
         return {}
 
 
-def _check(prompts: PromptSet, images_per_prompt: int, seed: int) -> None:
+def _check(prompts: PromptSet, images_per_prompt: int, seed: int, batch_size: int | None) -> None:
     if images_per_prompt < 1:
         raise ValueError(
             f"images_per_prompt must be at least 1, got {images_per_prompt}. The homework shows 4."
         )
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}. Leave it out for the profile's.")
     if not 0 <= seed <= _MAX_SEED - images_per_prompt:
         raise ValueError(f"seed must be at least 0 and below 2⁶³, got {seed}. Usual: 0.")
     if unfilled := [name for name, prompt in prompts.prompts.items() if "{subject}" in prompt]:
@@ -290,7 +290,16 @@ def _models(several: Sequence[Base], base: Base | None, root: str | Path) -> dic
                 f"The experiments have several bases: {', '.join(roots)}. Say which one: base={roots[0]!r}."
             )
         models[BASE] = resolve(base if base is not None else roots[0], root)
-    return {BASE if one == BASE else models[one].label: models[one] for one in several}
+    labelled: dict[str, BaseModel] = {}
+    for one in several:
+        label, model = (BASE if one == BASE else models[one].label), models[one]
+        other = labelled.setdefault(label, model)
+        if model != other and model.fingerprint != other.fingerprint:
+            raise ValueError(
+                f"{other.name} and {model.name} are two models, and the images of both would be called "
+                f"{label}. Give one of the files or folders another name."
+            )
+    return labelled
 
 
 def _plan(
@@ -341,7 +350,7 @@ def _make(job: _Job, batch_size: int | None, progress: bool) -> list[ImageRecord
     first, folder = job.records[0], job.records[0].path.parent
     with acquire_lock(folder / ".lock"):
         _make_room(job.records)
-        there = {record.path: record for record in load_images(folder.name, results=folder.parent)}
+        there = {record.path: record for record in _read(folder)}
         missing = [record for record in job.records if record.path not in there]
         if progress:
             here = len(job.records) - len(missing)
@@ -352,9 +361,7 @@ def _make(job: _Job, batch_size: int | None, progress: bool) -> list[ImageRecord
         try:
             there |= {record.path: record for record in _sample_missing(job, missing, batch_size, progress)}
         finally:  # from what the images carry: the prompts asked for first, then the others as before
-            names = list(dict.fromkeys(record.prompt_name for record in job.records))
-            records = load_images(folder.name, results=folder.parent)
-            records.sort(key=lambda one: _place(one.prompt_name, names)[0])
+            records = _read(folder, [record.prompt_name for record in job.records])
             write_json(folder / "images.json", {"images": [record.as_dict() for record in records]})
     return [there[record.path] for record in job.records]
 
@@ -367,7 +374,7 @@ def _make_room(planned: list[ImageRecord]) -> None:
     folder = planned[0].path.parent
     cells = {record.prompt_name: record for record in reversed(planned)}  # the first of each
     differing: dict[Path, set[str]] = {}
-    there = load_images(folder.name, results=folder.parent)
+    there = _read(folder)
     for path in {record.path for record in planned} - {record.path for record in there}:
         if path.exists() and _records_from_elsewhere(path):  # a picture of the user's own
             differing[path] = {"program"}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
+import shutil
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 from sdlab import mini
@@ -17,13 +18,16 @@ from sdlab.files import fingerprint
 from sdlab.formats.checkpoints import (
     CONFIGS,
     LORA_DOWN,
+    PARTS,
     WEIGHTS,
     NotACheckpoint,
     check_architecture,
     check_folder,
     check_lora,
-    check_numbers,
+    check_weights,
     checkpoint_shapes,
+    is_safetensors,
+    read_config,
     weight_files,
 )
 from sdlab.formats.conversion import SD15, WITHOUT, clip_tokenizer, load_checkpoint, quiet
@@ -58,11 +62,6 @@ class BaseModel:
     def label(self) -> str:
         """The name of its images' folder in results/: without the places of files."""
         return Path(self.name).name.removesuffix(".safetensors").removesuffix(".ckpt")
-
-    @property
-    def loras(self) -> tuple[Path, ...]:
-        """The files of all its LoRAs, in the order of their training."""
-        return (*self.below.loras, self.lora) if self.below and self.lora else ()
 
     @property
     def fingerprint(self) -> str:
@@ -102,21 +101,22 @@ class BaseModel:
         return int(self._config("unet")["sample_size"]) * 2**halvings
 
     def _config(self, part: str) -> dict[str, Any]:
-        folder = CONFIGS if self.kind == "file" else self.folder()
-        return dict(json.loads((folder / part / "config.json").read_text(encoding="utf-8")))
+        return read_config((CONFIGS if self.kind == "file" else self.folder()) / part / "config.json")
 
     def check(self, width: int | None = None, height: int | None = None) -> None:
         """Examines the weights before anything is made of them; warns of a size that it wasn't made for."""
         if self.below and self.lora:
             self.below.check()
-            if self.experiment is None:
-                check_lora(self.lora, int(self._config("unet")["cross_attention_dim"]))
             self.check_below()
-        elif self.kind == "file":
-            check_architecture(checkpoint_shapes(self.source), Path(self.source), self._config("unet"))
-            check_numbers(Path(self.source))
-        elif self.root_name != "mini":
-            check_folder(self.folder(), numbers=self.kind == "folder" and self.experiment is None)
+        try:
+            self._check_files()
+        except (NotACheckpoint, FileNotFoundError) as error:
+            if self.experiment is None:
+                raise
+            raise ValueError(
+                f"What {self.experiment.name} trained is no longer whole: {error} Or delete "
+                f"{self.experiment.path}, and train it again."
+            ) from error
         sides, made = [side for side in (width, height) if side], self.resolution
         if sides and (min(sides) < 0.75 * made or max(sides) > 1.5 * made):
             warnings.warn(
@@ -124,6 +124,21 @@ class BaseModel:
                 "smaller ones turn to mush, much larger ones repeat their subject.",
                 stacklevel=3,
             )
+
+    def _check_files(self) -> None:
+        """Weights that were trained here are known to be numbers, so that they are not read."""
+        if self.lora and self.experiment is None:
+            check_lora(self.lora, int(self._config("unet")["cross_attention_dim"]))
+            check_weights(self.lora)
+        elif self.lora:
+            checkpoint_shapes(self.lora)
+        elif self.kind == "file":
+            check_architecture(Path(self.source), self._config("unet"))
+            check_weights(Path(self.source))
+        elif self.source != str(mini.path()):
+            check_folder(self.folder(), numbers=self.kind == "folder" and self.experiment is None)
+        if self.checkpoint:
+            checkpoint_shapes(self.checkpoint)
 
     def check_below(self) -> None:
         """Raises ValueError where another model lies in place of the one that the LoRA was trained on."""
@@ -165,8 +180,8 @@ class BaseModel:
                     f"Convert it once, and take the folder as base: sdlab convert {self.source} "
                     "cache_dir/models/my_model."
                 ) from error
-        files = weight_files(self.folder() / "unet")
-        variant = "fp16" if files and ".fp16." in files[0].name else None
+        files = [weight_files(self.folder() / part) for part in PARTS]
+        variant = "fp16" if any(some and ".fp16." in some[0].name for some in files) else None
         options = WITHOUT | {"requires_safety_checker": False, "dtype": dtype, "variant": variant}
         return StableDiffusionPipeline.from_pretrained(self.folder(), **options)
 
@@ -234,16 +249,20 @@ def _of_experiment(experiment: Experiment) -> BaseModel:
     if record["method"] == "dreambooth":
         folder = str(experiment.model_folder)
         return BaseModel(experiment.name, folder, "folder", record["base"], experiment=experiment)
-    below = resolve(record["hyperparameters"]["pretrained_model_name_or_path"], experiment.root)
-    trained_on = record.get("base_fingerprint")
-    return _with_lora(
-        below, experiment.lora_file, name=experiment.name, experiment=experiment, trained_on=trained_on
-    )
+    start = record["hyperparameters"]["pretrained_model_name_or_path"]
+    try:
+        below = resolve(start, experiment.root)
+    except ValueError as error:
+        raise ValueError(
+            f"{experiment.name} was trained on {start} and needs it: {error} Or bring the old {start} back."
+        ) from error
+    found = _with_lora(below, experiment.name, experiment.lora_file, experiment)
+    return replace(found, trained_on=record.get("base_fingerprint"))
 
 
-def _with_lora(below: BaseModel, file: Path, **values: Any) -> BaseModel:
-    start: dict[str, Any] = {name: getattr(below, name) for name in ("source", "kind", "root_name")}
-    return BaseModel(**start, lora=file, below=below, **values)
+def _with_lora(below: BaseModel, name: str, file: Path, experiment: Experiment | None) -> BaseModel:
+    whole = (below.source, below.kind, below.root_name)
+    return BaseModel(name, *whole, lora=file, below=below, experiment=experiment)
 
 
 def checkpoint_names(experiment: str | Path, root: str | Path = "experiments") -> list[str]:
@@ -291,17 +310,21 @@ def _combination(model: str | None, lora: str, scale: str | None, root: str | Pa
         raise ValueError(f"{file} needs a model that it is added to. Name both: sd15+{file}@{scale or 1}.")
     if below is not None:
         name = f"{below.label}+{experiment.name if experiment else file.stem}"
-        found = _with_lora(below, file, name=name, experiment=experiment)
+        found = _with_lora(below, name, file, experiment)
     return found if scale is None else replace(found, name=f"{found.name}@{scale}", scale=float(scale))
 
 
 def _add_lora(pipeline: StableDiffusionPipeline, file: Path, *, whole: bool) -> None:
     """Adds a LoRA as an adapter; `whole` refuses a file of which a part doesn't fit."""
-    try:
-        pipeline.load_lora_weights(file.parent, weight_name=file.name)
-    except (ValueError, KeyError, IndexError, RuntimeError) as error:
-        raise NotACheckpoint(f"{file} can't be added to the base model: {error}") from error
-    wanted = sum(name.endswith(LORA_DOWN) for name in checkpoint_shapes(file))
+    with TemporaryDirectory() as folder:
+        named = file
+        if is_safetensors(file) and file.suffix != ".safetensors":  # by which alone diffusers knows it
+            named = Path(shutil.copy(file, Path(folder) / "lora.safetensors"))
+        try:
+            pipeline.load_lora_weights(named.parent, weight_name=named.name)
+        except (ValueError, KeyError, IndexError, RuntimeError) as error:
+            raise NotACheckpoint(f"{file} can't be added to the base model: {error}") from error
+    wanted = sum(bool(re.search(LORA_DOWN, name)) for name in checkpoint_shapes(file))
     parts = (pipeline.unet, pipeline.text_encoder)
     added = sum("lora_A" in name for part in parts for name, _ in part.named_parameters())
     if whole and added != wanted:

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sdlab import notebook, thumbnails
 from sdlab.experiment import Experiment
@@ -19,6 +19,9 @@ from sdlab.models import checkpoint_names, resolve
 from sdlab.prompts import PromptSet
 from sdlab.tables import Cell, Heading, Table, table
 from sdlab.templates import render
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SCALES = (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5)
 _MAX_BYTES = 4_000_000  # of one widget's pictures; they go from the kernel to the page in one message
@@ -86,9 +89,10 @@ def wipe(first: str | Path | ImageRecord, second: str | Path | ImageRecord) -> E
         cells.append(Cell(side, alt, (file,), whole=True))
     shown = Table((Heading(""),), tuple(headings), (tuple(cells),), images_per_cell=1)
 
-    slider = {"value": 50, "min": 0, "max": 100, "readout": False}
-    css = ".{key} {{ --at: {value}% }}"
-    return _sliding(shown, "wipe.html", "wipe", 400, css, "IntSlider", slider)
+    def slider(widgets: Any) -> Any:
+        return widgets.IntSlider(50, 0, 100, readout=False, description="wipe")
+
+    return _sliding(shown, slider, 400, ".{key} {{ --at: {value}% }}", "wipe.html")
 
 
 def table_filter(
@@ -117,31 +121,37 @@ def table_filter(
     def build() -> Any:
         import ipywidgets
 
-        key = f"sdlab-{secrets.token_hex(4)}"  # so that another explorer's elements keep theirs
-        style = ipywidgets.HTML(_hidden(key, rows, columns))
+        key, style = f"sdlab-{secrets.token_hex(4)}", ipywidgets.HTML()  # another explorer has another key
 
-        def boxes(title: str, ticked: dict[str, bool]) -> Any:
-            layout = ipywidgets.Layout(width="auto", margin="2px 8px")
-            made = [
-                ipywidgets.Checkbox(on, description=name, indent=False, layout=layout)
-                for name, on in ticked.items()
-            ]
+        def follow() -> None:
+            style.value = _hidden(key, rows, columns)
 
-            def tick(change: dict[str, Any]) -> None:
-                ticked[change["owner"].description] = change["new"]
-                style.value = _hidden(key, rows, columns)
-
-            for box in made:
-                box.observe(tick, "value")
-            row = ipywidgets.Layout(flex_flow="row wrap")
-            return ipywidgets.Box([ipywidgets.HTML(f"<b>{title}</b>"), *made], layout=row)
-
+        follow()
         width = 160 if images_per_cell == 1 else 264  # CSS pixels: each image has more than 128
         page = render("filter.html", key=key, table=shown, pictures=_pictures(shown), width=width)
-        drawn = ipywidgets.HTML(page)
-        return ipywidgets.VBox([boxes("experiments", rows), boxes("prompts", columns), drawn, style])
+        ticks = _boxes("experiments", rows, follow), _boxes("prompts", columns, follow)
+        return ipywidgets.VBox([*ticks, ipywidgets.HTML(page), style])
 
     return Explorer(current, build)
+
+
+def _boxes(title: str, ticked: dict[str, bool], follow: Callable[[], None]) -> Any:
+    """A row of boxes; what is ticked goes into `ticked`, then `follow` is called."""
+    import ipywidgets
+
+    layout = ipywidgets.Layout(width="auto", margin="2px 8px")
+    boxes = [
+        ipywidgets.Checkbox(on, description=name, indent=False, layout=layout) for name, on in ticked.items()
+    ]
+
+    def tick(change: dict[str, Any]) -> None:
+        ticked[change["owner"].description] = change["new"]
+        follow()
+
+    for box in boxes:
+        box.observe(tick, "value")
+    row = ipywidgets.Layout(flex_flow="row wrap")
+    return ipywidgets.Box([ipywidgets.HTML(f"<b>{title}</b>"), *boxes], layout=row)
 
 
 def _slider(
@@ -165,40 +175,33 @@ def _slider(
         generate(name, prompts, base=base, **options)
     shown = table(labels, prompts, images_per_cell=1, root=root, results=results)
 
-    choices = [(text, row) for row, text in enumerate(labels.values())]
-    slider = {"options": choices, "value": len(choices) - 1}
+    def slider(widgets: Any) -> Any:
+        rows = [(text, row) for row, text in enumerate(labels.values())]
+        return widgets.SelectionSlider(options=rows, value=len(rows) - 1, description=what)
+
     css = ".{key} .frame:nth-of-type({nth}) {{ display: flex }}"
-    return _sliding(
-        shown, "frames.html", what, 480, css, "SelectionSlider", slider, labels=[*labels.values()]
-    )
+    return _sliding(shown, slider, 480, css, "frames.html", what=what, labels=[*labels.values()])
 
 
 def _sliding(
-    shown: Table,
-    template: str,
-    what: str,
-    width: int,
-    css: str,
-    kind: str,
-    slider: dict[str, Any],
-    **values: Any,
+    shown: Table, slider: Callable[[Any], Any], width: int, css: str, template: str, **values: Any
 ) -> Explorer:
     """A slider over a page of pictures, `width` CSS pixels wide; its value goes into the CSS."""
 
     def build() -> Any:
         import ipywidgets
 
-        key, layout = f"sdlab-{secrets.token_hex(4)}", ipywidgets.Layout(width="100%", max_width=f"{width}px")
-        control = getattr(ipywidgets, kind)(**slider, description=what, layout=layout)
-        values.update(key=key, table=shown, pictures=_pictures(shown), what=what, width=width)
-        page, style = ipywidgets.HTML(render(template, **values)), ipywidgets.HTML()
+        key, control = f"sdlab-{secrets.token_hex(4)}", slider(ipywidgets)
+        control.layout = ipywidgets.Layout(width="100%", max_width=f"{width}px")
+        page = render(template, key=key, table=shown, pictures=_pictures(shown), width=width, **values)
+        style = ipywidgets.HTML()
 
         def follow(change: Any = None) -> None:
             style.value = f"<style>{css.format(key=key, value=control.value, nth=control.value + 1)}</style>"
 
         control.observe(follow, "value")
         follow()
-        return ipywidgets.VBox([control, page, style])
+        return ipywidgets.VBox([control, ipywidgets.HTML(page), style])
 
     return Explorer(lambda: shown, build)
 
@@ -220,9 +223,10 @@ def _find(experiment: str | Experiment, root: str | Path) -> Experiment:
 def _pictures(shown: Table) -> dict[Any, dict[str, Any]]:
     """For each cell's name its picture `small` and in `full` size, as large as a widget may carry them."""
     cells = [cell for row in shown.cells for cell in row]
+    images = {cell.name: thumbnails.readable(cell.images) for cell in cells}
     full: dict[Any, list[str]] = {}
     for side, quality in ((768, 85), (512, 75), (384, 65), (256, 55)):
-        full = {cell.name: [_uri(path, side, quality) for path in cell.images] for cell in cells}
+        full = {name: [_uri(image, side, quality) for image in some] for name, some in images.items()}
         if sum(len(uri) for uris in full.values() for uri in uris) < _MAX_BYTES:
             break
     pictures = {}
@@ -233,6 +237,5 @@ def _pictures(shown: Table) -> dict[Any, dict[str, Any]]:
     return pictures
 
 
-def _uri(path: Path, side: int, quality: int) -> str:
-    image = thumbnails.opened(path)
+def _uri(image: Image.Image, side: int, quality: int) -> str:
     return thumbnails.data_uri(thumbnails.fitted(image, min(side, max(image.size))), quality)

@@ -47,18 +47,15 @@ class Profile:
     reason: str = ""  # why it suits this machine
 
 
-def _written() -> dict[str, Profile]:
-    """The profiles of profiles.toml; one such as `sd15-8gb` begins with the values of `sd15`."""
-    tables = tomllib.loads(Path(__file__).with_name("profiles.toml").read_text(encoding="utf-8"))
-    whole = {name: tables[name.split("-")[0]] | own for name, own in tables.items()}
-    tuples = ("lora_learning_rates", "lora_ranks")
-    return {
-        name: Profile(name=name, **values | {key: tuple(values[key]) for key in tuples})
-        for name, values in whole.items()
-    }
+def _profile_of(name: str, tables: dict[str, Any]) -> Profile:
+    """A profile as profiles.toml has it; one such as `sd15-8gb` begins with the values of `sd15`."""
+    values: dict[str, Any] = tables[name.split("-")[0]] | tables[name]
+    values |= {key: tuple(value) for key, value in values.items() if isinstance(value, list)}
+    return Profile(name=name, **values)
 
 
-PROFILES = _written()
+_TABLES = tomllib.loads(Path(__file__).with_name("profiles.toml").read_text(encoding="utf-8"))
+PROFILES = {name: _profile_of(name, _TABLES) for name in _TABLES}
 _MIXED_PRECISION = {"bfloat16": "bf16", "float16": "fp16", "float32": "no"}
 
 
@@ -77,15 +74,13 @@ def profile(base: Base = "mini", *, name: str = "auto", root: str | Path = "expe
     Raises:
         ValueError: The base or the name is unknown.
     """
-    if name != "auto":
-        if name not in PROFILES:
-            raise ValueError(unknown("profile", name, ["auto", *PROFILES]))
-        return PROFILES[name]
-    if str(base) in PROFILES and base != "sd15":
-        return PROFILES[str(base)]
-    if resolve(base, root).root_name == "mini":
-        return PROFILES["mini"]
-    return for_machine(this_machine())
+    if name == "auto" and base != "sd15" and str(base) in PROFILES:
+        name = str(base)
+    if name == "auto":
+        return PROFILES["mini"] if resolve(base, root).root_name == "mini" else for_machine(this_machine())
+    if name not in PROFILES:
+        raise ValueError(unknown("profile", name, ["auto", *PROFILES]))
+    return PROFILES[name]
 
 
 def for_machine(machine: Machine) -> Profile:
@@ -137,16 +132,15 @@ def hyperparameters(
     values = {name: value for name, value in vars(chosen).items() if hasattr(METHODS[method], name)}
     name = base.name if isinstance(base, BaseModel) else getattr(base, "path", base)
     values |= {"pretrained_model_name_or_path": str(name)} | _prompts(base, subject, root)
-    own: dict[str, Any] = {
-        "dreambooth": {"with_prior_preservation": True},
-        "lora": {"rank": chosen.lora_ranks[0]},
-    }
-    own = own[method] | {
+    values |= {
         "learning_rate": getattr(chosen, f"{method}_learning_rate"),
         "max_train_steps": getattr(chosen, f"{method}_steps"),
         "train_text_encoder": getattr(chosen, f"{method}_text_encoder"),
     }
-    return from_dict({"method": method, **values, **own, **overrides})
+    values |= {"rank": chosen.lora_ranks[0]} if method == "lora" else {"with_prior_preservation": True}
+    if "instance_prompt" in overrides:
+        values["class_prompt"] = _class_prompt(str(overrides["instance_prompt"]), values["class_prompt"])
+    return from_dict({"method": method, **values, **overrides})
 
 
 def _prompts(base: str | Path, subject: str | Subject | None, root: str | Path) -> dict[str, str]:
@@ -163,6 +157,16 @@ def _prompts(base: str | Path, subject: str | Subject | None, root: str | Path) 
             f"Name it {'sks ' + who.class_noun!r}."
         )
     return {"instance_prompt": who.instance_prompt, "class_prompt": who.class_prompt}
+
+
+def _class_prompt(instance_prompt: str, usual: str) -> str:
+    """The usual class prompt where its class is the same, else the instance prompt without its rare word."""
+    if Subject.of(instance_prompt, usual).class_noun == Subject.of(usual, usual).class_noun:
+        return usual
+    who = Subject.of(instance_prompt)
+    if not who.rare_word or who.kind == "style":
+        return who.class_prompt
+    return instance_prompt.replace(f"{who.rare_word} ", "", 1)
 
 
 def subject_of(experiments: Iterable[str | Experiment], root: str | Path = "experiments") -> Subject:

@@ -22,30 +22,20 @@ _KEYS = ("prompts", "negative_prompt", "subject")
 
 
 def check_file_name(name: str, what: str) -> str:
-    """Returns a name that can be a file's or folder's name on every system, or says why it can't.
-
-    Args:
-        what: What bears the name, for the message, such as "prompt".
-
-    Raises:
-        ValueError: The name has other characters than letters, digits and `_ . + -`, or ends with a dot.
-    """
-    if _is_file_name(name):
-        return name
-    raise ValueError(
-        f"The name of a {what} becomes a file name: it starts with a letter or digit and goes on with "
-        f"letters, digits and _ . + - (at most 100), got {name!r}. Try {_suggestion(name)!r}."
-    )
+    """Returns a name that can be a file's name on every system; raises ValueError with one that can, else."""
+    words = re.sub(r"[^\w.+-]+", "_", name).strip("_.+-")[:100].rstrip("_.+-")
+    free = next(one for one in (name, words, f"my_{words}", "prompt1") if _is_file_name(one))
+    if free != name:
+        raise ValueError(
+            f"The {what}'s name becomes a file name: it starts with a letter or digit and goes on with "
+            f"letters, digits and _ . + - (at most 100), got {name!r}. Try {free!r}."
+        )
+    return name
 
 
 def _is_file_name(name: str) -> bool:
     device = name.split(".")[0].lower() in _WINDOWS_DEVICES
     return bool(_FILE_NAME.fullmatch(name)) and not name.endswith(".") and not device
-
-
-def _suggestion(name: str) -> str:
-    words = re.sub(r"[^\w.+-]+", "_", name).strip("_.+-")[:100].rstrip("_.+-")
-    return next((one for one in (words, f"my_{words}") if _is_file_name(one)), "prompt1")
 
 
 @dataclass(frozen=True)
@@ -98,6 +88,13 @@ class PromptSet:
         }
         return replace(self, prompts=filled, subject=new.phrase)
 
+    @property
+    def names_a_subject(self) -> bool:
+        """Whether `fill` changes anything."""
+        return bool(self.subject) or any(
+            re.search(r"\{(subject|portrait)\}", one) for one in self.prompts.values()
+        )
+
     def first(self, count: int) -> PromptSet:
         """Takes the first `count` prompts, or all where there are fewer."""
         return replace(self, prompts=dict(islice(self.prompts.items(), count)))
@@ -116,40 +113,24 @@ class PromptSet:
         ]
 
     def save(self, path: str | Path) -> Path:
-        """Writes the prompt set as JSON.
-
-        Args:
-            path: The file.
-
-        Returns:
-            The path.
-        """
-        return write_json(
-            path, {key: value for key, value in asdict(self).items() if key != "subject" or value}
-        )
+        """Writes the prompt set as JSON, and returns the path."""
+        values = asdict(self) if self.subject else {key: getattr(self, key) for key in _KEYS[:2]}
+        return write_json(path, values)
 
     @classmethod
     def load(cls, path: str | Path) -> PromptSet:
         """Reads a prompt set that `save` wrote, or a plain JSON object of names to prompts.
 
-        Args:
-            path: The file.
-
-        Returns:
-            The prompt set.
-
         Raises:
             ValueError: The file isn't JSON, isn't names to prompts, or holds a name twice.
         """
-
         text = read_text(path)
         try:
             value = json.loads(text, object_pairs_hook=_each_name_once)
             if not isinstance(value, dict):
                 raise ValueError("it must be names to texts")
-            if "prompts" not in value:  # names to prompts alone, perhaps with a negative prompt among them
-                rest = {key: value.pop(key) for key in _KEYS[1:] if key in value}
-                value = {"prompts": value, **rest}
+            if "prompts" not in value:  # names to prompts alone, perhaps with the rest among them
+                value = {"prompts": value, **{key: value.pop(key) for key in _KEYS[1:] if key in value}}
             _check_texts(**value)
         except ValueError as error:
             reason = f"it isn't JSON ({error})" if isinstance(error, json.JSONDecodeError) else error
@@ -165,9 +146,8 @@ def _each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_texts(prompts: Any, **rest: Any) -> None:
-    for key in rest:
-        if key not in _KEYS:
-            raise ValueError(f"{key!r} is none of {', '.join(_KEYS)}")
+    if strange := [key for key in rest if key not in _KEYS]:
+        raise ValueError(f"{strange[0]!r} is none of {', '.join(_KEYS)}")
     texts = [*prompts.values(), *rest.values()] if isinstance(prompts, dict) else [None]
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("prompts must be names to texts")
@@ -186,22 +166,22 @@ PROMPT_SETS = {name: PromptSet(**values) for name, values in homework_file()["pr
 HOMEWORK_A, HOMEWORK_B = PROMPT_SETS["homework_a"], PROMPT_SETS["homework_b"]
 
 
-def prompt_set(name_or_path: str | Path | None, subject: str | Subject) -> PromptSet:
+def prompt_set(name_or_path: str | Path | None, subject: str | Subject | None = None) -> PromptSet:
     """A prompt set by its name or file, filled with the subject.
 
     Args:
         name_or_path: A key of `PROMPT_SETS` or a JSON file; None takes what suits the subject: homework A's
             prompts, or the DreamBooth paper's for animals and things.
+        subject: Whom the prompts are about; None leaves them as they are.
 
     Raises:
         ValueError: There is no such set or file.
     """
-    subject = Subject.parse(subject)
+    who = Subject.parse(subject) if subject else None
     by_kind = {"animal": "paper_live", "thing": "paper_objects"}
-    name = str(name_or_path or by_kind.get(subject.kind, "homework_a"))
-    if name in PROMPT_SETS:
-        return PROMPT_SETS[name].fill(subject)
+    name = str(name_or_path or by_kind.get(who.kind if who else "", "homework_a"))
     path = Path(name).expanduser()
-    if not path.is_file():
+    if name not in PROMPT_SETS and not path.is_file():
         raise ValueError(f"prompts must be {', '.join(PROMPT_SETS)} or a JSON file, got {name!r}.")
-    return PromptSet.load(path).fill(subject)
+    found = PROMPT_SETS[name] if name in PROMPT_SETS else PromptSet.load(path)
+    return found.fill(who) if who else found

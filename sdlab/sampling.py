@@ -18,7 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 from sdlab import machine
 from sdlab.config import unknown
 from sdlab.files import acquire_lock, write_bytes, write_json
-from sdlab.models import Base, BaseModel, fuse, quiet, resolve
+from sdlab.models import Base, fuse, quiet, resolve
 from sdlab.profiles import profile
 
 if TYPE_CHECKING:
@@ -33,11 +33,12 @@ SAMPLERS = {
     "own": "",
 }
 IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".webp"}
+IMAGE_FORMATS = ["PNG", "JPEG", "WEBP"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How images are sampled; ValueError where a value breaks its rule."""
+    """How images are sampled."""
 
     num_inference_steps: int
     guidance_scale: float  # of classifier-free guidance; 1 is none
@@ -45,19 +46,6 @@ class Sampling:
     negative_prompt: str = ""
     width: int  # in pixels, as height
     height: int
-
-    def __post_init__(self) -> None:
-        if self.sampler not in SAMPLERS:
-            raise ValueError(unknown("sampler", self.sampler, SAMPLERS))
-        rules = {
-            "num_inference_steps": (self.num_inference_steps >= 1, "at least 1", "20 to 35"),
-            "guidance_scale": (self.guidance_scale >= 1, "at least 1", "7 to 9"),
-            "width": (self.width >= 8 and self.width % 8 == 0, "a multiple of 8", "512 (mini: 128)"),
-            "height": (self.height >= 8 and self.height % 8 == 0, "a multiple of 8", "512 (mini: 128)"),
-        }
-        for name, (kept, rule, usual) in rules.items():
-            if not kept:
-                raise ValueError(f"{name} must be {rule}, got {getattr(self, name):g}. Usual: {usual}.")
 
 
 def choose_sampling(
@@ -68,12 +56,28 @@ def choose_sampling(
     height: int | None = None,
     **choices: Any,
 ) -> Sampling:
-    """Fills what isn't chosen (None) from the base's profile; `resolution` is both width and height."""
+    """Fills what isn't chosen (None) from the base's profile; `resolution` is both width and height.
+
+    Raises:
+        ValueError: A value breaks its rule.
+    """
     chosen = profile(base)
     side = resolution or chosen.resolution
-    sampling = {"num_inference_steps": chosen.num_inference_steps, "guidance_scale": chosen.guidance_scale}
-    given = {name: value for name, value in choices.items() if value is not None}
-    return Sampling(**sampling | given, width=width or side, height=height or side)
+    values = {name: getattr(chosen, name) for name in ("num_inference_steps", "guidance_scale")}
+    values |= {name: value for name, value in choices.items() if value is not None}
+    found = Sampling(**values, width=width or side, height=height or side)
+    if found.sampler not in SAMPLERS:
+        raise ValueError(unknown("sampler", found.sampler, SAMPLERS))
+    rules = {
+        "num_inference_steps": (found.num_inference_steps >= 1, "at least 1", "20 to 35"),
+        "guidance_scale": (found.guidance_scale >= 1, "at least 1", "7 to 9"),
+        "width": (found.width >= 8 and found.width % 8 == 0, "a multiple of 8", "512 (mini: 128)"),
+        "height": (found.height >= 8 and found.height % 8 == 0, "a multiple of 8", "512 (mini: 128)"),
+    }
+    for name, (kept, rule, usual) in rules.items():
+        if not kept:
+            raise ValueError(f"{name} must be {rule}, got {getattr(found, name):g}. Usual: {usual}.")
+    return found
 
 
 def ready_pipeline(base: Base, sampling: Sampling) -> StableDiffusionPipeline:
@@ -82,7 +86,9 @@ def ready_pipeline(base: Base, sampling: Sampling) -> StableDiffusionPipeline:
 
     place = machine.device()
     dtype = torch.float16 if place.type == "cuda" else torch.float32
-    return with_sampler(fuse(resolve(base).load(dtype)).to(place), sampling.sampler)
+    pipeline = fuse(resolve(base).load(dtype)).to(place)
+    pipeline.vae.enable_slicing()  # an image at a time: less memory, and on a CPU less time
+    return with_sampler(pipeline, sampling.sampler)
 
 
 def with_sampler(pipeline: StableDiffusionPipeline, sampler: str) -> StableDiffusionPipeline:
@@ -163,13 +169,13 @@ def write_image(path: Path, image: Image.Image, record: dict[str, Any]) -> None:
     write_bytes(path, data.getvalue())
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """Reads the record that an image carries; empty if there is no such image, or it carries none."""
+def read_record(path: Path) -> dict[str, Any] | None:
+    """Reads the record that an image carries, empty if it carries none; None if it can't be read."""
     try:
-        with Image.open(path, formats=["PNG"]) as image:
+        with Image.open(path, formats=IMAGE_FORMATS) as image:
             return dict(json.loads(image.info.get("sdlab", "{}")))
-    except (OSError, ValueError):
-        return {}
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def image_files(folder: str | Path) -> list[Path]:
@@ -212,6 +218,8 @@ def class_images(
     Source:
         Ruiz et al. 2022, arXiv:2208.12242, section 3.3. Taught in: notebooks/02.
     """
+    if num < 1:
+        raise ValueError(f"num must be at least 1, got {num}. Usual: 200 to 500 (mini: 64).")
     model = resolve(base, root)
     chosen = choose_sampling(model, **sampling)
     settings = {"base": model.fingerprint, "class_prompt": class_prompt, **asdict(chosen)}
@@ -221,7 +229,8 @@ def class_images(
     words = re.sub(r"\W+", "_", class_prompt).strip("_")[:40]
     own = Path(data) / f"{words}_{digest_of(settings)}"
     place = Path(folder).expanduser() if folder is not None else own
-    said = (read_record(file).get("class_prompt", class_prompt) for file in image_files(place))
+    records = [read_record(file) or {} for file in image_files(place)]
+    said = (record.get("class_prompt", class_prompt) for record in records)
     if others := [prompt for prompt in said if prompt != class_prompt]:
         raise ValueError(
             f"{place} holds {len(others)} class images of {others[0]!r}, and {class_prompt!r} is asked for. "
@@ -235,27 +244,16 @@ def class_images(
         with acquire_lock(place / ".lock"):  # another experiment that needs them waits until they are there
             if seeds := _missing_seeds(place, num, seed):
                 write_json(place / "class_images.json", {"base_name": model.name, **settings})
-                _sample_class(model, chosen, settings, seeds, place, progress)
+                images = sample_all(
+                    ready_pipeline(model, chosen),
+                    [(class_prompt, one) for one in seeds],
+                    chosen,
+                    batch_size=profile(model).images_per_batch,
+                    description="class images" if progress else None,
+                )
+                for one, image in zip(seeds, images, strict=True):
+                    write_image(place / f"class_{one:05d}.png", image, settings | {"seed": one})
     return place
-
-
-def _sample_class(
-    model: BaseModel,
-    sampling: Sampling,
-    settings: dict[str, Any],
-    seeds: list[int],
-    place: Path,
-    progress: bool,
-) -> None:
-    images = sample_all(
-        ready_pipeline(model, sampling),
-        [(settings["class_prompt"], seed) for seed in seeds],
-        sampling,
-        batch_size=profile(model).images_per_batch,
-        description="class images" if progress else None,
-    )
-    for seed, image in zip(seeds, images, strict=True):
-        write_image(place / f"class_{seed:05d}.png", image, settings | {"seed": seed})
 
 
 def _missing_seeds(folder: Path, num: int, seed: int) -> list[int]:

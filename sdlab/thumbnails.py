@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -66,6 +67,17 @@ def opened(path: str | Path | IO[bytes]) -> Image.Image:
     with Image.open(path) as file:
         file.load()
         return file.convert("RGB")
+
+
+def readable(paths: Iterable[Path]) -> list[Image.Image]:
+    """The files' pictures; one that can't be read is left out with a warning."""
+    found = []
+    for path in paths:
+        try:
+            found.append(opened(path))
+        except (OSError, ValueError, SyntaxError) as error:  # SyntaxError: a broken PNG
+            warnings.warn(f"{path} is skipped: it can't be read as an image ({error}).", stacklevel=2)
+    return found
 
 
 def _rgb(image: Image.Image) -> Image.Image:

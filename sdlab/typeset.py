@@ -6,6 +6,7 @@ import io
 import json
 import tempfile
 import unicodedata
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -16,59 +17,40 @@ if TYPE_CHECKING:
 
 # They join or colour what stands before them and mean nothing alone.
 _JOINERS = {"\u200d", "\ufe0e", "\ufe0f", "\ufeff", *map(chr, range(0x1F3FB, 0x1F400))}
-# DejaVu, which knows Cyrillic, Greek, Hebrew and Arabic, comes with matplotlib.
-_FONTS = "fonts", "ttf"
 
 
-class Sheet:
-    """What goes to typst: blocks as pages.typ takes them, and the pictures that they name.
+def pages(title: str, blocks: Sequence[dict[str, Any]], language: str, *, sheet: bool = False) -> bytes:
+    """A PDF of A4 pages, or one PNG as large as what it holds (`sheet`), of blocks that pages.typ knows."""
+    import typst
 
-    Args:
-        sheet: one picture as large as what it holds, in pixels; else A4 pages.
-    """
+    pictures: dict[str, bytes] = {}
+    form: Literal["png", "pdf"] = "png" if sheet else "pdf"
 
-    def __init__(self, title: str, language: str = "en", *, sheet: bool = False) -> None:
-        self.values = {"title": title, "language": language, "sheet": sheet}
-        self.blocks: list[dict[str, Any]] = []
-        self._pictures: dict[str, bytes] = {}
-
-    def add(self, kind: str, **values: Any) -> None:
-        """Adds a block; pages.typ says what each kind takes."""
-        self.blocks.append({"kind": kind} | values)
-
-    def picture(self, image: Image.Image | None) -> str | None:
-        """Takes a picture in, without metadata, and gives its name."""
-        if image is None:
-            return None
-        form, suffix = ("PNG", "png") if self.values["sheet"] else ("JPEG", "jpg")
-        buffer, name = io.BytesIO(), f"{len(self._pictures)}.{suffix}"
-        image.convert("RGB").save(buffer, form, quality=80)
-        self._pictures[name] = buffer.getvalue()
+    def named(image: Image.Image) -> str:
+        """Takes a picture in, without metadata."""
+        name, buffer = f"{len(pictures)}.{'png' if sheet else 'jpg'}", io.BytesIO()
+        image.convert("RGB").save(buffer, "PNG" if sheet else "JPEG", quality=80)
+        pictures[name] = buffer.getvalue()
         return name
 
-    def made(self) -> bytes:
-        """The PDF file, or the PNG file of a sheet."""
-        import typst
-
-        values = json.dumps(self.values | {"blocks": self.blocks}, ensure_ascii=False)
-        template = files("sdlab.templates").joinpath("pages.typ").read_bytes()
-        form: Literal["png", "pdf"] = "png" if self.values["sheet"] else "pdf"
-        with tempfile.TemporaryDirectory() as folder:  # typst takes text from memory, but no picture
-            sources = {"main.typ": template, "values.json": printable(values).encode(), **self._pictures}
-            for name, content in sources.items():
-                Path(folder, name).write_bytes(content)
-            compiler = typst.Compiler(
-                Path(folder, "main.typ"), font_paths=[font_folder()], ignore_system_fonts=True
-            )
-            made = compiler.compile(format=form, ppi=72)
-        return made if isinstance(made, bytes) else b"".join(made or [])  # a sheet is one page
+    data = {"title": title, "language": language, "sheet": sheet, "blocks": blocks}
+    values = printable(json.dumps(data, ensure_ascii=False, default=named))
+    template = files("sdlab.templates").joinpath("pages.typ").read_bytes()
+    with tempfile.TemporaryDirectory() as folder:  # typst takes text from memory, but no picture
+        for name, content in {"main.typ": template, "values.json": values.encode(), **pictures}.items():
+            Path(folder, name).write_bytes(content)
+        compiler = typst.Compiler(
+            Path(folder, "main.typ"), font_paths=[font_folder()], ignore_system_fonts=True
+        )
+        made = compiler.compile(format=form, ppi=72)
+    return made if isinstance(made, bytes) else b"".join(made or [])  # a sheet is one page
 
 
 def font_folder() -> Path:
-    """The folder of DejaVu's files."""
+    """The folder of DejaVu, which knows Cyrillic, Greek, Hebrew and Arabic and comes with matplotlib."""
     import matplotlib
 
-    return Path(matplotlib.get_data_path()).joinpath(*_FONTS)
+    return Path(matplotlib.get_data_path(), "fonts", "ttf")
 
 
 @cache

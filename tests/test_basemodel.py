@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from sdlab import mini
-from sdlab.experiment import Experiment, LoRA
+from sdlab.experiment import DreamBooth, Experiment, LoRA
 from sdlab.exports import export_model
 from sdlab.models import SD15, load_pipeline, resolve
+from sdlab.training import train
 
 
 def test_names_and_places_resolve(tmp_path: Path) -> None:
@@ -33,6 +35,40 @@ def test_an_unfinished_experiment_is_no_base(tmp_path: Path) -> None:
     Experiment("exp1.1", tmp_path).begin(LoRA(), {})
     with pytest.raises(ValueError, match=r"'exp1\.1' is stopped.*Train it to its end first"):
         resolve("exp1.1", tmp_path)
+
+
+@pytest.fixture(scope="module")
+def stacked(short: Callable[..., DreamBooth | LoRA], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A DreamBooth `full`, and on it a LoRA `light`."""
+    root = tmp_path_factory.mktemp("stacked")
+    train("full", short("dreambooth", with_prior_preservation=False, max_train_steps=1), root=root)
+    train("light", short("lora", "full", max_train_steps=1), root=root)
+    return root
+
+
+def _tear(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:2000])
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "message"),
+    [
+        ("light", lambda root: resolve("light", root).lora.unlink(), "light trained .* There is no file"),
+        ("light", lambda root: _tear(resolve("light", root).lora), "light trained .* broken or truncated"),
+        ("light@step1", lambda root: _tear(resolve("light@step1", root).checkpoint), "light .* truncated"),
+        ("light", lambda root: shutil.rmtree(root / "full" / "model"), "full trained .*model_index.json"),
+        ("full", lambda root: _tear(next((root / "full/model/vae").glob("*.safe*"))), "full .* truncated"),
+        ("light", lambda root: shutil.rmtree(root / "full"), "light was trained on full and needs it"),
+    ],
+)
+def test_what_is_lost_of_an_experiment_is_said_before_anything_is_made(
+    name: str, damage: Callable[[Path], None], message: str, stacked: Path, tmp_path: Path
+) -> None:
+    root = shutil.copytree(stacked, tmp_path / "experiments")
+    resolve(name, root).check()
+    damage(root)
+    with pytest.raises(ValueError, match=message):
+        resolve(name, root).check()
 
 
 def test_the_pipeline_is_whole_and_has_no_safety_checker() -> None:

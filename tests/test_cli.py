@@ -16,6 +16,8 @@ from PIL import Image
 from sdlab import cli
 from sdlab.cli import COMMANDS, main, parse
 from sdlab.experiment import DreamBooth, Experiment, LoRA
+from sdlab.prompts import PromptSet
+from tests import course
 
 ROOT = Path(__file__).parent.parent
 
@@ -157,6 +159,16 @@ def test_the_profile_sets_what_is_not_given_and_says_so(capsys: pytest.CaptureFi
     assert "resolution=128" in said and "max_train_steps" not in said
 
 
+def test_the_class_is_that_of_the_instance_prompt_and_only_what_is_not_given_is_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["train", "dreambooth", "--instance_prompt=a photo of ohwx man", "--resolution", "128"]
+    assert taken(words)["hyperparameters"].class_prompt == "a photo of man"
+    said = capsys.readouterr().err
+    assert "class_prompt=a photo of man" in said and "resolution" not in said
+    assert "instance_prompt" not in said.replace("class_prompt", "")
+
+
 def test_where_an_experiment_goes_does_not_change_where_its_base_is(workplace: Path) -> None:
     base = Experiment("mine")
     base.begin(DreamBooth(), {})
@@ -236,3 +248,62 @@ def test_json_stands_alone_on_stdout(
     assert len(made) == 5 and all(Path(one["path"]).is_file() for one in made)
     main(["environment", "--json"])
     assert "mini: the whole course" in json.loads(capsys.readouterr().out)["can_run"]
+
+
+def test_a_new_users_wrong_commands_never_need_a_folder_deleted(
+    instance_images: Path, workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = workplace / "bad"
+    bad.mkdir()
+    (bad / "torn.png").write_bytes((sorted(instance_images.glob("*.png"))[0]).read_bytes()[:200])
+    right = {"instance_data_dir": instance_images, "resolution": 64, "train_batch_size": 1}
+    right |= {"max_train_steps": 2, "num_held_out_images": 0, "rank": 8}
+    for wrong, code in (
+        ({"instance_data_dir": "nowhere"}, 1),
+        ({"instance_data_dir": bad}, 1),
+        ({"pretrained_model_name_or_path": "mini2"}, 2),
+        ({"rank": 0}, 2),
+        ({"num_held_out_images": 99}, 1),
+        ({"mixed_precision": "fp16"}, 1),
+        ({"learning_rate": 1e30}, 1),  # diverges in its second step
+        ({"rnk": 8}, 2),
+    ):
+        flags = " ".join(f"--{name} {value}" for name, value in {**right, **wrong}.items())
+        said = fails(f"train lora mine {flags}", code, capsys)
+        assert "begun with something else" not in said and "delete" not in said
+    main(["train", "lora", "mine", *(f"--{name}={value}" for name, value in right.items())])
+    assert Experiment("mine").status == "finished"
+    assert Experiment("mine").hyperparameters.as_dict()["rank"] == 8
+
+
+def test_a_table_of_two_subjects_needs_no_word_on_whom_the_prompts_mean(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, subject in {"of_a_man": "ohwx man", "of_a_dog": "sks dog"}.items():
+        course.finished(name, LoRA(instance_prompt=f"a photo of {subject}"), 1.0)
+        course.images(name, PromptSet({"moon": "moon"}), 1)
+        course.recorded(name, PromptSet({"moon": "moon"}), 1)
+    main(["table", "of_a_man", "of_a_dog", "of_a_man", "--out", "t.html"])
+    assert "2 rows × 1 columns" in capsys.readouterr().out
+    assert "different subjects" in fails("generate of_a_man of_a_dog", 1, capsys)
+
+
+def test_prompts_that_name_no_subject_need_none_and_are_read_first(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, subject in {"of_a_man": "ohwx man", "of_a_dog": "sks dog"}.items():
+        course.finished(name, LoRA(instance_prompt=f"a photo of {subject}"), 1.0)
+    Path("p.json").write_text('{"a": ""}')
+    assert "The prompt 'a' is empty" in fails("generate base --prompts p.json", 1, capsys)
+    Path("p.json").write_text('{"moon": "a photo of a woman on the moon"}')
+    main(["generate", "base", "--prompts=p.json", "--images_per_prompt=1", "--num_inference_steps=1"])
+    assert "1 images of base" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell")
+def test_a_reader_that_is_gone_ends_no_training(instance_images: Path, workplace: Path) -> None:
+    flags = f"--instance_data_dir {instance_images} --resolution 64 --train_batch_size 1 --max_train_steps 2"
+    command = f"{sys.executable} -m sdlab.cli train lora piped {flags} --num_held_out_images 0"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run(["bash", "-c", f"set -o pipefail; {command} 2>&1 | head -1"], env=environment, check=True)
+    assert Experiment("piped").status == "finished"

@@ -74,6 +74,18 @@ def test_what_took_no_step_begins_anew(tmp_path: Path) -> None:
     assert experiment.record["method"] == "dreambooth" and experiment.record["instance_images"] == "j"
 
 
+def test_what_failed_before_its_first_checkpoint_begins_anew(tmp_path: Path) -> None:
+    experiment = begun(tmp_path)
+    experiment.add_to_log({"step": 20, "loss": 9.0})
+    experiment.update(status="failed", message="the loss is no number")
+    experiment.begin(LoRA(learning_rate=1e-5), {})
+    assert experiment.hyperparameters == LoRA(learning_rate=1e-5)
+    (experiment.checkpoints_folder / "step_000010").mkdir(parents=True)
+    experiment.update(status="failed")
+    with pytest.raises(ValueError, match=r"learning_rate was 1e-05, is 0\.0002"):
+        experiment.begin(LoRA(), {})
+
+
 def test_more_steps_than_before_are_taken_and_fewer_refused(tmp_path: Path) -> None:
     experiment = begun(tmp_path)
     experiment.add_to_log({"step": 800})
@@ -111,7 +123,9 @@ def test_a_name_that_would_collide_is_refused(name: str) -> None:
         Experiment(name)
 
 
-@pytest.mark.parametrize("name", ["base", "report", "photos", "mini", "sd15", "lora+lora"])
+@pytest.mark.parametrize(
+    "name", ["base", "Base", "report", "photos", "mini", "sd15", "sd15-8gb", "lora+lora"]
+)
 def test_a_name_that_means_something_else_is_refused_and_the_other_is_allowed(name: str) -> None:
     with pytest.raises(ValueError, match=r"is reserved: it means .*Try 'my_") as refused:
         Experiment(name)

@@ -23,7 +23,7 @@ from sdlab.cli import main  # noqa: E402
 from sdlab.experiment import DreamBooth, Experiment, LoRA  # noqa: E402
 from sdlab.exports import export_lora, export_model  # noqa: E402
 from sdlab.formats import convert  # noqa: E402
-from sdlab.formats.names import kohya_weights  # noqa: E402
+from sdlab.formats.names import kohya_weights, lean_settings  # noqa: E402
 from sdlab.models import fuse, load_pipeline  # noqa: E402
 from sdlab.training import train  # noqa: E402
 from sdlab.training.lora import export, named_weights  # noqa: E402
@@ -206,6 +206,13 @@ def kohyas_shapes(rank: int) -> dict[str, tuple[int, ...]]:
         shapes[f"{name}.lora_up.weight"] = (out, rank, *kernel)
         shapes[f"{name}.alpha"] = ()
     return shapes
+
+
+def test_the_same_adapters_give_the_same_file() -> None:
+    # peft keeps the layers in a set, whose order differs from process to process
+    for names in (["to_q", "to_k", "conv1"], ["conv1", "to_k", "to_q"]):
+        assert lean_settings({"target_modules": names})["target_modules"] == ["conv1", "to_k", "to_q"]
+    assert lean_settings({"target_modules": ".*to_q"})["target_modules"] == ".*to_q"
 
 
 def test_the_names_of_older_files_are_known_too(trained: Experiment) -> None:

@@ -193,6 +193,26 @@ def _embedding(path: Path, whole: bytes) -> None:
     save_file({"emb_params": torch.zeros(2, 768)}, path)
 
 
+def _motion_module(path: Path, whole: bytes) -> None:
+    save_file({"down_blocks.0.motion_modules.0.temporal_transformer.norm.weight": torch.zeros(2)}, path)
+
+
+def _adapter(path: Path, whole: bytes) -> None:
+    save_file({"image_proj.norm.weight": torch.zeros(2), "ip_adapter.1.to_k_ip.weight": torch.zeros(2)}, path)
+
+
+def _text_encoder(path: Path, whole: bytes) -> None:
+    save_file({"text_model.embeddings.token_embedding.weight": torch.zeros(2)}, path)
+
+
+def _pointer_of_git(path: Path, whole: bytes) -> None:
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 3438167540\n")
+
+
+def _gguf(path: Path, whole: bytes) -> None:
+    path.write_bytes(b"GGUF\3\0\0\0" + bytes(100))
+
+
 def _misnamed(path: Path, whole: bytes) -> None:
     torch.save({"state_dict": {}}, path)
 
@@ -223,6 +243,11 @@ def _without(*parts: str) -> Callable[[Path, bytes], None]:
         (_flux, "is a Flux or Stable Diffusion 3 model"),
         (_controlnet, "is a ControlNet"),
         (_embedding, "is a textual inversion"),
+        (_motion_module, "is an AnimateDiff motion module"),
+        (_adapter, "is an IP-Adapter"),
+        (_text_encoder, "is a text encoder alone"),
+        (_pointer_of_git, "is a pointer of Git LFS"),
+        (_gguf, "is a GGUF"),
         (_misnamed, "is a pickle, not safetensors. Rename it to model.ckpt"),
         (_something_else, r"no model that is known here \(its first weights: layer.weight\)"),
         (_without("cond_stage_model", "first_stage_model"), "is a UNet without a text encoder"),
@@ -281,6 +306,13 @@ def test_code_in_a_pickle_is_named_and_not_run(
     with pytest.raises(NotACheckpoint, match=r"holds code \(.*(pathlib|getattr).*\), which was not run"):
         convert("model.ckpt", "out", config=mini.path())
     assert not Path("trap_was_run").exists()
+
+
+def test_an_archive_of_other_files_is_named(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "model.ckpt", "w") as archive:
+        archive.writestr("model/readme.txt", "weights")
+    with pytest.raises(NotACheckpoint, match=r"is an archive of files\. Unpack it"):
+        convert(tmp_path / "model.ckpt", tmp_path / "out")
 
 
 def test_a_truncated_ckpt_is_broken(single_file: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from sdlab.sampling import (
     sample,
     write_image,
 )
+from sdlab.tables import table
 from sdlab.training import train
 
 PROMPTS = PromptSet(
@@ -225,6 +227,29 @@ def test_a_base_that_was_replaced_under_a_lora_is_noticed(
     with pytest.warns(UserWarning, match=said):
         export_lora("lora", tmp_path / "lora.safetensors", root=tmp_path)
     assert not (tmp_path / "results").exists() and not (tmp_path / "out").exists()
+
+
+def test_two_models_whose_images_would_have_one_name_are_refused(tmp_path: Path) -> None:
+    for number in (1, 2):
+        folder = shutil.copytree(mini.path(), tmp_path / str(number) / "model")
+        (folder / "unet" / "note.json").write_text(str(number))  # which makes them two
+    with pytest.raises(ValueError, match="are two models, and the images of both would be called model"):
+        generate([tmp_path / "1" / "model", tmp_path / "2" / "model"], PROMPTS, results=tmp_path)
+
+
+def test_images_of_before_a_training_anew_are_noticed(
+    short: Callable[..., DreamBooth | LoRA], tmp_path: Path
+) -> None:
+    places = {"root": tmp_path, "results": tmp_path / "results"}
+    train("lora", short("lora", max_train_steps=1), root=tmp_path, progress=False)
+    generate("lora", PROMPTS, images_per_prompt=1, num_inference_steps=1, progress=False, **places)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        table(["lora"], PROMPTS, **places)
+    shutil.rmtree(tmp_path / "lora")
+    train("lora", short("lora", max_train_steps=1, seed=9), root=tmp_path, progress=False)
+    with pytest.warns(UserWarning, match="2 images of lora were made before it was trained as it is now"):
+        table(["lora"], PROMPTS, **places)
 
 
 def test_a_size_that_the_base_was_not_made_for_is_warned_about(place: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -136,3 +138,41 @@ def test_sync_is_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert run is not None
     run()
     assert Path("drive/experiments/lora_done/experiment.json").is_file()
+
+
+def test_a_photo_deleted_on_one_machine_isnt_revived_by_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for machine in ("first", "second"):
+        (tmp_path / machine / "data/raw_images").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "first")
+    photo = Path("data/raw_images/asks_us.jpg")
+    photo.write_bytes(b"photo")
+    sdlab.sync(tmp_path / "drive")
+    monkeypatch.chdir(tmp_path / "second")
+    sdlab.sync(tmp_path / "drive")  # it comes to the second machine, and stays there
+    monkeypatch.chdir(tmp_path / "first")
+    photo.unlink()
+    sdlab.sync(tmp_path / "drive")
+    monkeypatch.chdir(tmp_path / "second")
+    sdlab.sync(tmp_path / "drive")
+    monkeypatch.chdir(tmp_path / "first")
+    sdlab.sync(tmp_path / "drive")
+    assert not photo.exists()
+    photo.write_bytes(b"the person agrees again")
+    os.utime(photo, (time.time() + 60,) * 2)
+    sdlab.sync(tmp_path / "drive")
+    monkeypatch.chdir(tmp_path / "second")
+    sdlab.sync(tmp_path / "drive")
+    assert (tmp_path / "drive" / photo).read_bytes() == b"the person agrees again"
+
+
+@pytest.mark.parametrize("place", [".", "experiments", "results/copy", "data/raw_images"])
+def test_a_place_among_the_work_itself_is_refused(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    experiment("lora_done", Path("experiments"), "finished", LoRA())
+    with pytest.raises(ValueError, match=r"is where the work itself is\. Name a folder elsewhere"):
+        sdlab.sync(place)
+    assert [path.name for path in Path().iterdir()] == ["experiments"]

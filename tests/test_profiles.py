@@ -92,3 +92,19 @@ def test_defaults_follow_the_hardware_and_say_why(
     chosen = for_machine(seen)
     assert (chosen.name, chosen.mixed_precision, chosen.use_8bit_adam) == (name, precision, eight_bit)
     assert (f"{gpu:.0f} GB" if gpu else "because") in chosen.reason
+
+
+@pytest.mark.parametrize(
+    ("instance", "of_class"),
+    [
+        ("a photo of ohwx man", "a photo of man"),
+        ("a photo of sks dog in a bucket", "a photo of dog in a bucket"),
+        ("a picture in sks style", "a picture"),
+        ("a photo of sks woman, close-up", "a photo of woman face"),
+        (f"a photo of {'very ' * 80}sks woman face", "a photo of woman face"),
+    ],
+)
+def test_the_class_prompt_follows_the_instance_prompt(instance: str, of_class: str) -> None:
+    chosen = hyperparameters("dreambooth", instance_prompt=instance)
+    assert chosen.class_prompt == of_class
+    assert hyperparameters("lora", instance_prompt=instance, class_prompt="a man").class_prompt == "a man"

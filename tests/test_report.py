@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import warnings
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from sdlab.reports import report, scan
 from sdlab.reports.conclusion import conclusion
 from sdlab.reports.curves import loss_curves, smoothed
 from sdlab.reports.flags import sweep_over
+from sdlab.templates import markdown_text
 from sdlab.verdict import sentence_of
 from tests import course as made_up
 from tests.course import HOSTILE, MEASURED, PROMPTS, RATES
@@ -316,6 +318,38 @@ def test_figures_read_well_where_a_student_edits(handed_in: Path) -> None:
     assert said.count("| `base` |") == 1
 
 
+def test_markdown_escapes_only_what_markdown_would_read() -> None:
+    assert markdown_text("2.04 and 1.5") == "2.04 and 1.5"
+    assert markdown_text("lora_rank4 at 2e-4, 95 %") == "lora_rank4 at 2e-4, 95 %"
+    assert markdown_text("2. of 3") == "2&#46; of 3"  # would be a list
+    assert markdown_text("- a | b") == "&#45; a &#124; b"
+
+
+BROKEN = {
+    "experiments/lora_rank2_lr2e-4/experiment.json": b'{"hyperparameters": {"ra',
+    "results/dreambooth/images.json": b'{"images": [',
+    "results/dreambooth/street_img1.png": b"\x89PNG\r\n",
+    "results/dreambooth_canny_hat/control_1.png": b"no picture",
+    "results/dreambooth/scores.json": b"{",
+    "data/instance_images/dataset.json": b"[]",
+}
+
+
+@pytest.mark.parametrize("file", BROKEN)
+def test_a_broken_file_costs_a_line_and_not_the_report(course: Path, file: str) -> None:
+    made_up.controlled("dreambooth", PROMPTS)
+    Path(file).write_bytes(BROKEN[file])
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        readme = report(prompts=PROMPTS).with_name("README.md").read_text(encoding="utf-8")
+    lines = {str(one.message) for one in said}
+    broken = Path(file).parent if "experiments" in file else Path(file)
+    if file.endswith("street_img1.png"):  # it was never there, so to speak: the cell says how to make it
+        assert "3 of 4 images: run sdlab generate dreambooth" in readme
+    assert len(lines) == 1 and str(broken) in lines.pop()
+    assert "dreambooth" in readme and "![" not in readme
+
+
 def test_changes_outside_of_the_places_are_set_aside(
     course: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -486,8 +520,10 @@ def test_sweeps_are_found_in_the_hyperparameters(course: Path) -> None:
 
 def test_no_experiments_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match="there are no experiments in experiments"):
+    with pytest.raises(ValueError, match="there are no experiments in experiments") as found:
         report(prompts=PROMPTS)
+    suggested = re.findall(r"`sdlab (\S+) ([^`]*)`", str(found.value))
+    assert suggested == [("train", "dreambooth")]  # a command that runs as it stands there
     with pytest.raises(ValueError, match="Unknown experiment"):
         report(["dreambooth"], PROMPTS)
 

@@ -127,7 +127,7 @@ def test_the_base_may_be_an_experiment_of_the_same_name_elsewhere(
 ) -> None:
     chosen = short("lora", str(dreambooth.path), max_train_steps=1)
     experiment = train(dreambooth.name, chosen, root=tmp_path / "loras", progress=False)
-    assert resolve(experiment.path).loras == (experiment.lora_file,)
+    assert resolve(experiment.path).lora == experiment.lora_file
     assert resolve(experiment.path).source == str(dreambooth.model_folder)
 
 

@@ -321,6 +321,11 @@ def test_a_rare_word_that_is_never_read_is_refused(workplace: Path, short: Calla
         train("late", short("lora", instance_prompt=long), progress=False)
 
 
+def test_a_prompt_without_a_rare_word_can_be_trained_on(workplace: Path, short: Callable[..., Any]) -> None:
+    chosen = short("lora", instance_prompt="a photo of woman face", max_train_steps=1)
+    assert train("plain", chosen, progress=False).status == "finished"
+
+
 def test_what_is_cut_from_a_prompt_is_said(workplace: Path, short: Callable[..., Any]) -> None:
     long = "a photo of sks woman face, " + "very " * 80 + "beautiful"
     with pytest.warns(UserWarning, match=r"Not read: .*beautiful"):

@@ -45,6 +45,8 @@ def test_every_text_that_tables_and_reports_say_is_there() -> None:
     }
     template = (PACKAGE / "templates/conclusion.txt").read_text("utf-8")
     keys |= set(re.findall(r'"(c_\w+|\w+_measured)"', template))
+    template = (PACKAGE / "templates/report.md").read_text("utf-8")
+    keys |= set(re.findall(r'\b(?:say|words|heading|experiments)\("(\w*[a-z])"', template))
     assert len(keys) > 60
     assert keys <= set(words.texts())
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
-from sdlab.experiment import Experiment, find
+from sdlab.experiment import find
 from sdlab.files import write_file, write_json
 
 DRIVE = Path("/content/drive")  # where Colab mounts Google Drive
@@ -34,23 +34,36 @@ def sync(
         results: Folder of the images.
 
     Raises:
-        ValueError: The place is on Google Drive, and this isn't Colab.
+        ValueError: The place is on Google Drive, and this isn't Colab; or it is where the work itself is.
         DiskFull: A disk has no room; every file on it is whole.
 
     Taught in: notebooks/00
     """
     if not place:
         return
-    place, root = Path(place).expanduser(), Path(root)
+    place = Path(place).expanduser()
     _mount(place)
-    folders = {folder: Path(folder) for folder in DATA} | {"results": Path(results)}
-    held = _held(place, folders, root)
-    deleted = _deleted(place, held)
-    missing = {key: here for key, here in held.items() if key not in deleted and not _is_there(here)}
-    back = sum(_copy(place / key, here) for key, here in missing.items())
-    there = sum(_copy_new(here, place / folder) for folder, here in folders.items())
-    there += sum(_copy_finished(one, place / "experiments") for one in find(root))
-    common = [key for key, here in _held(place, folders, root).items() if _is_there(here)]
+    folders = {folder: Path(folder) for folder in DATA} | {
+        "results": Path(results),
+        "experiments": Path(root),
+    }
+    whole = [here.resolve() for here in folders.values()]
+    if any(place.resolve().is_relative_to(here) for here in whole) or (place / "results").resolve() in whole:
+        raise ValueError(
+            f"{place} is where the work itself is. Name a folder elsewhere, such as ~/sdlab_copy."
+        )
+    pairs = _pairs(place, folders)
+    finished = {one.name for one in find(root) if one.status == "finished"}
+    new = [key for key, (here, there) in pairs.items() if _is_new(here, there, finished)]
+    had = _read(COMMON).get(str(place.resolve()), [])
+    deleted = {key for key in had if key in pairs and not pairs[key][0].is_file()}
+    deleted |= {key for key in _read(place / DELETED).get("files", []) if key in pairs and key not in new}
+    if deleted or (place / DELETED).exists():
+        write_json(place / DELETED, {"files": sorted(deleted)})
+    missing = [key for key, (here, _) in pairs.items() if key not in deleted and not here.is_file()]
+    back = sum(_copy(pairs[key][1], pairs[key][0]) for key in missing)
+    there = sum(_copy(*pairs[key]) for key in new)
+    common = [key for key, both in pairs.items() if all(path.is_file() for path in both)]
     write_json(COMMON, _read(COMMON) | {str(place.resolve()): common})
     print(f"{place}: {back} files brought back, {there} copied there")
     if deleted:
@@ -70,74 +83,48 @@ def _mount(place: Path) -> None:
         drive.mount(str(DRIVE))
 
 
-def _held(place: Path, folders: dict[str, Path], root: Path) -> dict[str, Path]:
-    """What a place holds, and where that is or would be on this machine; an experiment counts as one."""
-    files = {
-        path.relative_to(place).as_posix(): here / path.relative_to(place / folder)
+def _pairs(place: Path, folders: dict[str, Path]) -> dict[str, tuple[Path, Path]]:
+    """Key to where it is or would be on this machine and in the place; an experiment counts as its record."""
+    return {
+        f"{folder}/{part.as_posix()}".removesuffix(f"/{RECORD}"): (here / part, place / folder / part)
         for folder, here in folders.items()
-        for path in _files(place / folder)
+        for top in (here, place / folder)
+        for path in sorted(top.glob(f"*/{RECORD}" if folder == "experiments" else "**/*"))
+        if (part := path.relative_to(top)) and path.is_file() and not path.name.startswith(".")
     }
-    experiments = sorted(record.parent.name for record in place.glob(f"experiments/*/{RECORD}"))
-    return files | {f"experiments/{name}": root / name for name in experiments}
-
-
-def _is_there(path: Path) -> bool:
-    """Whether there is a file, or a whole experiment: its record is copied last."""
-    return path.is_file() or (path / RECORD).is_file()
-
-
-def _deleted(place: Path, held: dict[str, Path]) -> set[str]:
-    """What the place has and a machine had, until it was deleted there; written down in the place."""
-    before = _read(COMMON).get(str(place.resolve()), []) + _read(place / DELETED).get("files", [])
-    gone = {key for key in before if key in held and not _is_there(held[key])}
-    if gone or (place / DELETED).exists():
-        write_json(place / DELETED, {"files": sorted(gone)})
-    return gone
 
 
 def _read(path: Path) -> dict[str, list[str]]:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
-def _copy_finished(experiment: Experiment, root: Path) -> int:
-    """Copies a finished experiment, unless its copy is the same or newer."""
-    here, there = experiment.path / RECORD, root / experiment.name / RECORD
-    if experiment.status != "finished":
-        return 0
-    if there.is_file():
-        if here.read_bytes() == there.read_bytes():
-            return 0
-        if here.stat().st_mtime < there.stat().st_mtime:
-            print(f"{experiment.name}: the copy in {root} is newer. Delete {experiment.path} to take it.")
-            return 0
-        print(f"{experiment.name}: trained again here, replaces the copy in {root}")
-        there.unlink()  # without its record the copy counts as broken off until it is whole
-    return _copy(experiment.path, there.parent)
-
-
-def _copy_new(source: Path, target: Path) -> int:
-    """Copies files that aren't there, and those that have changed since."""
-    new = []
-    for path in _files(source):
-        copy = target / path.relative_to(source)
-        if not copy.exists() or path.stat().st_mtime > copy.stat().st_mtime + 2:  # FAT's seconds
-            new.append(_copy(path, copy))
-    return sum(new)
+def _is_new(here: Path, there: Path, finished: set[str]) -> bool:
+    """Whether a file or a finished experiment isn't in the place, or has changed since."""
+    if not here.is_file():
+        return False
+    newer = here.stat().st_mtime - there.stat().st_mtime if there.is_file() else math.inf
+    if here.name != RECORD:
+        return newer > 2  # FAT's seconds
+    name = here.parent.name
+    if name not in finished or (there.is_file() and here.read_bytes() == there.read_bytes()):
+        return False
+    copy = there.parent.parent
+    if newer < 0:
+        print(f"{name}: the copy in {copy} is newer. Delete {here.parent} to take it.")
+    elif there.is_file():
+        print(f"{name}: trained again here, replaces the copy in {copy}")
+    return newer >= 0
 
 
 def _copy(source: Path, target: Path) -> int:
-    """Copies a file, or all of an experiment but its checkpoints; returns how many files it copied."""
-    if source.is_dir():
-        parts = [path.relative_to(source) for path in _files(source)]
-        wanted = [part for part in parts if part.parts[0] != "checkpoints"]
-        return sum(
-            _copy(source / part, target / part)
-            for part in sorted(wanted, key=lambda part: part.name == RECORD)
-        )
-    with write_file(target, needed=source.stat().st_size) as beside:
-        shutil.copy2(source, beside)
-    return 1
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith("."))
+    """Copies a file, or a record and all of its experiment but checkpoints; returns how many files."""
+    folder = source.parent
+    files = [source]
+    if source.name == RECORD:
+        target.unlink(missing_ok=True)  # without its record the copy counts as broken off until it is whole
+        others = (path for path in sorted(folder.rglob("[!.]*")) if path.is_file() and path != source)
+        files = [path for path in others if path.relative_to(folder).parts[0] != "checkpoints"] + files
+    for file in files:
+        with write_file(target.parent / file.relative_to(folder), needed=file.stat().st_size) as beside:
+            shutil.copy2(file, beside)
+    return len(files)

@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sdlab import mini
-from sdlab.config import DreamBooth, LoRA
 from sdlab.control import Control
-from sdlab.experiment import Experiment
 from sdlab.images import generate
 from sdlab.maps import KINDS
 from sdlab.photos import Dataset, prepare
@@ -24,7 +22,6 @@ from sdlab.sampling import class_images
 from sdlab.scores import mini_scores
 from sdlab.sweeps import experiment_name, plan, train_planned
 from sdlab.tables import duration, table
-from sdlab.training import train
 
 BASE = "mini"
 SUBJECT, NAME = "woman", "Vera"
@@ -83,7 +80,7 @@ def demo(
             print(f"  {wanted} of {prompt!r} in {folder}")
         with _stage(3, "DreamBooth"):
             no_prior = replace(dreambooth, with_prior_preservation=False)
-            experiments = [_trained("dreambooth", dreambooth), _trained("dreambooth_no_prior", no_prior)]
+            experiments = train_planned({"dreambooth": dreambooth, "dreambooth_no_prior": no_prior})
         with _stage(4, "LoRA: learning rates and ranks, in one pass"):
             common = hyperparameters("lora", BASE, **overrides)  # as in homework A
             rates = plan(common, learning_rate=list(chosen.lora_learning_rates))
@@ -93,9 +90,8 @@ def demo(
         with _stage(5, f"images: {len(names)} models × {len(prompts.prompts)} prompts × {images_per_prompt}"):
             generate(names, prompts, images_per_prompt=images_per_prompt, base=BASE)
         with _stage(6, "ControlNet: canny, depth and pose through the best of each method"):
-            best_lora = experiment_name(common)  # the profile's rate and rank
-            best = ["dreambooth", best_lora if best_lora in names else experiments[2].name]
-            controlled = _controlled(best, prompts)
+            best = ["dreambooth", experiment_name(common)]  # the LoRA with the profile's rate and rank
+            controlled = _controlled([name for name in best if name in names], prompts)
         with _stage(7, "tables and report"):
             _report(names, controlled, prompts, images_per_prompt, dataset)
     results = os.path.relpath(Path(root) / "results")
@@ -119,13 +115,6 @@ def _photos(chosen: Profile) -> Dataset:
     print(f"  {dataset.summary().splitlines()[0]}")
     print(*(f"  {line}" for line in dataset.diagnosis()), sep="\n")
     return dataset
-
-
-def _trained(name: str, chosen: DreamBooth | LoRA) -> Experiment:
-    experiment = train(name, chosen)
-    if experiment.status == "stopped":
-        raise KeyboardInterrupt(f"{name} was interrupted; the same command goes on from there")
-    return experiment
 
 
 def _controlled(names: list[str], prompts: PromptSet) -> list[str]:

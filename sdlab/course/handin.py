@@ -20,15 +20,12 @@ from sdlab.machine import findings, this_machine
 from sdlab.models import resolve
 from sdlab.profiles import profile, subject_of
 from sdlab.prompts import PromptSet, homework_file
-from sdlab.reports.places import read_kept
+from sdlab.reports.document import read_places
 from sdlab.sampling import image_files
 from sdlab.subject import Subject
 
 PROMPTS = 5  # what the assignment asks for at least
-METHODS = {
-    "dreambooth": ("DreamBooth", 2),
-    "lora": ("LoRA", 3),
-}  # the step's title, and how many are asked for
+METHODS = {"dreambooth": ("DreamBooth", 2), "lora": ("LoRA", 3)}  # the step's title, and how many
 PHOTOS = {"person": 15}  # of anything else the DreamBooth paper takes 4 to 6
 OF_THE_MACHINE = ("pretrained_model_name_or_path", "use_8bit_adam")  # not the student's choice
 REPEATED = ("seed", "num_inference_steps", "guidance_scale", "sampler", "width", "height")
@@ -78,7 +75,7 @@ def completeness(
         The steps, in the assignment's order; `complete` says whether one is done.
     """
     done = [one for one in find(root) if one.status == "finished"]
-    base = base or next((str(one.record.get("base")) for one in done), "mini")
+    base = base or next((str(one.record["base"]) for one in done if one.record.get("base")), "mini")
     try:
         subject = subject_of(done, root)
     except ValueError:  # several
@@ -128,7 +125,17 @@ def _trainings(
     """The experiments of a method: as many as are asked for, with these parameters, each with its images."""
     title, enough = METHODS[method]
     own = {one.name: one for one in done if one.hyperparameters.method == method}
-    missing = [fault for name, values in asked.items() for fault in _faults(name, values, own, which)]
+    missing = []
+    for name, values in asked.items():
+        if name not in own:
+            missing.append(f"{name} isn't trained: `sdlab homework {which}` prints its command")
+            continue
+        trained = own[name].hyperparameters.as_dict()
+        wrong = [key for key, value in values.items() if key not in OF_THE_MACHINE and trained[key] != value]
+        if differing := ", ".join(f"{key}={number(trained[key])} for {number(values[key])}" for key in wrong):
+            missing.append(
+                f"{name} was trained with {differing}: `sdlab homework {which}` prints the homework's"
+            )
     if not asked and len(own) < enough:
         missing.append(f"{len(own)} of {enough} experiments: `sdlab train {method}`, `sdlab sweep {method}`")
     for name in [name for name in own if not asked or name in asked]:
@@ -136,20 +143,6 @@ def _trainings(
         if shown < PROMPTS:
             missing.append(f"images of {name} for {shown} of {PROMPTS} prompts: `sdlab generate {name}`")
     return Step(title, ", ".join(own) or "none is trained", missing)
-
-
-def _faults(name: str, asked: dict[str, Any], own: dict[str, Experiment], which: str | None) -> list[str]:
-    """What an experiment lacks to be the homework's."""
-    if name not in own:
-        return [f"{name} isn't trained: `sdlab homework {which}` prints its command"]
-    values = own[name].hyperparameters.as_dict()
-    differing = ", ".join(
-        f"{key}={number(values[key])} for {number(value)}"
-        for key, value in asked.items()
-        if key not in OF_THE_MACHINE and values[key] != value
-    )
-    fault = f"{name} was trained with {differing}: `sdlab homework {which}` prints the homework's"
-    return [fault] if differing else []
 
 
 def _control(kinds: list[str], done: list[Experiment], results: Path) -> Step:
@@ -178,7 +171,7 @@ def _report(readme: Path) -> Step:
     if not readme.is_file():
         return Step("report", "none", ["run `sdlab report`, and write your conclusion into README.md"])
     try:
-        written = read_kept(readme).texts.get("conclusion")
+        written = read_places(readme)[0].get("conclusion")
     except ValueError as error:
         return Step("report", str(readme), [str(error)])
     draft = f"the conclusion is sdlab's draft: write yours between its marks in {readme}"

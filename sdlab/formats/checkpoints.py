@@ -19,27 +19,43 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 CONFIGS = Path(__file__).parent / "sd15"
 """Stable Diffusion 1.5's configuration files: all that its weights don't say."""
-LORA_DOWN = ("lora_down.weight", "lora_A.weight", "lora.down.weight", "lora_linear_layer.down.weight")
+PARTS = ("unet", "vae", "text_encoder")
+"""The parts of a pipeline that have weights."""
 WEIGHTS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+LORA_DOWN = r"\.(lora_A|lora_down|lora\.down|lora_linear_layer\.down)\.weight$"
+"""How peft, kohya, and diffusers before them call the first matrix of a LoRA's layer."""
 UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model."
 EMA = "model_ema.diffusion_model"  # here the names that follow have lost their dots
 _HEAD = 4096  # bytes that tell a web page from weights
-_MEANT = "a Stable Diffusion 1.5 checkpoint is needed (about 2 or 4 GB)"
-_FIND = "On Civitai: filter by base model 'SD 1.5' and type 'Checkpoint'."
-# What else a file may be, by patterns of names: one that is there, and one that isn't.
-_OTHERS = (
-    (
-        "a LoRA, an addition to a model (add it to one: sd15+FILE)",
-        r"lora_down|lora_A|lora\.down|hada_w1|lokr_w1",
-        None,
-    ),
+# What files begin with that are no weights, or none that can be read.
+_MAGIC = {
+    b"version https://git-lfs": "a pointer of Git LFS and not the weights. Fetch them: git lfs pull.",
+    b"GGUF": "a GGUF, whose weights are quantized. Take the .safetensors version of the model.",
+    b"7z\xbc\xaf": "an archive. Unpack it, and take the file in it.",
+    b"Rar!": "an archive. Unpack it, and take the file in it.",
+    b"\x1f\x8b": "an archive. Unpack it, and take the file in it.",
+}
+_NEEDED = (
+    "and a Stable Diffusion 1.5 checkpoint is needed (about 2 or 4 GB) or its folder. "
+    "On Civitai: filter by base model 'SD 1.5' and type 'Checkpoint'."
+)
+# What a file is, by patterns of names: the first of which one is there and the other isn't.
+_KINDS = (
+    ("a LoRA, an addition to a model (add it to one: sd15+FILE)", rf"{LORA_DOWN}|hada_w1|lokr_w1", None),
     ("Stable Diffusion XL", r"^conditioner\.embedders\.", None),
     ("a ControlNet", r"^control_model\.|^controlnet_", None),
     ("a Flux or Stable Diffusion 3 model", r"double_blocks\.|joint_blocks\.", None),
     ("a textual inversion, an addition to a model", r"^emb_params|^string_to_param", None),
+    ("an AnimateDiff motion module", r"motion_modules\.", f"^{UNET}"),
+    ("an IP-Adapter", r"^image_proj\.|^ip_adapter\.", None),
     ("a UNet alone", r"^input_blocks\.0\.0\.|^down_blocks\.0\.", f"^{UNET}"),
+    ("a text encoder alone", r"^text_model\.", f"^{UNET}"),
     ("a VAE alone", f"^encoder\\.conv_in|^{VAE}", f"^{UNET}|^{EMA}"),
+    ("no model that is known here (its first weights: NAMES)", "", f"^{UNET}|^{EMA}"),
+    ("a UNet without a text encoder", "", f"^{TEXT}"),
+    ("a model without a VAE", "", f"^{VAE}"),
 )
+_OTHER_MODELS = {1024: "Stable Diffusion 2", 2048: "Stable Diffusion XL"}  # by text width
 # LyCORIS' other methods, by a part of their weights' names; diffusers loads LoRA and LoCon alone.
 _LYCORIS = {
     "hada_w1": "LoHa",
@@ -79,13 +95,33 @@ def checkpoint_shapes(path: str | Path) -> Shapes:
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Reads a file's weights as they are; no code in it is run."""
-    if is_safetensors(path):
-        from safetensors.torch import load_file
+    """Reads a file's weights as they are, and refuses those that aren't finite; no code in it is run."""
+    import torch
+    from safetensors.torch import load_file
 
+    if is_safetensors(path):
         _safetensors_shapes(path)
-        return load_file(path)
-    return _pickle(path)
+        weights = load_file(path)
+    else:
+        weights = _pickle(path)
+    for name, weight in weights.items():  # constants of a noise schedule have no dot, and may be infinite
+        if "." in name and not torch.isfinite(weight.float()).all():
+            raise NotACheckpoint(
+                f"{path} holds weights that are no numbers (NaN or infinite), such as {name}: its training "
+                "diverged, or the file is damaged. Take another model, or download it again."
+            )
+    return weights
+
+
+def check_weights(file: Path) -> None:
+    """Reads a file's weights for their faults alone, once as long as it is unchanged."""
+    stat = file.stat()
+    _check_weights(file, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=100)
+def _check_weights(file: Path, size: int, mtime_ns: int) -> None:
+    read_weights(file)
 
 
 def is_safetensors(path: Path) -> bool:
@@ -94,6 +130,8 @@ def is_safetensors(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(_HEAD)
     text = head.lstrip()[:1] if b"\0" not in head else b""  # weights have zeros among the first bytes
+    if known := next((what for magic, what in _MAGIC.items() if head.startswith(magic)), None):
+        raise NotACheckpoint(f"{path} is {known}")
     if text in (b"<", b"{") or not head:
         what = "a web page" if text == b"<" else "an error message" if head else "empty"
         raise NotACheckpoint(
@@ -113,16 +151,16 @@ def _safetensors_shapes(path: Path) -> Shapes:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > size - 8:
-            raise NotACheckpoint(_broken(path, "its header ends behind the file's end"))
+            raise _broken(path, "its header ends behind the file's end")
         try:
             header: dict[str, Any] = json.loads(file.read(length))
             header.pop("__metadata__", None)
             end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
             shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise NotACheckpoint(_broken(path, "its header isn't that of a safetensors file")) from error
+            raise _broken(path, "its header isn't that of a safetensors file") from error
     if size < (whole := 8 + length + end):
-        raise NotACheckpoint(_broken(path, f"{size:,} of {whole:,} bytes are there"))
+        raise _broken(path, f"{size:,} of {whole:,} bytes are there")
     return shapes
 
 
@@ -133,7 +171,9 @@ def _pickle(path: Path) -> dict[str, torch.Tensor]:
     with path.open("rb") as file:
         archive = file.read(2) == b"PK"
     if archive and not zipfile.is_zipfile(path):
-        raise NotACheckpoint(_broken(path, "the archive's end is missing"))
+        raise _broken(path, "the archive's end is missing")
+    if archive and not any(name.endswith("data.pkl") for name in zipfile.ZipFile(path).namelist()):
+        raise NotACheckpoint(f"{path} is an archive of files. Unpack it, and take the checkpoint in it.")
     try:
         with torch.serialization.safe_globals(_HARMLESS):
             read = torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
@@ -146,65 +186,63 @@ def _pickle(path: Path) -> dict[str, torch.Tensor]:
                 f"{path} holds code ({code[1]}), which was not run. "
                 "Take the .safetensors version of the model, which can't hold any."
             ) from error
-        raise NotACheckpoint(_broken(path, "it is no file of torch's")) from error
-    while isinstance(read, dict) and isinstance(read.get("state_dict"), dict):
-        read = read["state_dict"]
+        raise _broken(path, "it is no file of torch's") from error
     if not isinstance(read, dict):
-        raise NotACheckpoint(f"{path} holds a {type(read).__name__} instead of weights; {_MEANT}.")
+        raise NotACheckpoint(f"{path} holds a {type(read).__name__} instead of weights, {_NEEDED}")
     return dict(_tensors(read))
 
 
 def _tensors(read: Mapping[str, Any], start: str = "") -> Iterator[tuple[str, torch.Tensor]]:
-    """The tensors of nested dictionaries, such as A1111's embeddings have."""
+    """The tensors of nested dictionaries; trainers put a model's into `state_dict`."""
     import torch
 
     for name, value in read.items():
         if isinstance(value, torch.Tensor):
             yield f"{start}{name}", value
         elif isinstance(value, dict):
-            yield from _tensors(value, f"{start}{name}.")
+            yield from _tensors(value, "" if name == "state_dict" else f"{start}{name}.")
 
 
-def check_architecture(shapes: Shapes, path: Path, unet: Mapping[str, Any]) -> None:
+def _broken(path: Path, what: str) -> NotACheckpoint:
+    return NotACheckpoint(
+        f"{path} is broken or truncated: {what}. Download it again; an interrupted download can be resumed."
+    )
+
+
+def check_architecture(path: Path, unet: Mapping[str, Any]) -> None:
     """Refuses a single file that isn't a whole model of a UNet's configuration, and says what it is."""
-    if found := _what_else(shapes, unet):
-        raise NotACheckpoint(f"{path} is {found.replace('FILE', str(path))}, and {_MEANT}. {_FIND}")
-
-
-def _what_else(shapes: Shapes, unet: Mapping[str, Any]) -> str | None:
-    """What the names and shapes say that it is; None where they fit the configuration."""
+    shapes = checkpoint_shapes(path)
+    lines = "\n".join(shapes)
 
     def has(pattern: str) -> bool:
-        return any(re.search(pattern, name) for name in shapes)
+        return re.search(pattern, lines, re.MULTILINE) is not None
 
-    for what, pattern, without in _OTHERS:
-        if has(pattern) and not (without and has(without)):
-            return what
+    kinds = (kind for kind, there, missing in _KINDS if has(there) and not (missing and has(missing)))
+    found = _other_size(shapes, unet) or next(kinds, None)
+    if found:
+        found = found.replace("FILE", str(path)).replace("NAMES", ", ".join(list(shapes)[:3]) or "none")
+        raise NotACheckpoint(f"{path} is {found}, {_NEEDED}")
+
+
+def _other_size(shapes: Shapes, unet: Mapping[str, Any]) -> str | None:
+    """What the weights' sizes say that it is, where they tell and aren't those of the configuration."""
     first = shapes.get(f"{UNET}input_blocks.0.0.weight")  # (channels, latent channels, 3, 3)
-    if first:
-        text = next((shape[1] for name, shape in shapes.items() if name.endswith("attn2.to_k.weight")), 0)
-        if other := _other_unet((first[0], first[1], text), unet):
-            return other
-    elif not has(f"^{EMA}"):  # whose names have no dots and tell nothing of the shapes' places
-        return f"no model that is known here (its first weights: {', '.join(list(shapes)[:3]) or 'none'})"
-    if not has(f"^{TEXT}"):
-        return "a UNet without a text encoder"
-    return None if has(f"^{VAE}") else "a model without a VAE"
+    text = next((shape[1] for name, shape in shapes.items() if name.endswith("attn2.to_k.weight")), 0)
+    return _other_unet((first[0], first[1], text), unet) if first else None
 
 
-def _other_unet(sizes: tuple[int, int, int], unet: Mapping[str, Any]) -> str | None:
-    """What a UNet's sizes say that it is: channels, latent channels and text width."""
+def _other_unet(sizes: tuple[int, ...], unet: Mapping[str, Any]) -> str | None:
+    """What a UNet is by its channels, latent channels and text width, where they aren't as configured."""
+    expected = _sizes(unet)
     if sizes[1] == 9:
         return "an inpainting model"
-    if sizes[2] == 1024:
-        return "Stable Diffusion 2"
-    if sizes != (expected := _sizes(unet)):
-        words = "of another size: channels, latent channels and text width are {}, not {} as configured"
-        return words.format(*(", ".join(map(str, one)) for one in (sizes, expected)))
-    return None
+    if sizes == expected or sizes[2] in _OTHER_MODELS:
+        return _OTHER_MODELS.get(sizes[2])
+    ours, wanted = (", ".join(map(str, one)) for one in (sizes, expected))
+    return f"of another size: channels, latent channels and text width are {ours}, not {wanted} as configured"
 
 
-def _sizes(unet: Mapping[str, Any]) -> tuple[int, int, int]:
+def _sizes(unet: Mapping[str, Any]) -> tuple[int, ...]:
     channels = unet.get("block_out_channels") or [0]
     return channels[0], unet.get("in_channels") or 0, unet.get("cross_attention_dim") or 0
 
@@ -212,19 +250,31 @@ def _sizes(unet: Mapping[str, Any]) -> tuple[int, int, int]:
 def check_folder(folder: Path, *, numbers: bool = True) -> None:
     """Refuses a diffusers folder that isn't a whole Stable Diffusion 1.x, before anything is loaded.
 
-    With `numbers` the weights are read, too (seconds for 4 GB), and those that aren't finite refused.
+    With `numbers` all weights are read (seconds for 4 GB), and those that aren't finite refused.
     """
-    index, unet = _json(folder / "model_index.json"), _json(folder / "unet" / "config.json")
-    kind = index.get("_class_name", "StableDiffusionPipeline")
+    kind = read_config(folder / "model_index.json").get("_class_name", "StableDiffusionPipeline")
+    unet = read_config(folder / "unet" / "config.json")
     found = f"a {kind}" if kind != "StableDiffusionPipeline" else _other_unet(_sizes(unet), unet)
     if found:
-        raise NotACheckpoint(f"{folder} is {found}, and {_MEANT} or its folder. {_FIND}")
-    for part in ("unet", "vae", "text_encoder"):
+        raise NotACheckpoint(f"{folder} is {found}, {_NEEDED}")
+    read_config(folder / "scheduler" / "scheduler_config.json")
+    if not has_tokenizer(folder / "tokenizer"):
+        raise NotACheckpoint(
+            f"{folder} is no whole model: tokenizer/ holds no vocab.json and merges.txt, and no "
+            "tokenizer.json. Download it again."
+        )
+    for part in PARTS:
         files = weight_files(folder / part)
         if not files:
             raise NotACheckpoint(f"{folder} is no whole model: {part}/ holds no weights. Download it again.")
-        for file in files if numbers else []:
-            check_numbers(file)
+        for file in files:
+            check_weights(file) if numbers else checkpoint_shapes(file)
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder holds a tokenizer, older or newer than transformers 5."""
+    older = all((folder / name).is_file() for name in ("vocab.json", "merges.txt"))
+    return older or (folder / "tokenizer.json").is_file()
 
 
 def weight_files(part: Path) -> list[Path]:
@@ -234,27 +284,16 @@ def weight_files(part: Path) -> list[Path]:
     return [file for file in found if rank[file] == min(rank.values())]
 
 
-def check_numbers(file: Path) -> None:
-    """Refuses a file that is truncated or holds weights that aren't finite."""
-    stat = file.stat()
-    if bad := _not_finite(file, stat.st_size, stat.st_mtime_ns):
-        raise no_numbers(file, bad)
-
-
-def no_numbers(file: Path, name: str) -> NotACheckpoint:
-    """What is said of a file whose weight of that name is NaN or infinite."""
-    return NotACheckpoint(
-        f"{file} holds weights that are no numbers (NaN or infinite), such as {name}: its training "
-        "diverged, or the file is damaged. Take another model, or download it again."
-    )
-
-
-@lru_cache(maxsize=100)
-def _not_finite(file: Path, size: int, mtime_ns: int) -> str | None:
-    import torch
-
-    weights = read_weights(file).items()
-    return next((name for name, value in weights if not torch.isfinite(value.float()).all()), None)
+def read_config(path: Path) -> dict[str, Any]:
+    """Reads a JSON file of a diffusers folder."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise NotACheckpoint(
+            f"{path} is missing, so its folder is no whole model. Download it again."
+        ) from None
+    except (ValueError, TypeError) as error:
+        raise _broken(path, "it isn't JSON") from error
 
 
 def check_lora(file: Path, text_width: int) -> None:
@@ -263,37 +302,19 @@ def check_lora(file: Path, text_width: int) -> None:
     `text_width` is the base's cross_attention_dim: 768 in Stable Diffusion 1.5.
     """
     shapes = checkpoint_shapes(file)
-    for part, kind in _LYCORIS.items():
-        if any(part in name for name in shapes):
-            raise NotACheckpoint(
-                f"{file} is a {kind}, which can't be added here exactly. Merge it into a model with the "
-                "program that made it, and take that model as base, or take a plain LoRA."
-            )
-    down = {name: shape for name, shape in shapes.items() if name.endswith(LORA_DOWN)}
+    if kind := next((kind for part, kind in _LYCORIS.items() if any(part in name for name in shapes)), None):
+        raise NotACheckpoint(
+            f"{file} is a {kind}, which can't be added here exactly. Merge it into a model with the "
+            "program that made it, and take that model as base, or take a plain LoRA."
+        )
+    down = {name: shape for name, shape in shapes.items() if re.search(LORA_DOWN, name)}
     if not down:
-        raise NotACheckpoint(f"{file} is no LoRA: none of its weights is called {', '.join(LORA_DOWN)}.")
+        raise NotACheckpoint(f"{file} is no LoRA: none of its weights is called lora_down, lora_A or alike.")
     reads = {shape[1] for name, shape in down.items() if re.search(r"attn2[._]to_[kv]\b", name)}
     if reads and reads != {text_width}:
-        known = {768: "Stable Diffusion 1.5", 1024: "Stable Diffusion 2", 2048: "Stable Diffusion XL"}
-        made = known.get(width := max(reads), f"a model of text width {width}")
+        width = max(reads)
+        made = {768: "Stable Diffusion 1.5", **_OTHER_MODELS}.get(width, f"a model of text width {width}")
         raise NotACheckpoint(
             f"{file} was made for {made}, and the base reads texts of width {text_width}. "
             "Take a LoRA for this base, or the base that it was made for."
         )
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise NotACheckpoint(
-            f"{path} is missing, so its folder is no whole model. Download it again."
-        ) from None
-    except (ValueError, TypeError) as error:
-        raise NotACheckpoint(_broken(path, "it isn't JSON")) from error
-
-
-def _broken(path: Path, what: str) -> str:
-    return (
-        f"{path} is broken or truncated: {what}. Download it again; an interrupted download can be resumed."
-    )

@@ -14,11 +14,12 @@ from sdlab.files import must_be_free, write_bytes, write_folder
 from sdlab.formats.checkpoints import (
     CONFIGS,
     EMA,
+    PARTS,
     UNET,
     NotACheckpoint,
     check_architecture,
-    checkpoint_shapes,
-    no_numbers,
+    has_tokenizer,
+    read_config,
     read_weights,
 )
 from sdlab.formats.names import original_names, with_text_model
@@ -53,21 +54,12 @@ def convert(
             machine, else downloads it.
         config: A folder with the model's configuration files; None takes Stable Diffusion 1.5's.
 
-    Returns:
-        The folder.
-
     Raises:
-        FileNotFoundError: There is no such file.
-        FileExistsError: `out` holds something.
         NotACheckpoint: The file isn't a Stable Diffusion 1.5 checkpoint; the message says what it is.
-        OSError: There is no tokenizer, and none can be downloaded.
-        DiskFull: The disk is full.
     """
     file, out = Path(file).expanduser(), Path(out).expanduser()
     must_be_free(out)
-    pipeline = load_checkpoint(file, Path(config) if config is not None else CONFIGS, tokenizer)
-    with write_folder(out, needed=pipeline_bytes(pipeline)) as folder:
-        save_pipeline(pipeline, folder)
+    save_pipeline(load_checkpoint(file, Path(config or CONFIGS), tokenizer), out)
     return out
 
 
@@ -81,41 +73,37 @@ def load_checkpoint(
 
     if not (configs / "model_index.json").is_file():
         raise ValueError(f"config must be a folder with model_index.json, got {configs}, which has none.")
-    settings = {part: _settings(configs / part) for part in ("unet", "vae", "text_encoder", "scheduler")}
-    check_architecture(checkpoint_shapes(file), file, settings["unet"])
+    unet, vae, text_encoder = (read_config(configs / part / "config.json") for part in PARTS)
+    scheduler = read_config(configs / "scheduler" / "scheduler_config.json")
+    check_architecture(file, unet)
     own = configs / "tokenizer"
     folder = Path(tokenizer or (own if own.is_dir() else clip_tokenizer())).expanduser()
-    if not any((folder / name).is_file() for name in ("vocab.json", "tokenizer.json")):
+    if not has_tokenizer(folder):
         raise OSError(
             f"{folder} holds no tokenizer: vocab.json and merges.txt, or tokenizer.json, are needed."
         )
     words = CLIPTokenizer.from_pretrained(folder)
     weights = read_weights(file)
     with init_empty_weights(include_buffers=False), quiet():
-        unet = diffusers.UNet2DConditionModel.from_config(settings["unet"])
-        vae = diffusers.AutoencoderKL.from_config(settings["vae"])
-        text = CLIPTextModel(CLIPTextConfig(**settings["text_encoder"]))
-    for part in (unet, vae, text):
-        _fill(file, part, weights)
-    words.model_max_length = text.config.max_position_embeddings
+        models = {
+            "unet": diffusers.UNet2DConditionModel.from_config(unet),
+            "vae": diffusers.AutoencoderKL.from_config(vae),
+            "text_encoder": CLIPTextModel(CLIPTextConfig(**text_encoder)),
+        }
+    for model in models.values():
+        _fill(file, model, weights)
+    words.model_max_length = models["text_encoder"].config.max_position_embeddings
     if "v_pred" in weights:  # what trainers of v-prediction models leave as a sign
-        settings["scheduler"] |= {"prediction_type": "v_prediction"}
-        settings["scheduler"] |= {"rescale_betas_zero_snr": "ztsnr" in weights}
-    scheduler = getattr(diffusers, settings["scheduler"]["_class_name"]).from_config(settings["scheduler"])
-    parts = {"unet": unet, "vae": vae, "text_encoder": text, "tokenizer": words, "scheduler": scheduler}
+        scheduler |= {"prediction_type": "v_prediction", "rescale_betas_zero_snr": "ztsnr" in weights}
+    models["scheduler"] = getattr(diffusers, scheduler["_class_name"]).from_config(scheduler)
     with quiet():
-        return diffusers.StableDiffusionPipeline(**parts, **WITHOUT, requires_safety_checker=False)
-
-
-def _settings(part: Path) -> dict[str, Any]:
-    name = "scheduler_config.json" if part.name == "scheduler" else "config.json"
-    return dict(json.loads((part / name).read_text(encoding="utf-8")))
+        return diffusers.StableDiffusionPipeline(
+            **models, tokenizer=words, **WITHOUT, requires_safety_checker=False
+        )
 
 
 def _fill(file: Path, part: Any, weights: dict[str, torch.Tensor]) -> None:
     """Gives a part made without memory its weights, in float32."""
-    import torch
-
     found: dict[str, torch.Tensor] = {}
     originals = original_names(part)
     for name, empty in part.state_dict().items():
@@ -125,9 +113,7 @@ def _fill(file: Path, part: Any, weights: dict[str, torch.Tensor]) -> None:
                 f"{file} lacks some of the model's weights ({name}). Take one that holds the whole model."
             )
         # the original's attention is made of 1×1 convolutions
-        found[name] = weight.to(torch.float32).reshape(empty.shape).clone()
-        if not torch.isfinite(found[name]).all():
-            raise no_numbers(file, name)
+        found[name] = weight.float().reshape(empty.shape).clone()
     part.load_state_dict(found, assign=True)
     part.eval()
 
@@ -135,14 +121,19 @@ def _fill(file: Path, part: Any, weights: dict[str, torch.Tensor]) -> None:
 def _find(weights: dict[str, torch.Tensor], name: str) -> torch.Tensor | None:
     """A weight by its original name, or by those of files from transformers 5 and of a running mean alone.
 
-    ComfyUI's scaled fp8 files keep it divided by a `scale_weight`.
+    ComfyUI's fp8 files keep it divided by a `scale_weight`, since 2025 called `weight_scale`.
     """
     names = [name, name.replace(".text_model.", ".")]
     if f"{UNET}input_blocks.0.0.weight" not in weights:  # never a mixture of both
         names.append(EMA + name.removeprefix(UNET).replace(".", ""))
     found = next((one for one in names if one in weights), name)
-    weight, scale = weights.get(found), weights.get(f"{found.removesuffix('weight')}scale_weight")
-    return weight if weight is None or scale is None else weight.float() * scale.float()
+    start, weight = found.removesuffix("weight"), weights.get(found)
+    scale = weights.get(f"{start}scale_weight", weights.get(f"{start}weight_scale"))
+    if weight is None or scale is None:
+        return weight
+    if scale.numel() != 1:
+        raise NotACheckpoint(f"{found} is quantized in blocks. Take the version of the model without: fp16.")
+    return weight.float() * scale.float()
 
 
 def clip_tokenizer() -> Path:
@@ -208,7 +199,13 @@ def _write_slow_tokenizer(folder: Path, vocabulary: dict[str, int], merges: list
         write_bytes(settings, json.dumps(values, indent=2).encode())
 
 
-def save_pipeline(pipeline: StableDiffusionPipeline, folder: Path) -> None:
+def pipeline_bytes(pipeline: StableDiffusionPipeline) -> int:
+    """What the weights take on the disk."""
+    parts = (pipeline.unet, pipeline.text_encoder, pipeline.vae)
+    return sum(weight.nbytes for part in parts for weight in part.parameters())
+
+
+def save_pipeline(pipeline: StableDiffusionPipeline, out: Path, card: str = "") -> None:
     """Saves a pipeline in the diffusers layout so that other programs and older versions read the same.
 
     transformers 4 knows the text encoder's weights with `text_model.` alone, and the slow tokenizer; a
@@ -217,22 +214,18 @@ def save_pipeline(pipeline: StableDiffusionPipeline, folder: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     pipeline.scheduler.register_to_config(clip_sample=False)
-    with quiet():
-        pipeline.save_pretrained(folder)
-    file = folder / "text_encoder" / "model.safetensors"
-    weights = {with_text_model(name): weight for name, weight in load_file(file).items()}
-    save_file(weights, file, metadata={"format": "pt"})
-    words = json.loads((folder / "tokenizer" / "tokenizer.json").read_text(encoding="utf-8"))
-    pairs = words["model"]["merges"]
-    vocabulary = words["model"]["vocab"] | {one["content"]: one["id"] for one in words["added_tokens"]}
-    merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in pairs]
-    _write_slow_tokenizer(folder / "tokenizer", vocabulary, merges)
-
-
-def pipeline_bytes(pipeline: StableDiffusionPipeline) -> int:
-    """What the weights take on the disk."""
-    parts = (pipeline.unet, pipeline.text_encoder, pipeline.vae)
-    return sum(weight.nbytes for part in parts for weight in part.parameters())
+    with write_folder(out, needed=pipeline_bytes(pipeline)) as folder:
+        with quiet():
+            pipeline.save_pretrained(folder)
+        file = folder / "text_encoder" / "model.safetensors"
+        weights = {with_text_model(name): weight for name, weight in load_file(file).items()}
+        save_file(weights, file, metadata={"format": "pt"})
+        words = json.loads((folder / "tokenizer" / "tokenizer.json").read_text(encoding="utf-8"))
+        vocabulary = words["model"]["vocab"] | {one["content"]: one["id"] for one in words["added_tokens"]}
+        merges = [pair if isinstance(pair, str) else " ".join(pair) for pair in words["model"]["merges"]]
+        _write_slow_tokenizer(folder / "tokenizer", vocabulary, merges)
+        if card:
+            (folder / "README.md").write_text(card, encoding="utf-8")
 
 
 @contextmanager

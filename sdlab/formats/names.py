@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdlab.formats.checkpoints import TEXT, UNET, VAE
+from sdlab.formats.checkpoints import LORA_DOWN, TEXT, UNET, VAE
 
 if TYPE_CHECKING:
     import torch
@@ -48,16 +48,11 @@ _VAE = {
     "to_out.0.": "proj_out.",
 }
 _PARTS = {"unet": "lora_unet", "text_encoder": "lora_te"}
-# peft's names, and the two that diffusers has besides.
+# What ends the names of peft, and the two that diffusers has besides.
 _MATRICES = {
-    ".lora_A.weight": "lora_down.weight",
-    ".lora.down.weight": "lora_down.weight",
-    ".lora_linear_layer.down.weight": "lora_down.weight",
-    ".lora_B.weight": "lora_up.weight",
-    ".lora.up.weight": "lora_up.weight",
-    ".lora_linear_layer.up.weight": "lora_up.weight",
-    ".lora_magnitude_vector": "dora_scale",
-    ".lora_magnitude_vector.weight": "dora_scale",
+    LORA_DOWN: "lora_down.weight",
+    r"\.(lora_B|lora\.up|lora_linear_layer\.up)\.weight$": "lora_up.weight",
+    r"\.lora_magnitude_vector(\.weight)?$": "dora_scale",
 }
 
 Configs = Mapping[str, Mapping[str, Any]]
@@ -157,7 +152,10 @@ def lean_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
     defaults = LoraConfig().to_dict() | {"base_model_name_or_path": config.get("base_model_name_or_path")}
     always = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "target_modules", "peft_type")
-    return {name: value for name, value in config.items() if name in always or value != defaults.get(name)}
+    lean = {name: value for name, value in config.items() if name in always or value != defaults.get(name)}
+    if not isinstance(targets := lean.get("target_modules"), str | None):
+        lean["target_modules"] = sorted(targets)  # peft's set has another order in each process
+    return lean
 
 
 def kohya_weights(weights: Mapping[str, torch.Tensor], configs: Configs) -> dict[str, torch.Tensor]:
@@ -175,16 +173,16 @@ def kohya_weights(weights: Mapping[str, torch.Tensor], configs: Configs) -> dict
     named: dict[str, torch.Tensor] = {}
     for name, weight in weights.items():
         part, _, rest = name.partition(".")
-        ending = next((end for end in _MATRICES if rest.endswith(end)), "")
-        if part not in _PARTS or not ending:
+        ending = next((end for end in _MATRICES if re.search(end, rest)), None)
+        if part not in _PARTS or ending is None:
             raise ValueError(f"{name!r} is no weight of a LoRA. Export a LoRA that sdlab or diffusers saved.")
-        path = rest.removesuffix(ending)
+        path, matrix = re.sub(ending, "", rest), _MATRICES[ending]
         full = with_text_model(path) if part == "text_encoder" else path
         module = f"{_PARTS[part]}_{full.replace('.', '_')}"
-        if _MATRICES[ending] == "dora_scale":  # (out,), or (1, out, 1, 1) of a convolution
+        if matrix == "dora_scale":  # (out,), or (1, out, 1, 1) of a convolution
             weight = weight.reshape(-1, *[1] * max(1, weight.dim() - 1))
-        named[f"{module}.{_MATRICES[ending]}"] = weight.contiguous()
-        if _MATRICES[ending] == "lora_down.weight":
+        named[f"{module}.{matrix}"] = weight.contiguous()
+        if matrix == "lora_down.weight":
             alpha = _alpha(configs.get(part, {}), path.removeprefix("text_model."), rank=len(weight))
             named[f"{module}.alpha"] = torch.tensor(alpha, dtype=weight.dtype)
     return named

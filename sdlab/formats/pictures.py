@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 
 _USER_COMMENT = 0x9286  # where A1111 writes into JPEG and WebP
 _EXIF = 0x8769
+_UNKNOWN = {
+    **dict.fromkeys(["prompt", "negative_prompt", "sampler", "model"], ""),
+    **{"seed": -1, "num_inference_steps": 0, "guidance_scale": 0.0},
+}
 _SEAM = 3.0  # a grid's middle line differs by so many times the median line's difference
 
 
@@ -23,7 +27,7 @@ def parameters(image: Image.Image) -> dict[str, Any]:
     try:
         return {"elsewhere": "ComfyUI"} | _of_comfyui(json.loads(info["prompt"]))
     except (KeyError, ValueError, TypeError, AttributeError):
-        return {"elsewhere": "another program"}
+        return {"elsewhere": "another program"} | _UNKNOWN
 
 
 def _user_comment(image: Image.Image) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from sdlab.config import number
 from sdlab.experiment import Experiment
 from sdlab.scores import apart, measure_name
-from sdlab.tables.captions import BASE, METHOD_NAMES
-from sdlab.tables.figures import RECORDED, measurement_text
+from sdlab.tables.figures import BASE, METHOD_NAMES, RECORDED, measurement_text
 from sdlab.templates import render
 from sdlab.verdict import verdict_of
 from sdlab.words import Words
@@ -31,24 +31,17 @@ def conclusion(
     images: int = 0,
     words: Words | None = None,
 ) -> list[str]:
-    """Write a draft that says what was measured, and at its end what these images can't tell.
+    """Writes paragraphs that say what was measured, and at their end what these images can't tell.
 
     Args:
-        experiments: all of the report.
-        rates: the sweep of the learning rate, by rate.
-        ranks: the sweep of the rank, by rank.
-        measurements: experiment to name and value of each measurement; the first is likeness.
+        measurements: experiment to name and value of each; the first is likeness.
         pair: "dreambooth" and "lora" to the experiments that are compared.
         controlled: folder of controlled images to its experiment and what controlled it.
         drift: experiment to what became of the class, and the base model's.
         images: how many images of each experiment were measured.
-        words: the language, English where none is given.
-
-    Returns:
-        Paragraphs. Where nothing was measured they say so and ask the student to look.
     """
-    words, mine = words or Words(), {one.name: one for one in experiments}
-    named = [name for one in (BASE, *mine) for name in measurements.get(one, {})]
+    words = words or Words()
+    named = [name for one in (BASE, *(e.name for e in experiments)) for name in measurements.get(one, {})]
     first, second, *_ = [*dict.fromkeys(named), "", ""]
     likeness = Measure.of(first, measurements, words)
     through: dict[str, dict[str, str]] = {}
@@ -56,7 +49,6 @@ def conclusion(
         if name != BASE and {name, folder} <= set(likeness.values):
             through.setdefault(name, {})[folder] = control
     methods = [method for method in METHOD_NAMES if method != "lora" or not (rates or ranks)]
-    took = {one.name: costs for one in experiments if (costs := _costs([one], words))}
     draft = render(
         "conclusion.txt",
         BASE=BASE,
@@ -69,9 +61,7 @@ def conclusion(
         rates=_values(rates, "learning_rate", likeness),
         ranks=_values(ranks, "rank", likeness),
         rank_sizes=_costs(ranks, words).get("sizes"),
-        took=took,
-        dreambooth=(pair or {}).get("dreambooth"),
-        lora=(pair or {}).get("lora"),
+        **_pair(pair or {}, experiments, likeness, words),
         controlled=through,
         images=images,
         undecided=[],
@@ -132,11 +122,15 @@ def _values(experiments: Iterable[Experiment], name: str, likeness: Measure) -> 
     return {one.name: number(getattr(one.hyperparameters, name)) for one in known}
 
 
+def _of(experiments: Iterable[Experiment], method: str) -> list[Experiment]:
+    return [one for one in experiments if one.hyperparameters.method == method]
+
+
 def _method(
     method: str, experiments: Iterable[Experiment], drift: Mapping[str, Any], words: Words
 ) -> dict[str, Any]:
     """A method's experiments, which of them memorised the photos or changed the class, and what they took."""
-    mine = [one for one in experiments if one.hyperparameters.method == method]
+    mine = _of(experiments, method)
     names = [one.name for one in mine]
     kept = [name for name in names if name in drift and BASE in drift]
     return {
@@ -149,12 +143,28 @@ def _method(
     }
 
 
+def _pair(
+    pair: Mapping[str, str], experiments: Iterable[Experiment], likeness: Measure, words: Words
+) -> dict[str, Any]:
+    """The compared DreamBooth and LoRA, what they took, and whether a rule chose less than the most alike."""
+    mine, (dreambooth, lora) = {one.name: one for one in experiments}, (pair.get(m, "") for m in METHOD_NAMES)
+    ranked = [likeness.ranked(one.name for one in _of(mine.values(), method)) for method in METHOD_NAMES]
+    below = Path(mine[lora].hyperparameters.pretrained_model_name_or_path).name if lora in mine else ""
+    return {
+        "dreambooth": dreambooth,
+        "lora": lora,
+        "lora_base": below if below in mine else "",
+        "by_rule": "why" in pair and [names[:1] for names in ranked] != [[dreambooth], [lora]],
+        "took": {name: costs for name, one in mine.items() if (costs := _costs([one], words))},
+    }
+
+
 def _costs(experiments: Sequence[Experiment], words: Words) -> dict[str, str]:
     """How many weights were trained, how long, and how large they are on disk, from least to most."""
     spans = {}
     for name, column in {"weights": "trained weights", "times": "time", "sizes": "size"}.items():
         key, write = RECORDED[column]
-        if not (values := [one.record[key] for one in experiments if key in one.record]):
+        if not (values := [v for one in experiments if isinstance(v := one.record.get(key), int | float)]):
             return {}
         low, high = write(min(values), words), write(max(values), words)
         spans[name] = low if low == high else words("span", low=low, high=high)

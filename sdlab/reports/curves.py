@@ -12,8 +12,8 @@ import pandas as pd
 from sdlab import thumbnails
 from sdlab.experiment import Experiment
 from sdlab.scores import Interval, Scores, Tally
-from sdlab.scores.plots import along
-from sdlab.tables.captions import BASE
+from sdlab.scores.plots import along, tradeoff
+from sdlab.tables.figures import BASE
 from sdlab.words import Words
 
 if TYPE_CHECKING:
@@ -25,18 +25,10 @@ if TYPE_CHECKING:
 def loss_curves(
     experiments: Sequence[Experiment], *, ordered: bool = False, language: str = "en"
 ) -> Image.Image | None:
-    """Draw the losses of experiments over their steps: training, smoothed, and beside it held-out photos.
+    """Draws the losses of experiments that have a log: training, smoothed, and beside it held-out photos.
 
     The training loss misleads: it depends most of all on the random timesteps, and falls too when photos are
-    memorised.
-
-    Args:
-        experiments: those with a log are drawn.
-        ordered: whether they are a sweep, whose curves get the colours of a scale.
-        language: of the labels, "en" or "ru".
-
-    Returns:
-        The picture, 840 points wide; None where no experiment has a log.
+    memorised. The curves of a sweep, `ordered`, get the colours of a scale.
 
     Taught in: notebooks/02
     """
@@ -91,6 +83,12 @@ def sweep_curves(
     for axes in figure.axes:
         axes.set_xlabel(words(f"what_{hyperparameter}"))
     return picture(figure)
+
+
+def tradeoff_curve(scores: Scores, language: str) -> Image.Image | None:
+    """Draws likeness against fidelity to the prompts; None where no experiment has both."""
+    both = set(scores.of(scores.likeness)) & set(scores.of("CLIP-T"))
+    return picture(tradeoff(scores, language)) if both else None
 
 
 def picture(figure: Figure) -> Image.Image:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from sdlab.config import number
 from sdlab.experiment import Experiment
-from sdlab.tables.captions import NOT_SHOWN, plain_place
+from sdlab.tables.figures import NOT_SHOWN, plain_place
 
 PRIOR = {"class_prompt", "prior_loss_weight", "num_class_images"}
 # The homework's command has these, whatever their value.
@@ -18,11 +19,7 @@ ALWAYS = PRIOR | {
 
 
 def sweep_over(name: str, experiments: Sequence[Experiment]) -> list[Experiment]:
-    """The largest group of experiments of one method that differ in one hyperparameter only, ordered by it.
-
-    Returns:
-        At least two experiments, or none.
-    """
+    """The largest group of two at least that differ in one hyperparameter only, ordered by it."""
     groups: dict[str, list[Experiment]] = {}
     for one in experiments:
         values = {k: v for k, v in one.hyperparameters.as_dict().items() if k not in NOT_SHOWN}
@@ -34,7 +31,7 @@ def sweep_over(name: str, experiments: Sequence[Experiment]) -> list[Experiment]
     return sorted(largest, key=lambda one: float(getattr(one.hyperparameters, name)))
 
 
-def shared_flags(experiments: Sequence[Experiment], width: int = 88) -> str:
+def shared_flags(experiments: Sequence[Experiment]) -> str:
     """Hyperparameters that all have in common as lines of flags: the homework's, and what isn't default."""
     known = [one.hyperparameters.as_dict() for one in experiments]
     usual = {name: value for one in experiments for name, value in vars(type(one.hyperparameters)()).items()}
@@ -48,9 +45,5 @@ def shared_flags(experiments: Sequence[Experiment], width: int = 88) -> str:
         text = f'"{text}"' if " " in text else text
         switch = {True: f"--{name}", False: f"--no_{name}"}
         flags.append(switch[value] if isinstance(value, bool) else f"--{name}={text}")
-    lines = [""]
-    for flag in flags:
-        if lines[-1] and len(lines[-1]) + len(flag) + 2 > width:
-            lines.append("")
-        lines[-1] += ("  " if lines[-1] else "") + flag
-    return "\n".join(lines)
+    whole = "  ".join(flag.replace(" ", "\0") for flag in flags)  # no flag is broken at its spaces
+    return textwrap.fill(whole, 88, break_long_words=False, break_on_hyphens=False).replace("\0", " ")

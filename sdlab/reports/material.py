@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
+
+from sdlab.config import number
 from sdlab.experiment import Experiment, find
 from sdlab.images import ImageRecord, Setting, load_images
 from sdlab.photos import Dataset
 from sdlab.photos.dataset import RECORD_FILE
 from sdlab.prompts import PromptSet
-from sdlab.reports.conclusion import Measure, Measurements
+from sdlab.reports.conclusion import Measure, Measurements, conclusion
+from sdlab.reports.flags import sweep_over
 from sdlab.sampling import image_files
 from sdlab.scores import Scores, as_faithful, load_scores, recommend
 from sdlab.subject import Subject
-from sdlab.tables import Figures, Table, summary
-from sdlab.tables.building import choose_setting, lay_out
-from sdlab.tables.captions import BASE, METHOD_NAMES
+from sdlab.tables import Figures, Table, control_table, figures, summary
+from sdlab.tables.building import By, choose_setting, grouped, lay_out, scales_of
+from sdlab.tables.figures import BASE, METHOD_NAMES, RECORDED, plain_place
 from sdlab.words import Words
 
 
 @dataclass(frozen=True)
 class Material:
-    """Everything that the sections are made from, read when it is asked for.
+    """Everything that templates/report.md speaks of, read when it is asked for.
 
     Args:
         experiments: in the order of the report, all in one folder.
@@ -44,6 +50,8 @@ class Material:
     note: str
     words: Words
 
+    # ---- the experiments and what they were trained on
+
     @property
     def root(self) -> Path:
         """Folder of the experiments."""
@@ -62,8 +70,37 @@ class Material:
 
     @cached_property
     def dataset(self) -> Dataset | None:
-        """The photos; None where they aren't on this disk."""
-        return Dataset.load(self.photos) if (self.photos / RECORD_FILE).is_file() else None
+        """The photos; None where they aren't on this disk, or their record can't be read."""
+        try:
+            return Dataset.load(self.photos) if (self.photos / RECORD_FILE).is_file() else None
+        except ValueError as error:
+            warnings.warn(f"the report shows no photos: {error}", stacklevel=2)
+            return None
+
+    def of(self, method: str) -> list[Experiment]:
+        """The experiments of a method."""
+        return [one for one in self.experiments if one.hyperparameters.method == method]
+
+    @cached_property
+    def rates(self) -> list[Experiment]:
+        """The sweep of LoRA's learning rate."""
+        return sweep_over("learning_rate", self.of("lora"))
+
+    @cached_property
+    def ranks(self) -> list[Experiment]:
+        """The sweep of LoRA's rank."""
+        return sweep_over("rank", self.of("lora"))
+
+    @property
+    def other_loras(self) -> list[Experiment]:
+        """The LoRAs that are in neither sweep."""
+        return [one for one in self.of("lora") if one not in self.rates and one not in self.ranks]
+
+    def training(self, experiments: Sequence[Experiment]) -> Figures:
+        """What differs between them, and what their training took."""
+        return summary(experiments, root=self.root, language=self.words.language)
+
+    # ---- their images
 
     @cached_property
     def _recorded(self) -> list[ImageRecord]:
@@ -85,6 +122,23 @@ class Material:
         shown = [one for one in self._recorded if one.setting == self.setting]
         return [one for one in shown if one.prompt_name in self.prompts.prompts]
 
+    @property
+    def unlike(self) -> list[str] | None:
+        """Those without the prompts and seeds of the others; None where nothing can be compared."""
+        made: dict[str, set[tuple[str, str, int]]] = {}
+        for image in self.images:
+            made.setdefault(image.experiment, set()).add((image.prompt_name, image.prompt, image.seed))
+        most = max(made.values(), key=len, default=set())
+        return [name for name, given in made.items() if given != most] if len(made) > 1 else None
+
+    def table(self, names: Sequence[str], *, photos: bool = False) -> Table:
+        """Their images beside the base model's, in the rows; above them photos of the subject."""
+        shown = self.dataset.images if photos and self.dataset is not None else ()
+        how = self.setting, self.results, self.root, self.images_per_cell
+        return lay_out([BASE, *names], self.prompts, *how, shown, self.words)
+
+    # ---- images made with control
+
     @cached_property
     def controlled(self) -> list[ImageRecord]:
         """Images made with control, by experiment in the order of the report, then by folder."""
@@ -92,6 +146,59 @@ class Material:
         images = [image for name in folders for image in load_images(name, results=self.results)]
         mine = [image for image in images if image.control and image.experiment in self.names]
         return sorted(mine, key=lambda image: self.names.index(image.experiment))
+
+    @property
+    def control_kinds(self) -> list[str]:
+        """Canny, depth, pose, as far as they were used."""
+        return list(dict.fromkeys(one["kind"] for image in self.controlled for one in image.control))
+
+    def control_settings(self) -> list[str]:
+        """What the controls were set to, those that differ in the scale alone as one."""
+        scales: dict[tuple[str, ...], set[float]] = {}
+        for one in (control for image in self.controlled for control in image.control):
+            more = ""
+            if one["kind"] == "canny" and "low_threshold" in one:
+                more = f", low_threshold {one['low_threshold']:g}, high_threshold {one['high_threshold']:g}"
+            alike = f"{one['kind']}, {one['image']}", f"{one['start']:g}", f"{one['end']:g}", more
+            scales.setdefault(alike, set()).add(one["scale"])
+        return [
+            self.words("control_settings", kind=kind, scale=_listed(sorted(found)), start=start, end=end)
+            + more
+            for (kind, start, end, more), found in scales.items()
+        ]
+
+    def control_tables(self) -> Iterator[tuple[str, Table]]:
+        """Captions and tables of control image, control map and images.
+
+        Experiments beside each other as in homework A, then prompts beside each other for each experiment as
+        in homework B, then scales.
+        """
+        words = self.words
+
+        def shown(images: Sequence[ImageRecord], columns: By) -> Table:
+            return control_table(images, columns=columns, root=self.root, language=words.language)
+
+        usual = grouped(self.controlled, "scale")[scales_of(self.controlled[0])]
+        prompt, names = usual[0].prompt_name, list(grouped(usual, "experiment"))
+        if len(names) > 1:
+            together = grouped(usual, "prompt")[prompt]
+            yield words("control_by_experiment", prompt=prompt), shown(together, "experiment")
+        for name, mine in grouped(usual, "experiment").items():
+            if name != BASE or names == [BASE]:
+                yield words("control_by_prompt", experiment=name), shown(mine, "prompt")
+        for name, mine in grouped(grouped(self.controlled, "prompt")[prompt], "experiment").items():
+            controls = grouped(mine, "control").values()
+            several = [image for group in controls if len(grouped(group, "scale")) > 1 for image in group]
+            if several:
+                caption = words("control_by_scale", experiment=name, prompt=prompt)
+                yield caption, shown(several, "scale")
+
+    def _control_of(self, image: ImageRecord) -> str:
+        """`canny`, or `canny + pose, scale 0.5`."""
+        kinds, scales = " + ".join(one["kind"] for one in image.control), scales_of(image)
+        return kinds if set(scales) == {1.0} else f"{kinds}, {self.words('scale', scale=_listed(scales))}"
+
+    # ---- what was measured
 
     @cached_property
     def _all_scores(self) -> Scores:
@@ -103,30 +210,120 @@ class Material:
         """Experiment, or folder of controlled images, to what was measured."""
         return self._all_scores.measurements() if self.given is None else self.given
 
-    @property
+    @cached_property
     def scores(self) -> Scores:
         """What `sdlab score` left of experiments; empty where the measurements come from elsewhere."""
         folders = {image.path.parent.name for image in self.controlled}
         return Scores({k: tally for k, tally in self._all_scores.tallies.items() if k not in folders})
 
+    def score_table(self) -> Figures:
+        """The scores, or the measurements that were given."""
+        if self.scores.tallies:
+            return self.scores.table(self.words.language)
+        names = [*dict.fromkeys([*self.names, *self.measurements])]
+        rows = [{"experiment": name, **found} for name in names if (found := self.measurements.get(name))]
+        return figures(rows, language=self.words.language)
+
     @cached_property
     def best(self) -> Mapping[str, str]:
-        """Method to the experiment that stands for it in the comparison, and "why"."""
-        return self.pair or _best({method: self.of(method) for method in METHOD_NAMES}, self)
+        """Method to the experiment that stands for it in the comparison, and "why".
 
-    def of(self, method: str) -> list[Experiment]:
-        """The experiments of a method."""
-        return [one for one in self.experiments if one.hyperparameters.method == method]
+        The best by `recommend`, else by the first measurement, or the only ones there are.
+        """
+        if self.pair:
+            return self.pair
+        scores, words = self.scores, self.words
+        groups = {method: [one.name for one in self.of(method)] for method in METHOD_NAMES}
+        chosen = {method: self._recommended(names) for method, names in groups.items()}
+        if all(chosen.values()):
+            why = words("compared_rule")
+            if strays := [one for one in chosen.values() if not as_faithful(scores.of("CLIP-T"), one)]:
+                why += " " + words("compared_strays", names=", ".join(strays))
+            return {**chosen, "why": why}
+        if first := next((name for values in self.measurements.values() for name in values), None):
+            measure = Measure.of(first, self.measurements, words)
+            ranked = {method: measure.ranked(names) for method, names in groups.items()}
+            if all(ranked.values()):
+                best = {method: names[0] for method, names in ranked.items()}
+                return {**best, "why": words("compared_best", name=words.name(first))}
+        alone = all(len(names) == 1 for names in groups.values())
+        return {method: names[0] for method, names in groups.items()} if alone else {}
 
-    def training(self, experiments: Sequence[Experiment]) -> Figures:
-        """What differs between them, and what their training took."""
-        return summary(experiments, root=self.root, language=self.words.language)
+    def _recommended(self, names: Sequence[str]) -> str:
+        """The best by the rule of the scores; none where they weren't taken."""
+        scores = self.scores
+        scored = [name for name in names if name in scores.of(scores.likeness)]
+        if not scored or not scores.of("CLIP-T"):
+            return ""
+        shown = {name: scores[name] for name in [BASE, *scored] if name in scores.tallies}
+        return recommend(Scores(shown)).name
 
-    def table(self, names: Sequence[str], *, photos: bool = False) -> Table:
-        """Their images beside the base model's, in the rows; above them photos of the subject."""
-        shown = self.dataset.images if photos and self.dataset is not None else ()
-        how = self.setting, self.results, self.root, self.images_per_cell
-        return lay_out([BASE, *names], self.prompts, *how, shown, self.words)
+    @property
+    def compared(self) -> list[str]:
+        """The best of each method, in the order of the report."""
+        return [one.name for one in self.experiments if one.name in self.best.values()]
+
+    def conclusion(self) -> list[str]:
+        """The draft of the conclusion."""
+        made = [image.experiment for image in self.images]
+        controlled = {
+            one.path.parent.name: (one.experiment, self._control_of(one)) for one in self.controlled
+        }
+        return conclusion(
+            self.experiments,
+            self.rates,
+            self.ranks,
+            self.measurements,
+            pair=self.best,
+            controlled=controlled,
+            drift=self.scores.of("PRES"),
+            images=min(made.count(one.name) for one in self.experiments),
+            words=self.words,
+        )
+
+    # ---- what somebody needs who wants these results again
+
+    def reproducibility(self) -> Figures:
+        """Versions, machine, seeds, times and sizes."""
+        words, images, dataset = self.words, self.images, self.dataset
+        records = [one.record for one in self.experiments]
+        environments = [one for record in records if isinstance(one := record.get("environment"), dict)]
+        machine = dict.fromkeys(name for environment in environments for name in environment)
+        how = {
+            "seeds": _all(sorted({image.seed for image in images})),
+            "sampler": _all(image.sampler for image in images),
+            "steps": _all(image.num_inference_steps for image in images),
+            "guidance": _all(number(image.guidance_scale) for image in images),
+        }
+        photos = {} if dataset is None else {"count": len(dataset), "fingerprint": dataset.fingerprint}
+        rows = {
+            "base model": _all(plain_place(str(record.get("base", ""))) for record in records),
+            "fingerprint of its weights": _all(record.get("base_fingerprint") for record in records),
+            "dataset": words("dataset_is", **photos) if photos else "",
+            "seed of the training": _all(one.hyperparameters.seed for one in self.experiments),
+            "images": words("images_made", **how) if images else "",
+            "LoRAs trained in one pass": _all(n for one in records if (n := one.get("in_one_pass", 1)) > 1),
+            **{name: _all(environment.get(name) for environment in environments) for name in machine},
+            **self._costs(),
+        }
+        table = [{"what": words.name(name), "value": value} for name, value in rows.items() if value]
+        return figures(table, language=words.language)
+
+    def _costs(self) -> dict[str, str]:
+        """What all trainings took together, and the largest memory."""
+        took, rows = self.training(self.experiments), {}
+        named = {"training time": "time", "peak memory": "peak memory", "size on disk": "size"}
+        for name, column in named.items():
+            if column not in took:
+                continue
+            values = pd.to_numeric(took[column], errors="coerce").dropna()  # a record may have been edited
+            write = RECORDED[column][1]
+            if column == "peak memory":
+                rows[name] = write(values.max(), self.words)
+            else:
+                whole = write(values.sum(), self.words)
+                rows[name] = self.words("for_experiments", value=whole, count=len(values))
+        return rows
 
 
 def find_experiments(
@@ -144,7 +341,8 @@ def find_experiments(
             chosen.append(Experiment.load(one, root))
     if not chosen:
         raise ValueError(
-            f"there are no experiments in {root}. Train some: `sdlab train dreambooth --name ...`."
+            f"there are no experiments in {root}. Train one with `sdlab train dreambooth`, or say with "
+            "--root where yours are."
         )
     if len({one.root.resolve() for one in chosen}) > 1 or len({one.name for one in chosen}) < len(chosen):
         raise ValueError(
@@ -155,30 +353,10 @@ def find_experiments(
     return chosen, elsewhere
 
 
-def _best(groups: Mapping[str, Sequence[Experiment]], material: Material) -> dict[str, str]:
-    """The best of each method by `recommend`, else by the first measurement, or the only ones there are."""
-    scores, measurements, words = material.scores, material.measurements, material.words
-    chosen = {method: _recommended(group, scores) for method, group in groups.items()}
-    if all(chosen.values()):
-        why = words("compared_rule")
-        if strays := [one for one in chosen.values() if not as_faithful(scores.of("CLIP-T"), one)]:
-            why += " " + words("compared_strays", names=", ".join(strays))
-        return {**chosen, "why": why}
-    if first := next((name for values in measurements.values() for name in values), None):
-        measure = Measure.of(first, measurements, words)
-        ranked = {method: measure.ranked(one.name for one in group) for method, group in groups.items()}
-        if all(ranked.values()):
-            best = {method: names[0] for method, names in ranked.items()}
-            return {**best, "why": words("compared_best", name=words.name(first))}
-    if all(len(group) == 1 for group in groups.values()):
-        return {method: group[0].name for method, group in groups.items()}
-    return {}
+def _listed(scales: Iterable[float]) -> str:
+    return ", ".join(f"{scale:g}" for scale in scales)
 
 
-def _recommended(experiments: Sequence[Experiment], scores: Scores) -> str:
-    """The best by the rule of the scores; none where they weren't taken."""
-    likeness = scores.of(scores.likeness)
-    names = [one.name for one in experiments if one.name in likeness]
-    if not names or not scores.of("CLIP-T"):
-        return ""
-    return recommend(Scores({name: scores[name] for name in [BASE, *names] if name in scores.tallies})).name
+def _all(values: Iterable[Any]) -> str:
+    """Distinct values, in their order."""
+    return ", ".join(dict.fromkeys(str(value) for value in values if value not in (None, "")))

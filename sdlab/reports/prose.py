@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
     from markdown_it.tree import SyntaxTreeNode
 
-    from sdlab.typeset import Sheet
-
 WIDEST, WIDTH, WIDTH_MM = 1200, 510, 180  # pixels of a student's picture, and its place on a page
 
 
@@ -29,15 +27,15 @@ def html(text: str, folder: Path) -> str:
     return re.sub(r"&lt;br ?/?&gt;", "<br>", made)
 
 
-def nodes(text: str, folder: Path, sheet: Sheet) -> list[dict[str, Any]]:
-    """Markdown as a tree of dictionaries; its pictures go to the sheet."""
+def nodes(text: str, folder: Path) -> list[dict[str, Any]]:
+    """Markdown as a tree of dictionaries."""
     from markdown_it.tree import SyntaxTreeNode
 
     def plain(node: SyntaxTreeNode) -> dict[str, Any]:
         if node.type == "image":
             picture = node.meta["picture"]
             width = min(WIDTH_MM, picture.width * 0.26)
-            return {"type": "image", "text": sheet.picture(picture), "width": width}
+            return {"type": "image", "picture": picture, "width": width}
         return {"type": node.type, "text": node.content, "children": [plain(one) for one in node.children]}
 
     return [plain(node) for node in SyntaxTreeNode(_with_pictures(text, folder)).children]

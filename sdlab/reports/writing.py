@@ -6,27 +6,21 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote, unquote
 
-from sdlab import thumbnails
+from sdlab import thumbnails, typeset
 from sdlab.experiment import Experiment
 from sdlab.files import read_text, write_bytes, write_json
 from sdlab.prompts import PromptSet
-from sdlab.reports import places, prose, scan
-from sdlab.reports.blocks import Block, Section, changed, numbered
+from sdlab.reports import prose, scan
+from sdlab.reports.document import Part, parts_of, read_places, readme_head
 from sdlab.reports.material import Material, find_experiments
-from sdlab.reports.sections import all_sections
-from sdlab.tables import Table, prompts_of
-from sdlab.templates import render
-from sdlab.typeset import Sheet
+from sdlab.tables import prompts_of
+from sdlab.templates import markdown_text, render
 from sdlab.words import Words
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 IN_README, IN_PAGE = 700_000, 1_000_000  # bytes of all pictures
 PICTURES_MADE = "pictures/made.json"  # which pictures are the report's, not the student's
@@ -79,13 +73,12 @@ def report(
     Taught in: notebooks/05
     """
     out, words = Path(out), Words(language)
-    kept = places.read_kept(out / "README.md")
+    written, changed = read_places(out / "README.md")
     chosen, elsewhere = find_experiments(experiments, Path(root), Path(results))
-    prompts = prompts or prompts_of([one.name for one in chosen], results=results)
     material = Material(
         experiments=chosen,
         elsewhere=elsewhere,
-        prompts=prompts,
+        prompts=prompts or prompts_of([one.name for one in chosen], results=results),
         results=Path(results),
         photos=Path(dataset),
         given=measurements,
@@ -96,18 +89,12 @@ def report(
         words=words,
     )
     title = title or words("title", kind=words.name(f"one {material.subject.kind}"))
-    drafted = changed(all_sections(material, title, author), _shortened)
-    sections = numbered(places.filled(drafted, kept, words), words)
-    return _write(sections, out, words, aside=kept.elsewhere)
-
-
-def _write(sections: Sequence[Section], out: Path, words: Words, *, aside: bool) -> Path:
-    """Makes all files, looks through them, then writes them; `aside` keeps README.md as it was."""
-    readme, pictures = _readme(sections)
-    page = _page(sections, out, words)
-    scan.check({"README.md": readme, "report.html": page}, pictures | _own_pictures(sections, out))
-    printed = _printed(sections, out, words)
-    if aside:
+    parts = parts_of(material, title, author, written)
+    readme, pictures = _readme(parts)
+    page = _page(parts, out, words)
+    scan.check({"README.md": readme, "report.html": page}, pictures | _own_pictures(parts, out))
+    printed = _printed(parts, out, words)
+    if changed:
         _keep_aside(out / "README.md")
     _write_pictures(out, pictures)
     write_bytes(out / "report.html", page.encode())
@@ -116,37 +103,46 @@ def _write(sections: Sequence[Section], out: Path, words: Words, *, aside: bool)
     return out / "report.html"
 
 
-def _readme(sections: Sequence[Section]) -> tuple[str, dict[str, bytes]]:
+def _readme(parts: Sequence[Part]) -> tuple[str, dict[str, bytes]]:
     """README.md for GitHub, and path to content of its pictures."""
     pictures: dict[str, bytes] = {}
 
-    def linked(name: str, image: Image.Image) -> str:
-        path = f"pictures/{name}.webp"
-        pictures[path] = thumbnails.webp(image, quality=85)
-        return quote(path)
+    def markdown(part: Part) -> str:
+        caption = f"*{markdown_text(part.text)}*"
+        match part.kind:
+            case "heading":
+                return f"## {markdown_text(part.text)}"
+            case "place":
+                return part.marked()
+            case "numbers":
+                return f"{caption}\n\n{part.content.markdown()}"
+            case "plot":
+                path = f"pictures/{part.key}.webp"
+                pictures[path] = thumbnails.webp(part.content, quality=85)
+                image = f'<img src="{quote(path)}" width="700" alt="{markdown_text(part.text)}">'
+                return f"{image}\n\n{caption}"
+            case "pictures":
+                width, share = part.content.fitting(900, 150), _share(part, parts, IN_README)
+                text, files = part.content.markdown_and_pictures(width=width, max_bytes=share, texts=False)
+                pictures.update(files)
+                return f"{caption}\n\n{text}"
+        return part.text
 
-    def table(shown: Table) -> str:
-        text, files = shown.markdown_and_pictures(
-            width=shown.fitting(900, 150), max_bytes=_share(shown, sections, IN_README), texts=False
-        )
-        pictures.update(files)
-        return text
-
-    body = render("report.md", sections=sections, linked=linked, table=table, marked=places.marked)
-    return f"{places.head(body)}\n\n{body}", pictures
+    body = "\n\n".join(markdown(part).strip() for part in parts) + "\n"
+    return f"{readme_head(body)}\n\n{body}", pictures
 
 
-def _page(sections: Sequence[Section], folder: Path, words: Words) -> str:
+def _page(parts: Sequence[Part], folder: Path, words: Words) -> str:
     """report.html: one file that needs no other and prints well."""
 
-    def table(shown: Table) -> str:
-        width, share = shown.fitting(1112, 160), _share(shown, sections, IN_PAGE)
-        return shown.html(width=width, max_bytes=share, texts=False)
+    def table(part: Part) -> str:
+        width, share = part.content.fitting(1112, 160), _share(part, parts, IN_PAGE)
+        return str(part.content.html(width=width, max_bytes=share, texts=False))
 
     return render(
         "report.html",
-        title=_title(sections),
-        sections=sections,
+        title=_title(parts),
+        parts=parts,
         table=table,
         picture=partial(thumbnails.data_uri, quality=85),
         prose=partial(prose.html, folder=folder),
@@ -154,60 +150,45 @@ def _page(sections: Sequence[Section], folder: Path, words: Words) -> str:
     )
 
 
-def _printed(sections: Sequence[Section], folder: Path, words: Words) -> bytes:
+def _printed(parts: Sequence[Part], folder: Path, words: Words) -> bytes:
     """report.pdf: A4 pages with numbers; no table is wider than its page, no picture is cut."""
-    sheet = Sheet(_title(sections), words.language)
-    sheet.add("heading", level=1, text=_title(sections))
-    for section in sections:
-        if section.title:
-            sheet.add("heading", level=2, text=section.title)
-        for block in section.blocks:
-            sheet.add(block.kind, text=block.text, points=block.points, **_shown(block, sheet, folder))
-    return sheet.made()
+    blocks: list[dict[str, Any]] = [{"kind": "heading", "level": 1, "text": _title(parts)}]
+    for part in parts:
+        shown: dict[str, Any] = {"kind": part.kind, "text": part.text}
+        match part.kind:
+            case "heading":
+                shown["level"] = 2
+            case "numbers":
+                written = part.content.written()
+                shown |= {"head": list(written.columns), "rows": written.to_numpy().tolist()}
+            case "plot":
+                across = part.content.width / part.content.height
+                shown |= {"picture": part.content, "width": min(182.0, 90 * across)}  # mm, a third of a page
+            case "pictures":
+                shown |= part.content.block()
+            case _:
+                text = prose.title(part.text)[1] if part.key == "title" else part.text
+                shown["nodes"] = prose.nodes(text, folder)
+        blocks.append(shown)
+    return typeset.pages(_title(parts), blocks, words.language)
 
 
-def _shown(block: Block, sheet: Sheet, folder: Path) -> dict[str, Any]:
-    """What templates/pages.typ shows of a block beside its text."""
-    if block.image is not None:
-        width = min(182.0, 90 * block.image.width / block.image.height)  # mm, a third of a page high
-        return {"picture": sheet.picture(block.image), "width": width}
-    if block.table is not None:
-        return block.table.block(sheet)
-    if block.figures is not None:
-        written = block.figures.written()
-        return {"head": list(written.columns), "rows": written.to_numpy().tolist()}
-    if block.kind == "place":
-        text = prose.title(block.text)[1] if block.key == "title" else block.text
-        return {"nodes": prose.nodes(text, folder, sheet)}
-    return {}
-
-
-def _share(table: Table, sections: Sequence[Section], total: int) -> int:
+def _share(part: Part, parts: Sequence[Part], total: int) -> int:
     """How many bytes a table's pictures may take, by its number of cells."""
-    tables = [block.table for section in sections for block in section.blocks if block.table is not None]
-    count = sum(len(one.rows) * len(one.columns) for one in tables)
-    return total * len(table.rows) * len(table.columns) // count
+    cells = {
+        id(one): len(one.content.rows) * len(one.content.columns) for one in parts if one.kind == "pictures"
+    }
+    return total * cells[id(part)] // sum(cells.values())
 
 
-def _title(sections: Sequence[Section]) -> str:
+def _title(parts: Sequence[Part]) -> str:
     """The report's title, as the student may have changed it."""
-    return prose.title(sections[0].blocks[0].text)[0] or "sdlab"
+    return prose.title(parts[0].text)[0] or "sdlab"
 
 
-def _shortened(block: Block) -> Block:
-    """The block with the last names of folders in place of paths on this machine."""
-
-    def short(value: Any) -> Any:
-        return scan.shortened(value) if isinstance(value, str) else value
-
-    figures = None if block.figures is None else block.figures.map(short)
-    return replace(block, text=short(block.text), points=list(map(short, block.points)), figures=figures)
-
-
-def _own_pictures(sections: Sequence[Section], out: Path) -> dict[str, bytes]:
+def _own_pictures(parts: Sequence[Part], out: Path) -> dict[str, bytes]:
     """The pictures that a student's own texts show, by their links."""
-    texts = [block.text for section in sections for block in section.blocks if block.kind == "place"]
-    links = [link for text in texts for link in prose.links(text)]
+    links = [link for part in parts if part.kind == "place" for link in prose.links(part.text)]
     return {link: (out / unquote(link)).read_bytes() for link in links if (out / unquote(link)).is_file()}
 
 

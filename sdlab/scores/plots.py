@@ -20,7 +20,7 @@ from sdlab.scores.measures import Interval
 from sdlab.scores.scoring import rare_words, without
 from sdlab.scores.tallies import PHOTOS, Scores, Tally, measure_name
 from sdlab.tables import Cell, Heading, Table, captions, table
-from sdlab.tables.captions import METHOD_NAMES, NOT_SHOWN, hyperparameters_of, written
+from sdlab.tables.figures import METHOD_NAMES, NOT_SHOWN, hyperparameters_of, written
 from sdlab.words import Words
 
 if TYPE_CHECKING:

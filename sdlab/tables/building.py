@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import chain, cycle, islice
 from operator import attrgetter
 from pathlib import Path
@@ -13,12 +13,16 @@ from sdlab.experiment import Experiment
 from sdlab.images import ImageRecord, Setting, by_setting, images_from_elsewhere, load_images
 from sdlab.prompts import PromptSet
 from sdlab.sampling import image_files
-from sdlab.tables.captions import BASE, Heading, captions, hyperparameters_of
-from sdlab.tables.contents import Cell, Table
+from sdlab.tables.contents import Cell, Heading, Table
+from sdlab.tables.figures import BASE, METHOD_NAMES, differing, hyperparameters_of, written
 from sdlab.words import Words
 
 Side = Literal["experiments", "prompts"]
 PROGRAMS = ("A1111", "ComfyUI")  # those that say how they made an image
+_AGAIN = (  # how `generate` is told to make images as others were made
+    " --seed {first_seed} --sampler {sampler} --num_inference_steps {num_inference_steps}"
+    " --guidance_scale {guidance_scale:g} --width {width} --height {height}"
+)
 By = Literal["control", "scale", "experiment", "prompt"]
 
 
@@ -73,6 +77,27 @@ def table(
     return made.transposed() if rows == "prompts" or columns == "experiments" else made
 
 
+def captions(names: Sequence[str], root: str | Path = "experiments", language: str = "en") -> list[Heading]:
+    """Headings of experiments: method, learning rate, rank, and every hyperparameter that differs.
+
+    One that isn't on this disk has no details.
+    """
+    words = Words(language)
+    known = {name: hyperparameters_of(name, root) for name in names if name != BASE}
+    headings = []
+    for name in names:
+        if name == BASE:
+            headings.append(Heading(words("base"), (words("not_trained"),)))
+            continue
+        mine = known[name]
+        peers = [values for values in known.values() if values.get("method") == mine.get("method")]
+        shown = {"learning_rate", "rank", *differing(peers)}
+        details = [written(key, value, language) for key, value in mine.items() if key in shown]
+        method = METHOD_NAMES.get(mine.get("method", ""))
+        headings.append(Heading(name, (method, *details) if method else tuple(details)))
+    return headings
+
+
 def lay_out(
     names: Sequence[str],
     prompts: PromptSet,
@@ -91,7 +116,7 @@ def lay_out(
         shown = [tuple(islice(endless, images_per_cell)) for _ in prompts.prompts]
         cells.append(tuple(Cell(("photos", str(n)), alt, some) for n, some in enumerate(shown, 1)))
     for name, heading in zip(names, captions(names, root, words.language), strict=True):
-        records = load_images(name, results=results)
+        records = load_images(name, results=results, root=root)
         if len(records) < len(image_files(results / name)):
             records += images_from_elsewhere(name, results=results)
         programs = dict.fromkeys(one.elsewhere for one in records if one.elsewhere)
@@ -147,24 +172,9 @@ def control_table(
     images_per_cell: int = 1,
     language: str = "en",
 ) -> Table:
-    """Put controlled images side by side, each row's control image and control map before them.
+    """Puts what `generate(…, control=…)` made side by side, each row's control image and map before it.
 
-    Args:
-        images: what `generate(…, control=…)` returned, of one call or of several together.
-        rows: what stands in the rows: the kinds of control, their scales, experiments or prompts.
-        columns: what stands in the columns.
-        root: folder of the experiments, for the hyperparameters under the names.
-        images_per_cell: 1, 2 or 4.
-        language: "en" or "ru".
-
-    Returns:
-        The table. A cell shows the first images that belong there, or what to run to get some.
-
-    Raises:
-        ValueError: an image without control, rows and columns are the same, or a bad number per cell.
-
-    Source:
-        Homework B has kinds in rows and prompts in columns, homework A experiments in columns.
+    Homework B has kinds of control in rows and prompts in columns, homework A experiments in columns.
     """
     if not images or not all(image.control for image in images):
         raise ValueError(
@@ -173,8 +183,10 @@ def control_table(
         )
     _check(images_per_cell, rows, columns, get_args(By))
     if columns == "control":  # control image and control map stand before what they control
-        options: dict[str, Any] = {"images_per_cell": images_per_cell, "language": language}
-        return control_table(images, rows="control", columns=rows, root=root, **options).transposed()
+        turned = control_table(
+            images, columns=rows, root=root, images_per_cell=images_per_cell, language=language
+        )
+        return turned.transposed()
     names, words = list(grouped(images, "experiment")), Words(language)
     experiments = dict(zip(names, captions(names, root, language), strict=True))
     across, cells, headings = grouped(images, columns), [], []
@@ -184,17 +196,9 @@ def control_table(
         made = [_controlled_cell(*one, mine[0], words) for one in zip(shown, across.values(), strict=True)]
         cells.append((*_sources(mine[0], words), *made))
         headings.append(_heading(mine, rows, experiments, words))
-    return Table(
-        rows=tuple(headings),
-        columns=(
-            Heading(words("control_image")),
-            Heading(words("control_map")),
-            *(_heading(column, columns, experiments, words) for column in across.values()),
-        ),
-        cells=tuple(cells),
-        images_per_cell=images_per_cell,
-        language=language,
-    )
+    sources = Heading(words("control_image")), Heading(words("control_map"))
+    above = [_heading(column, columns, experiments, words) for column in across.values()]
+    return Table(tuple(headings), (*sources, *above), tuple(cells), images_per_cell, language)
 
 
 def grouped(images: Iterable[ImageRecord], by: By) -> dict[Any, list[ImageRecord]]:
@@ -233,14 +237,7 @@ def _check(images_per_cell: int, rows: str | None, columns: str | None, sides: S
 
 def setting_text(setting: Setting, words: Words) -> str:
     """`seeds from 0, dpm++, 20 steps, guidance_scale 7.5, 128×128`."""
-    return words(
-        "setting",
-        seed=setting.first_seed,
-        sampler=setting.sampler,
-        steps=setting.num_inference_steps,
-        guidance=f"{setting.guidance_scale:g}",
-        size=f"{setting.width}×{setting.height}",
-    )
+    return words("setting", **asdict(setting))
 
 
 def _cell(
@@ -262,11 +259,7 @@ def _cell(
             key = "other_images"
         elif len(images) < len(of_text) and setting is not None:
             key = "other_setting"
-            command += (
-                f" --seed {setting.first_seed} --sampler {setting.sampler} --num_inference_steps "
-                f"{setting.num_inference_steps} --guidance_scale {setting.guidance_scale:g} "
-                f"--width {setting.width} --height {setting.height}"
-            )
+            command += _AGAIN.format(**asdict(setting))
         hint = words(key, having=len(images), wanted=wanted, command=command)
     alt, files = f"{name}, {prompt[0]}: {prompt[1]}", tuple(one.path for one in images)
     return Cell((name, prompt[0]), alt, files, hint)

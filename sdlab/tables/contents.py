@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from sdlab import thumbnails
+from sdlab import thumbnails, typeset
 from sdlab.files import write_bytes
-from sdlab.tables.captions import Heading
 from sdlab.templates import markdown_text, render
-from sdlab.typeset import Sheet
 from sdlab.words import Words
 
 if TYPE_CHECKING:
@@ -27,6 +25,15 @@ NOTEBOOK_PAGE = 860  # CSS pixels of a cell's output in JupyterLab in a window o
 HEADINGS = 150  # CSS pixels of the first column
 LOOKED_AT = 128  # CSS pixels: a smaller image shows no face
 FORMATS = {".png": "PNG", ".webp": "WEBP", ".jpg": "JPEG"}
+
+
+@dataclass(frozen=True)
+class Heading:
+    """Name of a row or column with smaller lines under it; `text` is long and may be cut short."""
+
+    title: str
+    details: tuple[str, ...] = ()
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,53 +56,20 @@ class Cell:
 class Table:
     """A table of pictures. Shown by a notebook as it is; saved by `save` as Markdown, HTML, PNG and PDF.
 
-    Args:
-        rows, columns: the headings.
-        cells: one tuple of cells per row.
-        images_per_cell: 1, 2 or 4.
-        language: of its captions, "en" or "ru".
-        notes: what must be said under it, such as which images were left out.
-
     Taught in: notebooks/02
     """
 
     rows: tuple[Heading, ...]
     columns: tuple[Heading, ...]
-    cells: tuple[tuple[Cell, ...], ...]
+    cells: tuple[tuple[Cell, ...], ...]  # one tuple of cells per row
     images_per_cell: int = 4
     language: str = "en"
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what must be said under it, such as which images were left out
 
     def transposed(self) -> Table:
         """The same table with rows and columns exchanged."""
         cells = tuple(zip(*self.cells, strict=True))
         return replace(self, rows=self.columns, columns=self.rows, cells=cells)
-
-    def html(self, width: int | None = None, max_bytes: int = MAX_BYTES, *, texts: bool = True) -> str:
-        """The table as HTML that carries its pictures in itself.
-
-        Args:
-            width: width of a cell's picture in CSS pixels; None takes what a notebook's page has room for.
-            max_bytes: what the pictures may take; their quality goes down until they fit.
-            texts: whether the prompts stand in full under the table.
-
-        Returns:
-            HTML for a notebook cell or a page. It scrolls sideways, the first column stays.
-        """
-        pictures = self._encoded(max_bytes * 3 // 4)  # base64 writes three bytes as four letters
-        uris = {name: thumbnails.data_uri(content) for name, content in pictures.items()}
-        width = width or self.fitting(NOTEBOOK_PAGE, 180 if self.images_per_cell == 1 else SIDE)
-        return render(
-            "table.html", table=self, uris=uris, width=width, texts=texts, words=Words(self.language)
-        )
-
-    def fitting(self, page: int, most: int) -> int:
-        """A width of the cells with which all columns are seen at once, as far as 100 pixels go."""
-        headings = 0 if self.bare else HEADINGS
-        return min(most, max(100, (page - headings) // len(self.columns) - 12))
-
-    def _repr_html_(self) -> str:
-        return self.html(max_bytes=IN_A_NOTEBOOK)
 
     @property
     def size(self) -> str:
@@ -107,17 +81,25 @@ class Table:
     def __repr__(self) -> str:
         return f"Table({self.size})"
 
-    def markdown(self, folder: str | Path, pictures: str = "pictures", **options: Any) -> str:
-        """The table as Markdown with relative links; its pictures are written below `folder`.
+    def _repr_html_(self) -> str:
+        return self.html(max_bytes=IN_A_NOTEBOOK)
+
+    def html(self, width: int | None = None, max_bytes: int = MAX_BYTES, *, texts: bool = True) -> str:
+        """The table as HTML that carries its pictures in itself; it scrolls sideways, the first column stays.
 
         Args:
-            folder: where the Markdown file will lie.
-            pictures: folder for the pictures, relative to `folder`.
-            **options: for `markdown_and_pictures`.
-
-        Returns:
-            The Markdown text.
+            width: of a cell's picture in CSS pixels; None takes what a notebook's page has room for.
+            max_bytes: what the pictures may take; their quality goes down until they fit.
+            texts: whether the prompts stand in full under the table.
         """
+        pictures = self._encoded(max_bytes * 3 // 4)  # base64 writes three bytes as four letters
+        uris = {name: thumbnails.data_uri(content) for name, content in pictures.items()}
+        width = width or self.fitting(NOTEBOOK_PAGE, 180 if self.images_per_cell == 1 else SIDE)
+        words = Words(self.language)
+        return render("table.html", table=self, uris=uris, width=width, texts=texts, words=words)
+
+    def markdown(self, folder: str | Path, pictures: str = "pictures", **options: Any) -> str:
+        """The table as Markdown with relative links; its pictures are written below `folder`."""
         text, files = self.markdown_and_pictures(pictures, **options)
         for link, content in files.items():
             write_bytes(Path(folder) / link, content)
@@ -135,18 +117,7 @@ class Table:
         return text, {files[name]: content for name, content in encoded.items()}
 
     def save(self, path: str | Path, title: str = "") -> Path:
-        """The table as a file; its name's ending says in what form.
-
-        Args:
-            path: ends with .png, .webp, .jpg, .pdf, .html or .md; a Markdown file's pictures lie beside it.
-            title: line above the table.
-
-        Returns:
-            The path.
-
-        Raises:
-            ValueError: another ending.
-        """
+        """Writes .png, .webp, .jpg, .pdf, .html, or .md with its pictures beside it; `title` stands above."""
         path = Path(path)
         if path.suffix == ".html":
             content = render("page.html", title=title or path.stem, table=self).encode()
@@ -163,39 +134,39 @@ class Table:
 
     def _typeset(self, title: str, path: Path) -> bytes:
         """A PDF of A4 pages, or one picture with readable labels."""
-        sheet = Sheet(title or path.stem, self.language, sheet=path.suffix != ".pdf")
+        on_pages, blocks = path.suffix == ".pdf", [{"kind": "pictures", "text": "", **self.block()}]
         if title:
-            sheet.add("heading", level=1, text=title)
-        sheet.add("pictures", text="", **self.block(sheet))
-        if path.suffix == ".pdf":
-            sheet.add("points", points=[f"{heading.title}: {heading.text}" for heading in self.texts])
-        made = sheet.made()
+            blocks.insert(0, {"kind": "heading", "level": 1, "text": title})
+        if on_pages:
+            points = [f"{heading.title}: {heading.text}" for heading in self.texts]
+            blocks.append({"kind": "points", "points": points})
+        made = typeset.pages(title or path.stem, blocks, self.language, sheet=not on_pages)
         if path.suffix in (".pdf", ".png"):
             return made
         buffer = io.BytesIO()
         thumbnails.opened(io.BytesIO(made)).save(buffer, FORMATS[path.suffix], quality=88)
         return buffer.getvalue()
 
-    def block(self, sheet: Sheet) -> dict[str, Any]:
-        """The table as templates/pages.typ takes it; its pictures go to the sheet."""
-        return {
-            "bare": self.bare,
-            "half": self.images_per_cell == 2 and self._across == 2,
-            "rows": [asdict(heading) for heading in self.rows],
-            "columns": [asdict(heading) for heading in self.columns],
-            "cells": [
-                [{"picture": sheet.picture(self._pictures.get(cell.name)), "hint": cell.hint} for cell in row]
-                for row in self.cells
-            ],
-            "notes": self.notes,
-        }
+    def block(self) -> dict[str, Any]:
+        """The table as templates/pages.typ takes it."""
+        cells = [
+            [{"picture": self._pictures.get(cell.name), "hint": cell.hint} for cell in row]
+            for row in self.cells
+        ]
+        half = self.images_per_cell == 2 and self._across == 2
+        headings = {name: list(map(asdict, getattr(self, name))) for name in ("rows", "columns")}
+        return {"bare": self.bare, "half": half, **headings, "cells": cells, "notes": self.notes}
 
     def picture(self, cell: Cell) -> Image.Image | None:
         """The cell's images as one picture, 260 pixels wide, or None where there is none."""
-        if not cell.images:
-            return None
-        count = (0, 1, 2, 4, 4)[len(cell.images)] if cell.whole else self.images_per_cell
-        return thumbnails.grid([thumbnails.opened(path) for path in cell.images], SIDE, self._across, count)
+        images = thumbnails.readable(cell.images)
+        count = (0, 1, 2, 4, 4)[len(images)] if cell.whole else self.images_per_cell
+        return thumbnails.grid(images, SIDE, self._across, count) if images else None
+
+    def fitting(self, page: int, most: int) -> int:
+        """A width of the cells with which all columns are seen at once, as far as 100 pixels go."""
+        headings = 0 if self.bare else HEADINGS
+        return min(most, max(100, (page - headings) // len(self.columns) - 12))
 
     @property
     def bare(self) -> bool:

@@ -1,4 +1,4 @@
-"""The figures of experiments as DataFrames: numbers to sort and plot, shown with units and intervals."""
+"""Hyperparameters and figures of experiments: as a reader writes them, and as DataFrames to sort and plot."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import Any
 
 import pandas as pd
 
-from sdlab.config import DreamBooth, LoRA, number
+from sdlab.config import BESIDE_TRAINING, DreamBooth, LoRA, number
 from sdlab.experiment import Experiment
-from sdlab.tables.captions import BASE, METHOD_NAMES, differing, hyperparameters_of
 from sdlab.templates import code, markdown_text, render
 from sdlab.words import Words
 
+BASE = "base"
+METHOD_NAMES = {"dreambooth": "DreamBooth", "lora": "LoRA"}
+NOT_SHOWN = BESIDE_TRAINING | {"instance_data_dir", "class_data_dir", "method"}
 ENDS = (" low", " high")  # of a measurement's interval, each a column beside its mean
 HYPERPARAMETERS = {field.name for method in (DreamBooth, LoRA) for field in fields(method)}
 
@@ -47,11 +49,10 @@ class Figures(pd.DataFrame):
 
     def markdown(self) -> str:
         """The figures as a Markdown table."""
-        written = self.written()
+        written, name = self.written(), code if self.index.name == "experiment" else markdown_text
         rows = [[*map(markdown_text, written.columns)], ["---"] * written.shape[1]]
         for first, *others in written.itertuples(index=False, name=None):
-            name = markdown_text(first) if " " in first else code(first)
-            rows.append([name, *map(markdown_text, others)])
+            rows.append([name(first), *map(markdown_text, others)])
         return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
@@ -81,15 +82,12 @@ def summary(
     """What differs between experiments, what their training took, and what was measured.
 
     Args:
-        experiments: names or experiments; "base" and combinations such as "lora@0.5" have measurements only.
-        root: folder of the experiments.
-        measurements: experiment to the name and value of each measurement; a value is a number, or a
-            mean with the ends of its interval.
-        language: "en" or "ru".
+        experiments: "base" and combinations such as "lora@0.5" have measurements only.
+        measurements: experiment to the name and value of each; a number, or a mean with its interval's ends.
 
     Returns:
-        A DataFrame with a row for each experiment: `time` in seconds, `peak memory` in GB, `size` in MB. The
-        method is named only where there are several.
+        A row for each experiment: `time` in seconds, `peak memory` in GB, `size` in MB. The method is named
+        only where there are several.
 
     Taught in: notebooks/02
     """
@@ -142,9 +140,8 @@ def size_text(megabytes: float, words: Words) -> str:
     return words("gigabytes", value=f"{megabytes / 1000:.3g}")
 
 
-RECORDED: dict[
-    str, tuple[str, Callable[[Any, Words], str]]
-] = {  # column: the record's key, and how it is written
+# column: the record's key, and how it is written
+RECORDED: dict[str, tuple[str, Callable[[Any, Words], str]]] = {
     "steps": ("steps", lambda value, words: f"{value:.0f}"),
     "steps/s": ("steps_per_second", lambda value, words: f"{value:.3g}"),
     "time": ("seconds", lambda value, words: duration(value, words.language)),
@@ -194,3 +191,33 @@ def _training_figures(experiment: Experiment, words: Words) -> dict[str, Any]:
         return row
     reason = f": {record.get('message', '')}" if experiment.status == "failed" else ""
     return {"status": words.name(experiment.status) + reason} | row
+
+
+def differing(known: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Hyperparameters that aren't the same in all that have them."""
+    values: dict[str, set[str]] = {}
+    for name, value in (item for one in known for item in one.items()):
+        values.setdefault(name, set()).add(str(value))
+    return [name for name, found in values.items() if len(found) > 1 and name not in NOT_SHOWN]
+
+
+def hyperparameters_of(name: str, root: str | Path = "experiments") -> dict[str, Any]:
+    """Method and hyperparameters of an experiment, or nothing where it isn't on this disk."""
+    if not (Path(root) / name / "experiment.json").is_file():
+        return {}
+    values = Experiment(name, Path(root)).hyperparameters.as_dict()
+    base = "pretrained_model_name_or_path"
+    return values | {base: plain_place(values[base])}
+
+
+def plain_place(text: str) -> str:
+    """A folder's or model's name without the path on this machine."""
+    return Path(text).name if Path(text).is_absolute() or text.startswith("~") else text
+
+
+def written(key: str, value: Any, language: str = "en") -> str:
+    """One hyperparameter as a reader writes it: `learning_rate 2e-4`, `no prior preservation`."""
+    if isinstance(value, bool):
+        words = key.removeprefix("with_").replace("_", " ")
+        return words if value else Words(language)("without", what=words)
+    return f"{key} {number(value)}"

@@ -6,8 +6,7 @@ from diffusers import StableDiffusionPipeline
 
 from sdlab.config import Hyperparameters
 from sdlab.experiment import Experiment
-from sdlab.files import write_folder
-from sdlab.formats.conversion import pipeline_bytes, save_pipeline
+from sdlab.formats.conversion import save_pipeline
 
 
 def prepare(pipeline: StableDiffusionPipeline, hyperparameters: Hyperparameters) -> None:
@@ -18,5 +17,4 @@ def prepare(pipeline: StableDiffusionPipeline, hyperparameters: Hyperparameters)
 
 def export(pipeline: StableDiffusionPipeline, experiment: Experiment) -> None:
     """Saves the trained pipeline as a diffusers folder, `model/`, whole or not at all."""
-    with write_folder(experiment.model_folder, needed=pipeline_bytes(pipeline)) as folder:
-        save_pipeline(pipeline, folder)
+    save_pipeline(pipeline, experiment.model_folder)

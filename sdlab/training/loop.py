@@ -15,6 +15,7 @@ import torch
 from sdlab.cards import model_card
 from sdlab.config import Hyperparameters
 from sdlab.files import write_bytes
+from sdlab.models import resolve
 from sdlab.training import checkpoint, processes
 from sdlab.training.data import draw_batch, generator, share
 from sdlab.training.diagnosis import diagnose, predictions
@@ -93,6 +94,7 @@ def _end(training: Training, before: torch.Tensor, notify: Notify) -> None:
     experiment.update(**describe_result(training), **asdict(found))
     write_bytes(experiment.card_file, model_card(experiment).encode())
     experiment.update(status="finished")
+    experiment.update(fingerprint=resolve(experiment).fingerprint)  # by which its images know it
     checkpoint.drop_optimizer_states(experiment.checkpoints_folder)
 
 

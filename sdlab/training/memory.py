@@ -17,10 +17,10 @@ import torch
 from sdlab import machine
 from sdlab.config import Hyperparameters, LoRA
 from sdlab.files import DiskFull
-from sdlab.training import lora
+from sdlab.formats.conversion import pipeline_bytes
+from sdlab.training.reckoning import Memory, configurations, reckon
 from sdlab.training.setup import Model, Training
 
-_STATE_BYTES = {"adamw": 8, "adamw8bit": 2, "prodigy": 16, "adafactor": 1}  # per trained weight
 # How the allocator and oneDNN, which computes on the CPU, say that there is none left.
 _CPU_WORDS = ("can't allocate memory", "could not create a primitive")
 _PROCESS = Path("/proc/self")
@@ -34,36 +34,22 @@ class NotEnoughMemory(RuntimeError):
 
 @dataclass(frozen=True)
 class Needs:
-    """What a training needs beyond the loaded model, and what there is, in 10⁹ bytes.
+    """What a training needs beyond the loaded model, and what there is, in 10⁹ bytes."""
 
-    Args:
-        memory_gb: Gradients, optimizer and activations, at least.
-        memory_free_gb: Of the GPU, else of the machine.
-        disk_gb: Checkpoints and result.
-        disk_free_gb: Where the experiment is.
-    """
-
-    memory_gb: float
-    memory_free_gb: float
-    disk_gb: float
-    disk_free_gb: float
+    memory_gb: float  # gradients, optimizer and activations, at least
+    memory_free_gb: float  # of the GPU, else of the machine
+    disk_gb: float  # checkpoints and result
+    disk_free_gb: float  # where the experiment is
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What two steps of a training took.
+    """What two steps of a training took."""
 
-    Args:
-        needs: Reckoned before them.
-        seconds_per_step: Of the second step; the first one warms up.
-        peak_memory_gb: Of the GPU's memory, else of this process's.
-        steps: That are to come.
-    """
-
-    needs: Needs
-    seconds_per_step: float
-    peak_memory_gb: float
-    steps: int
+    needs: Needs  # reckoned before them
+    seconds_per_step: float  # of the second step; the first one warms up
+    peak_memory_gb: float  # of the GPU's memory, else of this process's
+    steps: int  # that are to come
 
     def text(self) -> str:
         """The figures as one line."""
@@ -80,7 +66,8 @@ def at_once(model: Model, planned: Sequence[Hyperparameters]) -> int:
     """Reckons how many of some LoRAs fit into memory in one pass, 1 at least."""
     if len(planned) == 1:
         return 1
-    each = activation_bytes(model, _largest(planned))
+    largest = _of_largest(model, planned)
+    each = largest.step - largest.weights
     return max(1, min(len(planned), int(_SHARE * _free_memory(model.device) / each)))
 
 
@@ -91,11 +78,11 @@ def check(trainings: Sequence[Training]) -> Needs:
         NotEnoughMemory: More memory is needed than is free.
         DiskFull: More disk is needed than is free.
     """
-    first, folder = trainings[0], trainings[0].experiment.path
-    activations = activation_bytes(first.model, _largest([one.hyperparameters for one in trainings]))
-    memory = (sum(map(_weight_bytes, trainings)) + len(trainings) * activations) / _GB
+    first, folder, count = trainings[0], trainings[0].experiment.path, len(trainings)
+    largest = _of_largest(first.model, [one.hyperparameters for one in trainings])
+    memory = count * (largest.step - largest.weights) / _GB
     memory_free = _free_memory(first.model.device) / _GB
-    disk = sum(map(_disk_bytes, trainings)) / _GB
+    disk = count * _disk_bytes(first, largest) / _GB
     existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
     disk_free = shutil.disk_usage(existing).free / _GB
     if memory > memory_free:
@@ -192,70 +179,23 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def activation_bytes(model: Model, chosen: Hyperparameters) -> int:
-    """Counts what the UNet keeps for one training's backward pass, by a pass over tensors without contents.
-
-    The text encoder's are left out, they are few.
-    """
-    unet = model.pipeline.unet
-    size = chosen.train_batch_size * len(model.sources)
-    side = chosen.resolution // 2 ** (len(model.pipeline.vae.config.block_out_channels) - 1)
-    kept: dict[int, torch.UntypedStorage] = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        kept[tensor.untyped_storage()._cdata] = tensor.untyped_storage()
-        return tensor
-
-    with torch.device("meta"):
-        shape = type(unet).from_config(unet.config)
-        if isinstance(chosen, LoRA):
-            shape.requires_grad_(False)
-            lora.add_adapter(shape, chosen, "unet")
-        if chosen.gradient_checkpointing:
-            shape.enable_gradient_checkpointing()
-        latents = torch.empty(size, unet.config.in_channels, side, side)
-        embeddings = torch.empty(size, 77, unet.config.cross_attention_dim)
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            shape.train()(latents, torch.zeros(size), embeddings)
-    weights = {weight.untyped_storage()._cdata for weight in shape.parameters()}
-    total = sum(storage.nbytes() for place, storage in kept.items() if place not in weights)
-    return total // (1 if chosen.mixed_precision == "no" else 2)
+def _of_largest(model: Model, planned: Sequence[Hyperparameters]) -> Memory:
+    """What the training of the highest rank takes."""
+    largest = max(planned, key=lambda chosen: getattr(chosen, "rank", 0))
+    return reckon(configurations(model.pipeline), largest)
 
 
-def _largest(planned: Sequence[Hyperparameters]) -> Hyperparameters:
-    return max(planned, key=lambda chosen: getattr(chosen, "rank", 0))
-
-
-def _weight_bytes(training: Training) -> int:
-    """Of gradients, optimizer states and copies."""
-    chosen, trained = training.hyperparameters, _trained(training)
-    copies = chosen.mixed_precision != "no" and not isinstance(chosen, LoRA)  # autocast's, in half precision
-    return trained * (_bytes_a_weight(chosen) + 2 * copies)
-
-
-def _disk_bytes(training: Training) -> int:
-    chosen, trained = training.hyperparameters, _trained(training)
-    kept = min(
-        chosen.checkpoints_total_limit or math.inf,
-        math.ceil(chosen.max_train_steps / chosen.checkpointing_steps),
-    )
-    pipeline = training.model.pipeline
-    parts = (pipeline.unet, pipeline.text_encoder, pipeline.vae)
-    whole = sum(weight.numel() for part in parts for weight in part.parameters())
-    result = trained if isinstance(chosen, LoRA) else whole
-    # one more checkpoint is there while it is written
-    return int((kept + 1) * trained * _bytes_a_weight(chosen)) + 4 * result
-
-
-def _bytes_a_weight(chosen: Hyperparameters) -> int:
-    return 4 + _STATE_BYTES[chosen.optimizer_name] + (4 if chosen.use_ema else 0)
-
-
-def _trained(training: Training) -> int:
-    return sum(weight.numel() for weight in training.weights.values())
+def _disk_bytes(training: Training, memory: Memory) -> int:
+    chosen = training.hyperparameters
+    saves = math.ceil(chosen.max_train_steps / chosen.checkpointing_steps)
+    kept = min(chosen.checkpoints_total_limit or math.inf, saves) + 1  # one more while it is written
+    trained = memory.gradients  # as large as the weights that they are of
+    result = trained if isinstance(chosen, LoRA) else pipeline_bytes(training.model.pipeline)
+    return int(kept * (trained + memory.states)) + result
 
 
 def _free_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info()[0])
-    return int(psutil.virtual_memory().available)
+    if device.type != "cuda":
+        return int(psutil.virtual_memory().available)
+    held = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()  # by torch, for what comes next
+    return int(torch.cuda.mem_get_info()[0]) + held

@@ -259,10 +259,12 @@ def _prompts(
 def _check_rare_word(pipeline: StableDiffusionPipeline, chosen: Hyperparameters) -> None:
     """Refuses an instance prompt whose rare word the text encoder never reads."""
     tokenizer, rare_word = pipeline.tokenizer, chosen.subject.rare_word
+    if not rare_word:
+        return
     limit = tokenizer.model_max_length - 2  # without the start and end tokens
     before = chosen.instance_prompt.partition(rare_word)[0]
     tokens = tokenizer(f"{before}{rare_word}", add_special_tokens=False, verbose=False).input_ids
-    if rare_word and len(tokens) > limit:
+    if len(tokens) > limit:
         raise ValueError(
             f"The text encoder reads {limit} tokens of the instance prompt, and {rare_word!r} stands behind "
             f"them, so it would learn nothing of it. Put it first: {chosen.subject.instance_prompt!r}."
