@@ -23,7 +23,8 @@ from transformers import (
 
 from recipes.mini.world.canvas import Canvas
 from recipes.mini.world.figure import keypoints
-from recipes.mini.world.scenes import BACKGROUNDS
+from recipes.mini.world.picture import SCENES
+from recipes.mini.world.scenes import paint_scene
 from sdlab.control.maps import COCO
 
 from .control_maps import Maps
@@ -269,8 +270,8 @@ def _empty_scenes(each: int = 40) -> np.ndarray:
     """Backgrounds without a person, uint8 (n, 128, 128, 3)."""
     scenes = []
     for number in range(each):
-        for name, draw in BACKGROUNDS.items():
+        for scene in SCENES:
             canvas = Canvas(SIZE)
-            draw(canvas, np.random.default_rng([number, len(name), 7]))
+            paint_scene(canvas, scene, number)
             scenes.append(np.asarray(canvas.finished()[0]))
     return np.stack(scenes)

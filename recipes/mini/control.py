@@ -77,6 +77,7 @@ def train_control(
     *,
     minutes: float,
     seed: int = 0,
+    begin_with: Path | None = None,
     batch_size: int = 32,
     learning_rate: float = 2e-3,
 ) -> ControlNetModel:
@@ -95,6 +96,7 @@ def train_control(
         machine: where it runs.
         minutes: time to train, earlier runs included.
         seed: settles weights, order, captions and noise.
+        begin_with: an exported ControlNet to begin with; None begins with the UNet's blocks.
         batch_size: pictures in a step of one process.
         learning_rate: peak.
 
@@ -103,7 +105,8 @@ def train_control(
     """
     torch.manual_seed(seed)
     layout = {"device": machine.device, "memory_format": torch.channels_last}
-    controlnet = new_controlnet(unet).to(**layout)
+    known = begin_with and ControlNetModel.from_pretrained(begin_with)
+    controlnet = (known or new_controlnet(unet)).train().to(**layout)
     # Frozen weights in the precision that is computed in: no casting, a sixth less time for a step.
     unet.to(dtype=torch.bfloat16 if machine.bf16 else torch.float32, **layout).eval().requires_grad_(False)
     if machine.device.type == "cpu":

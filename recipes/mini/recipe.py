@@ -13,6 +13,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from sdlab.control.maps import KINDS
+from sdlab.profiles import profile
 
 from . import (
     annotators,
@@ -77,7 +78,7 @@ class Recipe:
     mapped: int = 20_000
     """Training pictures with control maps."""
     begin_with: Path | None = None
-    """Exported weights that a training begins with (ControlNets excepted); None for new ones."""
+    """Exported weights that a training begins with; None for new ones."""
     vae_minutes: float = 60
     decoder_minutes: float = 30
     text_minutes: float = 15
@@ -307,6 +308,7 @@ def _control(recipe: Recipe, here: Machine) -> None:
             here,
             minutes=recipe.control_minutes,
             seed=recipe.seed,
+            begin_with=recipe.begin_with and recipe.begin_with / "control" / kind,
         )
 
 
@@ -325,7 +327,7 @@ def _annotators(recipe: Recipe, here: Machine) -> None:
 
 
 def _export(recipe: Recipe, here: Machine) -> None:
-    """Export what there is: the pipeline once there is a UNet, the reader, the CLIP."""
+    """Export what there is: the pipeline once there is a UNet, the reader, the CLIP, what controls."""
     if not here.leads:
         return
     if (recipe.work / "unet" / "checkpoint.pt").exists():
@@ -346,6 +348,7 @@ def _export(recipe: Recipe, here: Machine) -> None:
         export.export_reader(recipe.out / "reader" / "reader.safetensors", reader, accuracies)
     if (recipe.work / "clip" / "checkpoint.pt").exists():
         _export_clip(recipe, here)
+    _export_control(recipe)
 
 
 def _export_clip(recipe: Recipe, here: Machine) -> None:
@@ -362,6 +365,10 @@ def _export_clip(recipe: Recipe, here: Machine) -> None:
         "zero_shot": seeing.zero_shot(clip, tokenizer, _shown(recipe, recipe.held_out, HELD_OUT), here),
     }
     export.export_clip(recipe.out / "clip", clip, tokenizer, measured)
+
+
+def _export_control(recipe: Recipe) -> None:
+    """The ControlNets and the annotators that there are."""
     for kind in KINDS:
         if (recipe.work / "control" / kind / "checkpoint.pt").exists():
             controlnet = control.new_controlnet()
@@ -381,6 +388,7 @@ def _evaluate(recipe: Recipe, here: Machine) -> None:
         _held_out(recipe),
         here,
         samples=recipe.samples,
+        guidance_scale=profile("mini").guidance_scale,
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
 OVERSAMPLE = 2
 SOFTNESS = 0.5
@@ -121,9 +121,9 @@ class Canvas:
         self.colour = self.colour.filter(ImageFilter.BoxBlur(radius * self.side))
         self._attach()
 
-    def tint(self, colour: Colour, amount: float) -> None:
-        """Lay a film of colour over everything drawn so far."""
-        self.colour = Image.blend(self.colour, Image.new("RGB", self.colour.size, colour), amount)
+    def mirror(self) -> None:
+        """Turn all that is drawn so far left to right."""
+        self.colour, self.depth = ImageOps.mirror(self.colour), ImageOps.mirror(self.depth)
         self._attach()
 
     def finished(self) -> tuple[Image.Image, np.ndarray]:
@@ -180,4 +180,10 @@ def shade(colour: Colour, factor: float) -> Colour:
     value = np.asarray(colour, float)
     value = value * factor if factor <= 1 else value + (255 - value) * (factor - 1)
     red, green, blue = (int(v) for v in value.clip(0, 255).round())
+    return red, green, blue
+
+
+def mixed(colour: Colour, other: Colour, share: float) -> Colour:
+    """The colour with a share (0 to 1) of another one."""
+    red, green, blue = (round(a + share * (b - a)) for a, b in zip(colour, other, strict=True))
     return red, green, blue

@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from .canvas import Canvas
 from .figure import draw_figure, keypoints
 from .picture import Picture
-from .scenes import BACKGROUNDS, FOREGROUNDS
+from .scenes import paint_scene
 
 # How far behind the figure the lens loses focus: share of the side.
 BLUR = {"close-up": 0.009, "portrait": 0.005, "half body": 0.0, "full height": 0.0}
@@ -45,12 +45,10 @@ def truth(picture: Picture, size: int = 128) -> Truth:
     if size < 16:
         raise ValueError(f"size must be at least 16 pixels, got {size}. The mini model draws 128.")
     canvas = Canvas(size, outline=(38, 30, 44) if picture.style == "cartoon" else None)
-    BACKGROUNDS[picture.scene](canvas, np.random.default_rng([picture.seed, 1]))
+    paint_scene(canvas, picture.scene, picture.seed)
     if picture.style == "photo" and BLUR[picture.framing]:
         canvas.blur(BLUR[picture.framing])
     draw_figure(canvas, picture)
-    if picture.scene in FOREGROUNDS:
-        FOREGROUNDS[picture.scene](canvas, np.random.default_rng([picture.seed, 2]))
     image, depth = canvas.finished()
     pixels = np.asarray(image, np.float32)
     pixels = _photographed(pixels, depth, picture) if picture.style == "photo" else _posterised(pixels)

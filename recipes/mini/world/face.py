@@ -1,31 +1,40 @@
 """The head of a picture: its outline, eyes, mouth, beard, glasses and helmet.
 
-Lengths are in head heights; the origin is the middle of the head.
+Lengths are in head heights; the origin is the middle of the head, the chin lies at y = 0.5.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from .canvas import Canvas, Colour, Frame, ellipse, mirrored, outline, rounded, shade
+from .canvas import Canvas, Colour, Frame, ellipse, mirrored, mixed, outline, rounded, shade
 from .hair import draw_front_hair, draw_hat
 from .picture import COLOURS, EYE_COLOURS, HAIR_COLOURS, SKINS, Picture
 
-WHITE: Colour = (244, 244, 240)
+WHITE: Colour = (250, 250, 248)
+LASH: Colour = (44, 30, 34)
+BLACK: Colour = (24, 22, 28)
+JAW = {
+    "woman": outline("0.14,-0.5 0.38,-0.42 0.47,-0.08 0.44,0.2 0.27,0.41 0.07,0.54"),
+    "man": outline("0.14,-0.5 0.38,-0.42 0.46,-0.08 0.46,0.24 0.38,0.46 0.2,0.56"),
+}
+EYE_X, EYE_Y = 0.19, 0.03
 
 
 def draw_head(canvas: Canvas, head: Frame, picture: Picture, depth: float) -> None:
+    """Draw the head, from the ears to the hat."""
     skin, wide = SKINS[picture.skin], picture.face.width
-    jaw = [(0.27, 0.35), (0.11, 0.5)] if picture.gender == "woman" else [(0.31, 0.36), (0.16, 0.52)]
-    outline = mirrored(np.array([(0.1, -0.5), (0.3, -0.43), (0.39, -0.15), (0.385, 0.1), *jaw]) * (wide, 1))
     for side in (-1, 1):
-        canvas.polygon(
-            head.map(ellipse(side * 0.375 * wide, 0.05, 0.065, 0.1)), shade(skin, 0.9), depth - 0.02, True
-        )
+        canvas.polygon(head.map(ellipse(side * 0.44 * wide, 0.08, 0.09, 0.12)), shade(skin, 0.9), depth, True)
         if picture.earrings:
-            canvas.polygon(head.map(ellipse(side * 0.4 * wide, 0.2, 0.04, 0.055)), (250, 206, 70))
-    canvas.polygon(head.map(rounded(outline, 2)), skin, depth, True)
-    _features(canvas, head, picture, skin)
+            canvas.polygon(head.map(ellipse(side * 0.47 * wide, 0.27, 0.07, 0.075)), (255, 206, 60), depth)
+    canvas.polygon(head.map(rounded(mirrored(JAW[picture.gender] * (wide, 1)))), skin, depth, True)
+    _cheeks_and_nose(canvas, head, picture, skin)
+    _beard(canvas, head, picture)
+    _mouth(canvas, head, picture, skin)
+    for side in (-1, 1):
+        _eye(canvas, head, picture, side)
+        _brow(canvas, head, picture, side)
     draw_front_hair(canvas, head, picture, depth + 0.02)
     _glasses(canvas, head, picture)
     if picture.astronaut:
@@ -34,131 +43,107 @@ def draw_head(canvas: Canvas, head: Frame, picture: Picture, depth: float) -> No
         draw_hat(canvas, head, picture, depth + 0.04)
 
 
-def _features(canvas: Canvas, head: Frame, picture: Picture, skin: Colour) -> None:
-    face, hair = picture.face, HAIR_COLOURS[picture.hair_colour]
+def _cheeks_and_nose(canvas: Canvas, head: Frame, picture: Picture, skin: Colour) -> None:
+    blush = mixed(skin, (240, 90, 100), 0.34 if picture.gender == "woman" else 0.12)
+    for side in (-1, 1):
+        canvas.polygon(head.map(ellipse(side * 0.3, 0.23, 0.095, 0.065)), blush)
+        if picture.freckles:
+            for dx, dy in ((0.22, 0.21), (0.3, 0.18), (0.37, 0.22), (0.29, 0.26)):
+                canvas.polygon(head.map(ellipse(side * dx, dy, 0.022, 0.022)), shade(skin, 0.66))
+    nose = 0.055 * picture.face.nose * (0.85 if picture.gender == "woman" else 1.2)
+    canvas.polygon(head.map(ellipse(0, 0.17, nose, nose * 0.8)), shade(skin, 0.82))
+
+
+def _beard(canvas: Canvas, head: Frame, picture: Picture) -> None:
+    colour = shade(HAIR_COLOURS[picture.hair_colour], 0.85)
+    shapes = {
+        "beard": rounded(
+            mirrored(outline("0,0.24 0.22,0.22 0.34,0.06 0.48,-0.02 0.48,0.3 0.36,0.58 0.14,0.7")), 2
+        ),
+        "mustache": rounded(
+            mirrored(outline("0,0.2 0.14,0.19 0.26,0.26 0.36,0.22 0.3,0.36 0.14,0.37 0,0.3"))
+        ),
+    }
+    if picture.beard in shapes:
+        canvas.polygon(head.map(shapes[picture.beard] * (picture.face.width, 1)), colour, None, True)
+
+
+def _eye(canvas: Canvas, head: Frame, picture: Picture, side: int) -> None:
+    woman = picture.gender == "woman"
+    big = picture.face.eye_size * (1.1 if woman else 0.94) * (1.1 if picture.expression == "surprised" else 1)
+    x, y = side * EYE_X * picture.face.eye_distance, EYE_Y
+    for dx, rx, ry, colour in (
+        (0.0, 0.112, 0.108, WHITE),
+        (0.0, 0.075, 0.088, EYE_COLOURS[picture.eyes]),
+        (0.0, 0.044, 0.055, BLACK),
+        (0.022, 0.024, 0.024, WHITE),
+    ):
+        lift = -0.03 if dx else 0.0
+        canvas.polygon(head.map(ellipse(x + dx, y + lift, rx * big, ry * big)), colour)
+    lid = ellipse(x, y, 0.118 * big, 0.112 * big, 190, 350)
+    if woman:  # a thick lid that ends in a wing
+        wing = (x + side * 0.185 * big, y - 0.085 * big)
+        lid = np.concatenate([lid, [wing]] if side > 0 else [[wing], lid])
+    canvas.line(head.map(lid), (0.05 if woman else 0.028) * head.scale, LASH)
+    if picture.expression == "crying":
+        tear = ellipse(x + side * 0.05, y + 0.2, 0.05, 0.095)
+        canvas.polygon(head.map(tear), (84, 176, 250))
+
+
+def _brow(canvas: Canvas, head: Frame, picture: Picture, side: int) -> None:
+    woman, x = picture.gender == "woman", side * EYE_X * picture.face.eye_distance
+    y = EYE_Y - 0.185 - 0.05 * (picture.expression == "surprised")
+    sad = 0.055 * (picture.expression in ("sad", "crying"))
+    brow = [
+        (x - side * 0.1, y - sad),
+        (x, y - (0.035 if woman else 0.015)),
+        (x + side * 0.11, y + 0.015 + sad),
+    ]
+    dark = (84, 58, 44) if picture.hair_style == "bald" else shade(HAIR_COLOURS[picture.hair_colour], 0.62)
+    canvas.line(head.map(brow), (0.03 if woman else 0.062) * picture.face.brow * head.scale, dark)
+
+
+def _mouth(canvas: Canvas, head: Frame, picture: Picture, skin: Colour) -> None:
+    woman, wide, y = picture.gender == "woman", 0.15 * picture.face.mouth, 0.34
+    lips: Colour = (214, 40, 70) if woman else mixed(shade(skin, 0.5), (90, 30, 30), 0.5)
 
     def fill(points: object, colour: Colour) -> None:
         canvas.polygon(head.map(points), colour)
 
-    for side in (-1, 1):
-        fill(
-            ellipse(side * 0.22, 0.19, 0.085, 0.06),
-            tuple(np.mean([skin, skin, skin, (236, 96, 96)], 0).astype(int).tolist()),
-        )
-    fill(rounded([(0.015, 0.03), (0.07 * face.nose, 0.19), (-0.03, 0.2)], 2), shade(skin, 0.8))
-    if picture.beard == "beard":
-        fill(
-            rounded(
-                [
-                    (-0.38 * face.width, 0.02),
-                    (-0.27, 0.16),
-                    (0, 0.2),
-                    (0.27, 0.16),
-                    (0.38 * face.width, 0.02),
-                    (0.33 * face.width, 0.4),
-                    (0.16, 0.6),
-                    (-0.16, 0.6),
-                    (-0.33 * face.width, 0.4),
-                ],
-                2,
-            ),
-            shade(hair, 0.86),
-        )
-    elif picture.beard == "mustache":
-        fill(
-            rounded(
-                outline("0,0.2 0.14,0.21 0.25,0.31 0.1,0.29 0,0.27 -0.1,0.29 -0.25,0.31 -0.14,0.21"),
-                2,
-            ),
-            shade(hair, 0.86),
-        )
-    if picture.freckles:
-        for side in (-1, 1):
-            for dx, dy in ((0.15, 0.15), (0.22, 0.13), (0.28, 0.16), (0.19, 0.2), (0.26, 0.22)):
-                fill(ellipse(side * dx, dy, 0.016, 0.016), shade(skin, 0.66))
-    _mouth(canvas, head, picture, skin)
-    for side in (-1, 1):
-        _eye(canvas, head, picture, side)
-        x, y = side * 0.16 * face.eye_distance, -0.12 - 0.03 * (picture.expression == "surprised")
-        sad = 0.04 * (picture.expression in ("sad", "crying"))
-        brow = [(x - side * 0.1, y - sad), (x, y - 0.03), (x + side * 0.1, y + 0.015 + sad)]
-        bald = picture.hair_style == "bald"
-        canvas.line(
-            head.map(brow), 0.035 * face.brow * head.scale, (70, 50, 40) if bald else shade(hair, 0.7)
-        )
-
-
-def _eye(canvas: Canvas, head: Frame, picture: Picture, side: int) -> None:
-    face = picture.face
-    big = (
-        face.eye_size
-        * (1.22 if picture.style == "cartoon" else 1.0)
-        * (1.12 if picture.expression == "surprised" else 1.0)
-    )
-    x, y, lash = side * 0.16 * face.eye_distance, 0.02, (48, 34, 34)
-    shapes = (
-        (0.092, 0.068, lash),
-        (0.084, 0.058, WHITE),
-        (0.053, 0.055, EYE_COLOURS[picture.eyes]),
-        (0.026, 0.028, (24, 20, 24)),
-    )
-    for rx, ry, colour in shapes:
-        canvas.polygon(head.map(ellipse(x, y, rx * big, ry * big)), colour)
-    canvas.polygon(head.map(ellipse(x + 0.018, y - 0.02, 0.013, 0.013)), WHITE)
-    if picture.gender == "woman":
-        canvas.line(
-            head.map([(x - side * 0.07, y - 0.05 * big), (x + side * 0.1 * big, y - 0.045 * big)]),
-            0.025 * head.scale,
-            lash,
-        )
-    if picture.expression == "crying":
-        tear = rounded(
-            [
-                (x + side * 0.02, y + 0.08),
-                (x + side * 0.07, y + 0.2),
-                (x + side * 0.02, y + 0.25),
-                (x - side * 0.03, y + 0.2),
-            ],
-            2,
-        )
-        canvas.polygon(head.map(tear), (92, 176, 246))
-
-
-def _mouth(canvas: Canvas, head: Frame, picture: Picture, skin: Colour) -> None:
-    wide = 0.13 * picture.face.mouth
-    lips = (196, 56, 70) if picture.gender == "woman" else shade(skin, 0.6)
     if picture.expression == "smiling":
-        canvas.polygon(head.map(np.concatenate([ellipse(0, 0.3, wide, 0.1, 0, 180)])), lips)
-        canvas.polygon(head.map(ellipse(0, 0.305, wide * 0.8, 0.045, 0, 180)), WHITE)
+        fill(ellipse(0, y - 0.035, wide * 1.12, 0.15, 0, 180), lips)
+        fill(ellipse(0, y - 0.01, wide * 0.8, 0.065, 0, 180), WHITE)
     elif picture.expression == "surprised":
-        canvas.polygon(head.map(ellipse(0, 0.35, 0.065, 0.085)), lips)
-        canvas.polygon(head.map(ellipse(0, 0.355, 0.04, 0.055)), (84, 24, 34))
-    elif picture.expression == "calm":
-        canvas.polygon(head.map(ellipse(0, 0.34, wide * 0.8, 0.035)), lips)
+        fill(ellipse(0, y + 0.04, 0.08, 0.1), lips)
+        fill(ellipse(0, y + 0.045, 0.046, 0.062), (70, 20, 30))
+    elif picture.expression in ("sad", "crying"):
+        arc = ellipse(0, y + 0.1, wide * 0.85, 0.09, 200, 340)
+        canvas.line(head.map(arc), (0.06 if woman else 0.045) * head.scale, lips)
+    elif woman:
+        fill(rounded(mirrored(outline("0,0.325 0.05,0.3 0.13,0.345 0.06,0.4")), 2), lips)
     else:
-        arc = ellipse(0, 0.4, wide * 0.85, 0.08, 200, 340)
-        canvas.line(head.map(arc), 0.04 * head.scale, lips)
+        canvas.line(head.map([(-wide * 0.8, y + 0.01), (wide * 0.8, y + 0.01)]), 0.045 * head.scale, lips)
 
 
 def _glasses(canvas: Canvas, head: Frame, picture: Picture) -> None:
     if picture.glasses == "none":
         return
-    colour: Colour = (26, 26, 34) if picture.glasses == "sunglasses" else COLOURS[picture.glasses_colour]
-    width = 0.034 * head.scale
+    dark = picture.glasses == "sunglasses"
+    colour = BLACK if dark else COLOURS[picture.glasses_colour]
+    width = 0.058 * head.scale
     for side in (-1, 1):
-        x = side * 0.17 * picture.face.eye_distance
-        rim = ellipse(x, 0.03, 0.14, 0.125)
-        if picture.glasses == "sunglasses":
-            canvas.polygon(head.map(rim), colour)
-            canvas.polygon(head.map(ellipse(x - 0.04, -0.02, 0.045, 0.03)), (104, 110, 128))
-        canvas.line(head.map(np.concatenate([rim, rim[:1]])), width, colour)
-        canvas.line(head.map([(x + side * 0.14, 0.0), (side * 0.38, -0.02)]), width, colour)
-    canvas.line(head.map([(-0.04, 0.0), (0.04, 0.0)]), width, colour)
+        x = side * 0.205 * picture.face.eye_distance
+        rim = ellipse(x, EYE_Y + 0.01, 0.165, 0.155)
+        if dark:
+            canvas.polygon(head.map(rim), (40, 38, 50))
+            canvas.polygon(head.map(ellipse(x - 0.05, EYE_Y - 0.05, 0.05, 0.032)), (130, 140, 166))
+        canvas.line(head.map(np.concatenate([rim, rim[:2]])), width, colour)
+        canvas.line(head.map([(x + side * 0.17, 0.0), (side * 0.46, -0.02)]), width, colour)
+    canvas.line(head.map([(-0.05, EYE_Y - 0.02), (0.05, EYE_Y - 0.02)]), width, colour)
 
 
 def _helmet(canvas: Canvas, head: Frame, depth: float) -> None:
-    ring = ellipse(0, -0.02, 0.68, 0.7)
-    canvas.line(head.map(np.concatenate([ring, ring[:1]])), 0.11 * head.scale, (232, 236, 242), depth)
-    inner = ellipse(0, -0.02, 0.62, 0.64)
-    canvas.line(head.map(np.concatenate([inner, inner[:1]])), 0.03 * head.scale, (120, 132, 152), depth)
-    canvas.line(head.map(ellipse(0, -0.02, 0.5, 0.52, 190, 235)), 0.05 * head.scale, (250, 252, 255), depth)
+    ring, inner = ellipse(0, 0, 0.68, 0.68), ellipse(0, 0, 0.61, 0.61)
+    canvas.line(head.map(np.concatenate([ring, ring[:2]])), 0.13 * head.scale, (236, 240, 246), depth)
+    canvas.line(head.map(np.concatenate([inner, inner[:2]])), 0.04 * head.scale, (120, 134, 160), depth)
+    canvas.line(head.map(ellipse(0, 0, 0.5, 0.5, 195, 235)), 0.07 * head.scale, WHITE, depth)

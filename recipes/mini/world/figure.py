@@ -1,7 +1,7 @@
 """The person of a picture: body, clothes, head, hair and what is held, with the 18 OpenPose keypoints.
 
-Lengths are in head heights and the origin is the middle of the head, so a figure is 4.5 units tall from the
-top of the skull to the soles; a `Frame` puts it into the picture.
+Lengths are in head heights and the origin is the middle of the head. A figure is three heads tall, as in a
+comic, so 128 pixels show the eyes of a whole one; a `Frame` puts it into the picture.
 """
 
 from __future__ import annotations
@@ -15,22 +15,21 @@ from .face import draw_head
 from .hair import draw_back_hair
 from .picture import COLOURS, SKINS, Picture
 
-# For each framing, where the middle of the head lies and how tall it is (shares of the side), and how many
-# times larger it is drawn on its neck: whole figures have large heads, so that 128 pixels show a face.
+# For each framing, where the middle of the head lies and how tall it is (shares of the side).
 CAMERA = {
-    "close-up": (0.53, 0.66, 1.0),
-    "portrait": (0.43, 0.42, 1.0),
-    "half body": (0.35, 0.285, 1.2),
-    "full height": (0.25, 0.17, 1.65),
+    "close-up": (0.55, 0.64),
+    "portrait": (0.45, 0.47),
+    "half body": (0.36, 0.37),
+    "full height": (0.265, 0.285),
 }
 DEPTH = {"close-up": 0.85, "portrait": 0.78, "half body": 0.7, "full height": 0.6}
 # Offset of elbow from shoulder and of wrist from elbow, for the right side of the picture.
 ARMS = {
-    "arms down": ((0.14, 0.66), (0.02, 0.62)),
-    "raised": ((0.48, -0.38), (0.1, -0.62)),
-    "hips": ((0.44, 0.5), (-0.46, 0.4)),
-    "holding": ((0.2, 0.6), (-0.12, -0.48)),
-    "stretched": ((0.6, -0.04), (0.58, -0.1)),
+    "arms down": ((0.1, 0.36), (0.03, 0.34)),
+    "raised": ((0.36, -0.02), (0.16, -0.74)),
+    "hips": ((0.36, 0.3), (-0.34, 0.28)),
+    "holding": ((0.22, 0.26), (0.1, -0.3)),
+    "stretched": ((0.44, 0.0), (0.4, -0.03)),
 }
 BOTH_ARMS = {  # pose -> what the arm on the left and on the right of the picture do
     "arms down": ("arms down", "arms down"),
@@ -40,7 +39,18 @@ BOTH_ARMS = {  # pose -> what the arm on the left and on the right of the pictur
     "holding": ("arms down", "holding"),
     "arms stretched": ("stretched", "stretched"),  # of control images alone, no picture is sampled with it
 }
-WHITE: Colour = (244, 244, 240)
+WHITE: Colour = (248, 248, 246)
+SUIT: Colour = (232, 236, 242)
+SHOULDER = {"woman": 0.34, "man": 0.5}
+HIP, KNEE, ANKLE = 1.5, 1.92, 2.28
+TRUNKS = {  # right half outlines; x is stretched to the shoulders where it is 1
+    "dress": "0.12,0.66 1,0.72 1.1,0.92 0.68,1.22 0.72,1.3 1.75,1.95 0.6,2.0",
+    "coat": "0.2,0.64 1,0.7 1.2,0.94 1.02,1.3 1.3,1.86 0.5,1.9",
+    "astronaut suit": "0.4,0.62 1,0.66 1.3,0.94 1.2,1.3 1.12,1.66 0.4,1.7",
+    "suit": "0.2,0.64 1,0.68 1.14,0.92 0.92,1.3 1,1.66 0.3,1.68",
+    "woman": "0.16,0.66 1,0.7 1.16,0.94 0.76,1.26 0.9,1.5 0.3,1.54",
+    "man": "0.2,0.64 1,0.68 1.14,0.92 0.94,1.3 0.94,1.62 0.3,1.64",
+}
 
 
 @dataclass(frozen=True)
@@ -57,28 +67,22 @@ class Body:
 
 def body(picture: Picture) -> Body:
     """The joints that the picture's pose asks for."""
-    width = 0.56 if picture.gender == "woman" else 0.66
-    shoulder = {side: (side * width, 0.92) for side in (-1, 1)}
+    shoulder = {side: (side * (SHOULDER[picture.gender] - 0.02), 0.82) for side in (-1, 1)}
     elbow, wrist = {}, {}
     for side, arm in zip((-1, 1), BOTH_ARMS[picture.pose], strict=True):
         (ex, ey), (wx, wy) = ARMS[arm]
         elbow[side] = (shoulder[side][0] + side * ex, shoulder[side][1] + ey)
         wrist[side] = (elbow[side][0] + side * wx, elbow[side][1] + wy)
-    return Body(
-        shoulder,
-        elbow,
-        wrist,
-        hip={s: (s * 0.27, 2.2) for s in (-1, 1)},
-        knee={s: (s * 0.29, 3.05) for s in (-1, 1)},
-        ankle={s: (s * 0.29, 3.85) for s in (-1, 1)},
-    )
+    apart = 0.16 if picture.gender == "woman" else 0.21
+    hip, knee, ankle = ({s: (s * apart, y) for s in (-1, 1)} for y in (HIP, KNEE, ANKLE))
+    return Body(shoulder, elbow, wrist, hip, knee, ankle)
 
 
 def frames(picture: Picture) -> tuple[Frame, Frame]:
     """Where the body and the (tilted) head of the picture lie in the unit square."""
-    y, scale, larger = CAMERA[picture.framing]
+    y, scale = CAMERA[picture.framing]
     trunk = Frame(0.5 + picture.x * (1.6 if picture.framing == "full height" else 1.0), y, scale)
-    return trunk, trunk.turned(picture.head_tilt, about=(0, 0.6), larger=larger)
+    return trunk, trunk.turned(picture.head_tilt, about=(0, 0.5))
 
 
 def keypoints(picture: Picture, size: int) -> np.ndarray:
@@ -88,12 +92,12 @@ def keypoints(picture: Picture, size: int) -> np.ndarray:
     hip, knee, ankle, left hip, knee, ankle, right eye, left eye, right ear, left ear; right is the person's.
     """
     trunk, head = frames(picture)
-    joints, eye = body(picture), 0.16 * picture.face.eye_distance
-    limbs = [(0.0, 0.86)]
+    joints, eye = body(picture), 0.19 * picture.face.eye_distance
+    limbs = [(0.0, 0.76)]
     limbs += [part[side] for side in (-1, 1) for part in (joints.shoulder, joints.elbow, joints.wrist)]
     limbs += [part[side] for side in (-1, 1) for part in (joints.hip, joints.knee, joints.ankle)]
-    face = [(-eye, 0.02), (eye, 0.02), (-0.37, 0.05), (0.37, 0.05)]
-    points = np.concatenate([head.map((0, 0.14)), trunk.map(limbs), head.map(face)]) * size
+    face = [(-eye, 0.03), (eye, 0.03), (-0.44, 0.08), (0.44, 0.08)]
+    points = np.concatenate([head.map((0, 0.17)), trunk.map(limbs), head.map(face)]) * size
     inside = np.all((points >= 0) & (points < size), axis=1)
     return np.column_stack([points, inside])
 
@@ -103,12 +107,9 @@ def draw_figure(canvas: Canvas, picture: Picture) -> None:
     trunk, head = frames(picture)
     depth = DEPTH[picture.framing]
     if picture.astronaut:
-        canvas.polygon(
-            trunk.map(rounded(outline("-0.5,0.8 0.5,0.8 0.55,2.1 -0.55,2.1"))),
-            (176, 182, 192),
-            depth - 0.08,
-            True,
-        )
+        pack = rounded(outline("-0.62,0.6 0.62,0.6 0.62,1.5 -0.62,1.5"), 2)
+        canvas.polygon(trunk.map(pack), (150, 158, 172), depth - 0.08, True)
+        canvas.polygon(head.map(ellipse(0, 0, 0.66, 0.66)), (60, 76, 112), depth - 0.04)
     else:
         draw_back_hair(canvas, head, picture, depth - 0.04)
     _legs(canvas, trunk, picture, depth)
@@ -118,162 +119,128 @@ def draw_figure(canvas: Canvas, picture: Picture) -> None:
     _torso(canvas, trunk, picture, depth)
     draw_head(canvas, head, picture, depth + 0.04)
     if picture.pose == "holding":
-        _held(canvas, trunk, picture, body(picture).wrist[1], depth + 0.1)
+        _held(canvas, trunk, picture.held, body(picture).wrist[1], depth + 0.1)
         _arm(canvas, trunk, picture, 1, depth + 0.09)
 
 
 def cloth_colour(picture: Picture) -> Colour:
     """The colour of the clothes; a space suit is white."""
-    return (226, 230, 236) if picture.astronaut else COLOURS[picture.clothes_colour]
+    return SUIT if picture.astronaut else COLOURS[picture.clothes_colour]
 
 
 def _legs(canvas: Canvas, trunk: Frame, picture: Picture, depth: float) -> None:
-    joints, skin = body(picture), SKINS[picture.skin]
-    trousers = {
-        "dress": skin,
-        "suit": shade(cloth_colour(picture), 0.85),
-        "astronaut suit": cloth_colour(picture),
-    }
-    colour = trousers.get(picture.clothes, (62, 70, 96) if picture.seed % 2 else (88, 78, 70))
-    width = 0.4 if picture.astronaut else 0.3 if picture.clothes != "dress" else 0.22
+    joints, skin, woman = body(picture), SKINS[picture.skin], picture.gender == "woman"
+    trousers = {"suit": shade(cloth_colour(picture), 0.85), "astronaut suit": cloth_colour(picture)}
+    colour = trousers.get(picture.clothes, skin if woman else (58, 66, 100))
+    width = 0.36 if picture.astronaut else 0.19 if woman else 0.3
+    shoes = (150, 158, 172) if picture.astronaut else (200, 40, 70) if woman else (50, 38, 40)
     for side in (-1, 1):
         points = [joints.hip[side], joints.knee[side], joints.ankle[side]]
         canvas.line(trunk.map(points), width * trunk.scale, colour, depth - 0.01)
         x, y = joints.ankle[side]
-        shoe = rounded(
-            [
-                (x - 0.16, y - 0.05),
-                (x + 0.16, y - 0.05),
-                (x + 0.2 * (1 + 0.3 * side), y + 0.14),
-                (x - 0.2 * (1 - 0.3 * side), y + 0.14),
-            ]
-        )
-        canvas.polygon(
-            trunk.map(shoe), (60, 44, 42) if not picture.astronaut else (150, 156, 168), depth + 0.01, True
-        )
+        canvas.polygon(trunk.map(ellipse(x + 0.05 * side, y + 0.08, 0.19, 0.1)), shoes, depth + 0.01, True)
+    if woman and picture.clothes in ("shirt", "sweater"):
+        skirt = rounded(mirrored(outline("0.1,1.3 0.26,1.34 0.5,1.86 0.2,1.9")), 2)
+        canvas.polygon(trunk.map(skirt), (66, 58, 96), depth, True)
 
 
 def _arm(canvas: Canvas, trunk: Frame, picture: Picture, side: int, depth: float) -> None:
     joints, skin, cloth = body(picture), SKINS[picture.skin], cloth_colour(picture)
-    sx, sy = joints.shoulder[side]
-    start, elbow, wrist = (sx - side * 0.06, sy + 0.06), joints.elbow[side], joints.wrist[side]
+    start, elbow, wrist = joints.shoulder[side], joints.elbow[side], joints.wrist[side]
     bare = picture.clothes == "dress"
-    width = trunk.scale * (0.34 if picture.astronaut else 0.26 if not bare else 0.2)
+    width = trunk.scale * (
+        0.3 if picture.astronaut else 0.16 if bare else 0.2 if picture.gender == "woman" else 0.25
+    )
     if canvas.outline is not None:
         canvas.line(trunk.map([start, elbow, wrist]), width + 0.014, canvas.outline, depth)
-    canvas.line(trunk.map([start, elbow, wrist]), width, skin if bare else shade(cloth, 0.92), depth)
+    canvas.line(trunk.map([start, elbow, wrist]), width, skin if bare else shade(cloth, 0.9), depth)
     if bare:
-        canvas.line(
-            trunk.map([start, np.add(start, np.subtract(elbow, start) * 0.25)]), width * 1.25, cloth, depth
-        )
-    hand = ellipse(wrist[0], wrist[1] + (0.06 if wrist[1] > elbow[1] else -0.06), 0.13, 0.14)
-    canvas.polygon(trunk.map(hand), (200, 206, 214) if picture.astronaut else skin, depth + 0.01, True)
+        short = np.add(start, np.subtract(elbow, start) * 0.3)
+        canvas.line(trunk.map([start, short]), width * 1.6, shade(cloth, 0.9), depth)
+    forearm = np.subtract(wrist, elbow)
+    x, y = np.add(wrist, forearm * 0.08 / np.hypot(*forearm))
+    glove = (170, 178, 192) if picture.astronaut else skin
+    canvas.polygon(trunk.map(ellipse(x, y, 0.13, 0.13)), glove, depth, True)
 
 
 def _torso(canvas: Canvas, trunk: Frame, picture: Picture, depth: float) -> None:
     cloth, skin = cloth_colour(picture), SKINS[picture.skin]
-    wide = body(picture).shoulder[1][0]
-    canvas.line(trunk.map([(0, 0.35), (0, 0.9)]), 0.27 * trunk.scale, shade(skin, 0.88), depth)
-    outlines = {
-        "dress": [
-            (0.17, 0.78),
-            (wide, 0.84),
-            (wide + 0.08, 1.05),
-            (0.36, 1.5),
-            (0.34, 1.75),
-            (0.74, 3.15),
-            (0.3, 3.25),
-        ],
-        "coat": [(0.17, 0.74), (wide + 0.04, 0.82), (wide + 0.12, 1.1), (0.5, 1.7), (0.62, 2.9), (0.3, 2.96)],
-        "astronaut suit": [
-            (0.2, 0.7),
-            (wide + 0.06, 0.8),
-            (wide + 0.16, 1.1),
-            (0.56, 1.7),
-            (0.52, 2.4),
-            (0.2, 2.5),
-        ],
-    }
-    shape = outlines.get(
-        picture.clothes,
-        [(0.17, 0.76), (wide, 0.82), (wide + 0.08, 1.05), (0.42, 1.65), (0.46, 2.35), (0.2, 2.4)],
-    )
+    wide = SHOULDER[picture.gender]
+    neck = 0.2 if picture.gender == "woman" else 0.32
+    canvas.line(trunk.map([(0, 0.4), (0, 0.74)]), neck * trunk.scale, shade(skin, 0.86), depth)
+    shape = outline(TRUNKS.get(picture.clothes, TRUNKS[picture.gender])) * (wide, 1)
     canvas.polygon(trunk.map(rounded(mirrored(shape), 2)), cloth, depth, True)
-    _neckline(canvas, trunk, picture, cloth, skin)
+    _trimmings(canvas, trunk, picture, cloth, skin)
 
 
-def _neckline(canvas: Canvas, trunk: Frame, picture: Picture, cloth: Colour, skin: Colour) -> None:
-    dark, light = shade(cloth, 0.72), shade(cloth, 1.45)
+def _trimmings(canvas: Canvas, trunk: Frame, picture: Picture, cloth: Colour, skin: Colour) -> None:
+    """What makes a dress, a shirt, a sweater, a coat, a suit or a space suit of the trunk."""
+    dark, wide = shade(cloth, 0.68), SHOULDER[picture.gender]
+    light = shade(cloth, 1.5 if min(cloth) < 200 else 0.82)
 
     def fill(points: object, colour: Colour) -> None:
         canvas.polygon(trunk.map(points), colour)
 
+    def stroke(points: object, width: float, colour: Colour) -> None:
+        canvas.line(trunk.map(points), width * trunk.scale, colour)
+
     if picture.clothes == "dress":
-        fill(rounded(outline("-0.28,0.7 0.28,0.7 0.2,0.98 0,1.08 -0.2,0.98"), 2), skin)
-        canvas.line(trunk.map([(-0.33, 1.68), (0.33, 1.68)]), 0.09 * trunk.scale, dark)
+        fill(ellipse(0, 0.68, 0.2, 0.2, 0, 180), skin)
+        stroke([(-0.18, 1.24), (0.18, 1.24)], 0.1, dark)
     elif picture.clothes == "sweater":
-        canvas.line(trunk.map([(-0.17, 0.8), (0.17, 0.8)]), 0.16 * trunk.scale, dark)
-        for y in (1.25, 1.6):
-            canvas.line(trunk.map([(-0.4, y), (0.4, y)]), 0.1 * trunk.scale, light)
+        stroke([(-0.15, 0.7), (0.15, 0.7)], 0.17, dark)
+        for y, half in ((1.0, 0.76), (1.26, 0.58 if picture.gender == "woman" else 0.76)):
+            stroke([(-wide * half, y), (wide * half, y)], 0.12, light)
     elif picture.clothes == "shirt":
-        fill([(-0.17, 0.7), (0.17, 0.7), (0, 1.06)], skin)
+        fill([(-0.15, 0.62), (0.15, 0.62), (0, 0.94)], skin)
         for side in (-1, 1):
-            fill([(side * 0.16, 0.68), (side * 0.3, 0.86), (side * 0.02, 1.1)], light)
-        canvas.line(trunk.map([(0, 1.12), (0, 2.3)]), 0.025 * trunk.scale, dark)
-    elif picture.clothes in ("coat", "suit"):
-        fill([(-0.2, 0.72), (0.2, 0.72), (0, 1.5)], WHITE if picture.clothes == "suit" else shade(cloth, 0.5))
-        if picture.clothes == "suit":
-            fill(outline("-0.06,0.82 0.06,0.82 0.08,1.3 0,1.42 -0.08,1.3"), (150, 34, 44))
+            fill([(side * 0.14, 0.6), (side * 0.28, 0.76), (side * 0.02, 0.98)], light)
+        stroke([(0, 1.0), (0, 1.5)], 0.035, dark)
+    elif picture.clothes == "coat":
+        fill([(-0.2, 0.62), (0.2, 0.62), (0, 1.16)], light)
         for side in (-1, 1):
-            fill([(side * 0.18, 0.7), (side * 0.36, 0.95), (side * 0.02, 1.55)], dark)
-        canvas.line(
-            trunk.map([(0, 1.55), (0, 2.3 if picture.clothes == "suit" else 2.9)]), 0.025 * trunk.scale, dark
-        )
-    else:  # astronaut suit: chest box with two lights, and a ring for the helmet
-        canvas.polygon(
-            trunk.map(rounded(outline("-0.26,1.25 0.26,1.25 0.26,1.62 -0.26,1.62"), 1)), (120, 128, 142)
-        )
-        fill(ellipse(-0.1, 1.43, 0.07, 0.07), (220, 60, 60))
-        fill(ellipse(0.12, 1.43, 0.07, 0.07), (70, 140, 230))
+            fill([(side * 0.17, 0.6), (side * 0.34, 0.84), (side * 0.01, 1.22)], dark)
+        stroke([(0, 1.2), (0, 1.84)], 0.04, dark)
+    elif picture.clothes == "suit":
+        fill([(-0.22, 0.62), (0.22, 0.62), (0, 1.26)], WHITE)
+        fill(outline("-0.06,0.68 0.06,0.68 0.08,1.08 0,1.2 -0.08,1.08"), (206, 36, 56))
+        for side in (-1, 1):
+            fill([(side * 0.2, 0.6), (side * 0.36, 0.86), (side * 0.01, 1.3)], dark)
+    else:
+        fill(rounded(outline("-0.26,0.94 0.26,0.94 0.26,1.26 -0.26,1.26"), 1), (110, 122, 146))
+        fill(ellipse(-0.11, 1.1, 0.08, 0.08), (232, 56, 60))
+        fill(ellipse(0.11, 1.1, 0.08, 0.08), (60, 140, 240))
 
 
-def _held(canvas: Canvas, trunk: Frame, picture: Picture, wrist: tuple[float, float], depth: float) -> None:
+def _held(canvas: Canvas, trunk: Frame, held: str, wrist: tuple[float, float], depth: float) -> None:
     x, y = wrist[0], wrist[1] - 0.06
 
     def fill(points: object, colour: Colour) -> None:
         canvas.polygon(trunk.map(points), colour, depth, True)
 
-    if picture.held == "knife":
-        fill([(x - 0.06, y), (x + 0.06, y), (x + 0.07, y - 0.55), (x - 0.03, y - 0.75)], (206, 214, 224))
-        canvas.line(trunk.map([(x, y + 0.14), (x, y - 0.06)]), 0.11 * trunk.scale, (92, 56, 36), depth)
-    elif picture.held == "flower":
-        canvas.line(trunk.map([(x, y + 0.2), (x, y - 0.45)]), 0.05 * trunk.scale, (60, 140, 70), depth)
+    def stroke(points: object, width: float, colour: Colour) -> None:
+        canvas.line(trunk.map(points), width * trunk.scale, colour, depth)
+
+    if held == "knife":
+        stroke([(x, y + 0.1), (x, y - 0.14)], 0.12, (92, 56, 36))
+        fill(
+            [(x - 0.07, y - 0.14), (x + 0.08, y - 0.14), (x + 0.08, y - 0.5), (x - 0.04, y - 0.68)],
+            (214, 222, 232),
+        )
+    elif held == "flower":
+        stroke([(x, y + 0.1), (x, y - 0.34)], 0.07, (54, 150, 70))
         for angle in np.radians(range(0, 360, 72)):
-            fill(ellipse(x + 0.12 * np.cos(angle), y - 0.5 + 0.12 * np.sin(angle), 0.1, 0.1), (236, 84, 140))
-        fill(ellipse(x, y - 0.5, 0.075, 0.075), (250, 214, 80))
-    elif picture.held == "book":
-        fill(
-            [(x - 0.26, y - 0.42), (x + 0.22, y - 0.46), (x + 0.26, y + 0.14), (x - 0.22, y + 0.18)],
-            (158, 46, 52),
-        )
-        fill(
-            [(x - 0.17, y - 0.28), (x + 0.14, y - 0.31), (x + 0.15, y - 0.22), (x - 0.16, y - 0.19)],
-            (240, 226, 190),
-        )
-    elif picture.held == "cup":
-        fill(
-            rounded(
-                [(x - 0.16, y - 0.34), (x + 0.16, y - 0.34), (x + 0.13, y + 0.04), (x - 0.13, y + 0.04)], 1
-            ),
-            (250, 250, 246),
-        )
-        canvas.line(
-            trunk.map(ellipse(x + 0.17, y - 0.15, 0.09, 0.09, -90, 90)),
-            0.05 * trunk.scale,
-            (230, 230, 226),
-            depth,
-        )
-    elif picture.held == "balloon":
-        canvas.line(trunk.map([(x, y), (x + 0.1, y - 1.1)]), 0.025 * trunk.scale, (90, 90, 96), depth)
-        fill(ellipse(x + 0.12, y - 1.45, 0.34, 0.42), (232, 62, 70))
-        canvas.polygon(trunk.map(ellipse(x + 0.02, y - 1.58, 0.07, 0.1)), (252, 170, 170))
+            fill(
+                ellipse(x + 0.13 * np.cos(angle), y - 0.42 + 0.13 * np.sin(angle), 0.11, 0.11), (244, 84, 150)
+            )
+        fill(ellipse(x, y - 0.42, 0.09, 0.09), (255, 218, 70))
+    elif held == "book":
+        fill(np.add((x, y), outline("-0.24,-0.36 0.24,-0.36 0.24,0.2 -0.24,0.2")), (176, 40, 54))
+        fill(np.add((x, y), outline("-0.15,-0.26 0.15,-0.26 0.15,-0.14 -0.15,-0.14")), (250, 236, 196))
+    elif held == "cup":
+        stroke(ellipse(x + 0.2, y - 0.14, 0.1, 0.1, -90, 90), 0.06, (210, 214, 220))
+        fill(np.add((x, y), outline("-0.19,-0.34 0.19,-0.34 0.16,0.1 -0.16,0.1")), WHITE)
+    elif held == "balloon":
+        stroke([(x, y), (x + 0.12, y - 0.5)], 0.035, (90, 90, 96))
+        fill(ellipse(x + 0.14, y - 0.78, 0.28, 0.33), (236, 50, 64))
+        canvas.polygon(trunk.map(ellipse(x + 0.05, y - 0.9, 0.07, 0.09)), (255, 180, 184))

@@ -7,35 +7,35 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 HAIR_COLOURS = {
-    "black": (35, 30, 34),
-    "brown": (112, 68, 40),
-    "blonde": (232, 196, 106),
-    "red": (190, 72, 30),
-    "gray": (176, 178, 184),
-    "pink": (240, 120, 170),
-    "blue": (60, 96, 214),
-    "green": (48, 158, 92),
-    "purple": (132, 70, 186),
+    "black": (42, 36, 44),
+    "brown": (118, 66, 32),
+    "blonde": (250, 212, 96),
+    "red": (214, 84, 28),
+    "gray": (192, 198, 210),
+    "pink": (250, 122, 182),
+    "blue": (54, 106, 232),
+    "green": (36, 172, 92),
+    "purple": (140, 72, 206),
 }
 COLOURS = {
-    "red": (206, 44, 48),
-    "orange": (240, 140, 40),
-    "yellow": (246, 212, 62),
-    "green": (54, 146, 76),
-    "blue": (46, 92, 196),
-    "purple": (126, 66, 170),
-    "pink": (244, 146, 184),
-    "white": (238, 238, 234),
-    "gray": (134, 138, 146),
-    "black": (42, 42, 48),
-    "brown": (128, 84, 52),
+    "red": (222, 42, 50),
+    "orange": (250, 140, 30),
+    "yellow": (255, 216, 50),
+    "green": (46, 158, 80),
+    "blue": (36, 92, 214),
+    "purple": (128, 60, 184),
+    "pink": (252, 148, 194),
+    "white": (246, 246, 244),
+    "gray": (136, 142, 152),
+    "black": (44, 44, 54),
+    "brown": (134, 84, 46),
 }
 SKINS = {
-    "pale": (255, 224, 200),
-    "fair": (247, 206, 172),
-    "tan": (222, 170, 124),
-    "brown": (168, 114, 76),
-    "dark": (110, 72, 50),
+    "pale": (255, 232, 214),
+    "fair": (255, 208, 168),
+    "tan": (228, 166, 112),
+    "brown": (166, 106, 66),
+    "dark": (106, 66, 46),
 }
 EYE_COLOURS = {
     "brown": (104, 62, 30),
@@ -44,8 +44,8 @@ EYE_COLOURS = {
     "gray": (120, 130, 142),
 }
 HAIR_STYLES = {
-    "woman": ("long", "bob", "bun", "buns", "ponytail", "pigtails", "curly", "short"),
-    "man": ("short", "long", "curly", "spiky", "buzz", "bald"),
+    "woman": ("long", "bob", "bun", "buns", "ponytail", "pigtails", "curly"),
+    "man": ("short", "curly", "spiky", "buzz", "bald"),
 }
 CLOTHES = {"woman": ("dress", "shirt", "sweater", "coat"), "man": ("shirt", "sweater", "coat", "suit")}
 EXPRESSIONS = ("smiling", "calm", "surprised", "sad", "crying")
@@ -186,8 +186,8 @@ def _sample(rng: np.random.Generator, seed: int) -> Picture:
     clothes = one(CLOTHES[gender], [0.45, 0.2, 0.2, 0.15] if woman else None)
     if scene == "moon" and rng.random() < 0.7:
         clothes = "astronaut suit"
-    held = one(HELD[1:]) if rng.random() < 0.3 else "nothing"
-    pose = "holding" if held != "nothing" else one(POSES[:4], [0.4, 0.2, 0.2, 0.2])
+    held = one(HELD[1:]) if rng.random() < 0.12 else "nothing"
+    pose = "holding" if held != "nothing" else one(POSES[:4], [0.46, 0.18, 0.18, 0.18])
     return Picture(
         gender=gender,
         skin=one(SKINS),
@@ -196,25 +196,25 @@ def _sample(rng: np.random.Generator, seed: int) -> Picture:
         hair_colour=one(HAIR_COLOURS, [0.16, 0.16, 0.16, 0.12, 0.12, 0.07, 0.07, 0.07, 0.07]),
         hair_style=one(HAIR_STYLES[gender]),
         glasses=one(GLASSES, [0.55, 0.3, 0.15]),
-        glasses_colour=one(("black", "red", "yellow", "blue", "white")),
+        glasses_colour=one(("black", "red", "yellow", "blue")),
         beard="none" if woman else one(BEARDS, [0.45, 0.35, 0.2]),
-        freckles=bool(rng.random() < 0.2),
+        freckles=bool(rng.random() < 0.08),
         earrings=bool(woman and rng.random() < 0.35),
         clothes=clothes,
         clothes_colour=one(COLOURS),
-        hat="none" if clothes == "astronaut suit" else one(HATS, [0.5, 0.14, 0.14, 0.12, 0.1]),
+        hat="none" if clothes == "astronaut suit" else one(HATS, [0.88, 0.03, 0.03, 0.03, 0.03]),
         hat_colour=one(COLOURS),
-        expression=one(EXPRESSIONS, [0.35, 0.3, 0.13, 0.11, 0.11]),
+        expression=one(EXPRESSIONS, [0.4, 0.3, 0.1, 0.1, 0.1]),
         pose=pose,
         held=held,
-        head_tilt=float(rng.normal(0, 0.09)),
-        framing=one(FRAMINGS, [0.25, 0.4, 0.2, 0.15]),
-        style=one(("photo", "cartoon"), [0.75, 0.25]),
+        head_tilt=float(rng.normal(0, 0.07)),
+        framing=one(FRAMINGS, [0.25, 0.35, 0.2, 0.2]),
+        style=one(("photo", "cartoon"), [0.8, 0.2]),
         scene=scene,
         light=float(rng.uniform(-1, 1)),
         warmth=float(rng.uniform(-1, 1)),
-        x=float(rng.uniform(-0.1, 0.1)),
-        flaw=one(FLAWS, [0.95, 0.025, 0.025]),
+        x=float(rng.uniform(-0.06, 0.06)),
+        flaw=one(FLAWS, [0.97, 0.015, 0.015]),
         seed=seed,
     )
 

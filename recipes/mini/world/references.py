@@ -14,7 +14,7 @@ from recipes.mini.world.canvas import Canvas
 from recipes.mini.world.drawing import draw
 from recipes.mini.world.figure import draw_figure
 from recipes.mini.world.picture import Picture, varied
-from recipes.mini.world.scenes import BACKGROUNDS
+from recipes.mini.world.scenes import paint_scene
 
 SIDE = 512
 INK, DUSK, HORIZON = (22, 20, 30), (64, 60, 120), (250, 176, 110)
@@ -47,7 +47,7 @@ def silhouette(size: int = SIDE) -> Image.Image:
 def group(size: int = SIDE) -> Image.Image:
     """A woman and a man beside each other in a studio, she waves."""
     canvas = Canvas(size)
-    BACKGROUNDS["studio"](canvas, np.random.default_rng(4))
+    paint_scene(canvas, "studio", 4)
     woman = Picture("woman", "pale", hair_colour="red", hair_style="bob", clothes="dress", pose="waving")
     man = Picture("man", "brown", hair_colour="black", hair_style="curly", clothes="suit", beard="beard")
     draw_figure(canvas, varied(man, clothes_colour="gray", framing="full height", x=0.12))
