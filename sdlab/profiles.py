@@ -33,7 +33,6 @@ class Profile:
     lora_text_encoder: bool = False
     train_batch_size: int = 1
     lr_scheduler: str = "constant"
-    snr_gamma: float | None = None
     checkpointing_steps: int = 500
     num_inference_steps: int = 20
     guidance_scale: float = 7.5
