@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from .drawing import draw
@@ -82,13 +83,17 @@ def _screenshot(image: Image.Image) -> Written:
 
 
 def _tall(image: Image.Image, orientation: int = 1) -> Written:
-    side = image.width
-    return jpeg(image.crop((side // 16, 0, side - side // 16, side)), orientation)
+    return jpeg(_wider_view(image, top=image.height // 8), orientation)
 
 
 def _wide(image: Image.Image, orientation: int = 1) -> Written:
-    side = image.width
-    return jpeg(image.crop((0, 0, side, side - side // 8)), orientation)
+    return jpeg(_wider_view(image, sides=image.width // 16), orientation)
+
+
+def _wider_view(image: Image.Image, top: int = 0, sides: int = 0) -> Image.Image:
+    """More sky or wall around a picture, in pixels: its square is as large as in the other photos."""
+    pixels = np.pad(np.asarray(image), ((top, 0), (sides, sides), (0, 0)), mode="edge")
+    return Image.fromarray(pixels)
 
 
 def _out_of_focus(image: Image.Image) -> Written:
