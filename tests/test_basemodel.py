@@ -42,7 +42,7 @@ def stacked(short: Callable[..., DreamBooth | LoRA], tmp_path_factory: pytest.Te
     """A DreamBooth `full`, and on it a LoRA `light`."""
     root = tmp_path_factory.mktemp("stacked")
     train("full", short("dreambooth", with_prior_preservation=False, max_train_steps=1), root=root)
-    train("light", short("lora", "full", max_train_steps=1), root=root)
+    train("light", short("lora", "full", max_train_steps=1, root=root), root=root)
     return root
 
 

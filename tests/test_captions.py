@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ def test_a_caption_takes_the_place_of_the_instance_prompt(
     files = image_files("captioned")
     training = set_up(Experiment("exp1"), chosen, [files, files[:2]], lambda text: None)
     with torch.no_grad():
-        seen = training.model.prompts.embeddings([[[0, 1], [0, 1]]])
+        seen = training.model.prompts.embeddings([SimpleNamespace(images=[[0, 1], [0, 1]])])
         for row, text in enumerate(
             [
                 chosen.instance_prompt,
