@@ -89,6 +89,7 @@ def test_what_is_not_understood_is_named(
         ("report", "there are no experiments"),
         ("generate --prompts nowhere.json", "homework_a, homework_b or a JSON file"),
         ("table nothing_here", "Run `sdlab generate nothing_here` first"),
+        ("score nothing_here", "Make some: sdlab generate nothing_here"),
     ],
 )
 def test_what_fails_says_why_in_one_message(

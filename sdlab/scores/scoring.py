@@ -72,6 +72,9 @@ def score(
     """
     several = [experiments] if isinstance(experiments, str | Experiment) else experiments
     names = list(dict.fromkeys(one.name if isinstance(one, Experiment) else str(one) for one in several))
+    for name in names:
+        if not image_files(Path(results) / name):
+            raise ValueError(f"{name!r} has no images in {results}. Make some: sdlab generate {name}.")
     known = [one for name in names if (one := experiment_of(name, root))] or find(Path(root))
     wanted = None if prompt_names is None else set(prompt_names)
     files = _photo_files(known, photos)
