@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SIDE = 260  # pixels of a cell's picture; shown smaller, so that it is sharp on fine screens
 MAX_BYTES = 900_000  # of a table's pictures
-IN_A_NOTEBOOK = 72_000  # several tables are kept in one file of at most 500 kB
+IN_A_NOTEBOOK = 80_000  # several tables are kept in one file of at most 500 kB
 NOTEBOOK_PAGE = 860  # CSS pixels of a cell's output in JupyterLab in a window of 1280
 HEADINGS = 150  # CSS pixels of the first column
 LOOKED_AT = 128  # CSS pixels: a smaller image shows no face
