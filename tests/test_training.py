@@ -201,8 +201,8 @@ def assert_same(one: Experiment, other: Experiment) -> None:
 
 @pytest.mark.parametrize("kind", ["SIGINT", "SIGHUP", "SIGUSR2"])
 def test_an_interrupt_saves_and_the_next_call_goes_on(kind: str, short: Short, workplace: Path) -> None:
-    if kind != "SIGINT":  # `nohup` may have the tests ignore it
-        signal.signal(getattr(signal, kind), signal.SIG_DFL)
+    usual = signal.default_int_handler if kind == "SIGINT" else signal.SIG_DFL
+    signal.signal(getattr(signal, kind), usual)  # `nohup` or a shell's `&` may have had it ignored
     chosen = short("lora", max_train_steps=30, checkpointing_steps=4)
     whole = train("whole", chosen, progress=False)
     parts = Experiment("parts")

@@ -14,7 +14,7 @@ import pandas as pd
 from sdlab import thumbnails
 from sdlab.experiment import Experiment, find
 from sdlab.files import fingerprint
-from sdlab.images import ImageRecord, by_setting, images_from_elsewhere, load_images
+from sdlab.images import BASE, ImageRecord, by_setting, images_from_elsewhere, load_images
 from sdlab.models import resolve
 from sdlab.sampling import image_files
 from sdlab.scores import measures
@@ -73,7 +73,8 @@ def score(
     several = [experiments] if isinstance(experiments, str | Experiment) else experiments
     names = list(dict.fromkeys(one.name if isinstance(one, Experiment) else str(one) for one in several))
     for name in names:
-        if not image_files(Path(results) / name):
+        known_here = name == BASE or experiment_of(name, root)
+        if not known_here and not image_files(Path(results) / name):
             raise ValueError(f"{name!r} has no images in {results}. Make some: sdlab generate {name}.")
     known = [one for name in names if (one := experiment_of(name, root))] or find(Path(root))
     wanted = None if prompt_names is None else set(prompt_names)

@@ -35,7 +35,7 @@ def save(training: Training) -> None:
         torch.save(states, place / OPTIMIZER)
         hashes = {name: file_sha256(place / name) for name in (WEIGHTS, OPTIMIZER)}
         write_json(place / MANIFEST, {"step": training.done, "sha256": hashes})
-    _tidy(folder, training.hyperparameters.checkpoints_total_limit)
+    tidy(folder, training.hyperparameters.checkpoints_total_limit)
 
 
 def resume(training: Training, name: str = LATEST) -> int:
@@ -46,7 +46,7 @@ def resume(training: Training, name: str = LATEST) -> int:
     """
     folder = training.experiment.checkpoints_folder
     if processes.FIRST:
-        _tidy(folder, keep=None)
+        tidy(folder, keep=None)
     if place := find(folder, name):
         training.done = int(json.loads((place / MANIFEST).read_text())["step"])
         with torch.no_grad():
@@ -102,7 +102,7 @@ def _steps(folder: Path) -> list[Path]:
     return sorted(folder.glob("step_*"))
 
 
-def _tidy(folder: Path, keep: int | None) -> None:
+def tidy(folder: Path, keep: int | None) -> None:
     """Deletes all but the newest checkpoints, and what a killed writer left; None keeps all checkpoints."""
     surplus = _steps(folder)[:-keep] if keep else []
     for place in [*surplus, *folder.glob(".*.partial")]:

@@ -76,6 +76,8 @@ def _end(training: Training, before: torch.Tensor, notify: Notify) -> None:
         experiment.update(status="stopped", steps=training.done, message=message)
         notify(f"{experiment.name}: {message}")
     else:
+        # a kill may have come between the last checkpoint and what its saving deletes
+        checkpoint.tidy(experiment.checkpoints_folder, training.hyperparameters.checkpoints_total_limit)
         training.export()
         found = diagnose(training, before)
         notify(f"{experiment.name}: {found['diagnosis']}")
