@@ -57,9 +57,8 @@ def report(
         title: the report's title.
         author: name, group and year, in a line under the title.
         language: "en" or "ru".
-        measurements: experiment (or "base") to the name and value of each measurement, higher is better,
-            likeness first; a value is a number, or a mean with the ends of its interval. The conclusion
-            speaks of these only. None takes the scores that `sdlab score` left beside the images.
+        measurements: experiment (or "base") to each measurement's name and value (a number, or a mean and the
+            ends of its interval), higher is better, likeness first; None takes those of `sdlab score`.
         note: how the measurements were made, one or two sentences.
         best: "dreambooth" and "lora" to the experiments that are compared with each other, and "why".
 
@@ -67,13 +66,11 @@ def report(
         The path of report.html.
 
     Raises:
-        ValueError: there are no experiments, `out` holds a README.md that this function didn't make, or the
-            report would hold a token, a path of this machine or a picture with EXIF.
+        ValueError: no experiments, a README.md in `out` that isn't a report, or a token, a path of this
+            machine or a picture with EXIF in what would be handed in.
 
     Taught in: notebooks/05
     """
-    out, words = Path(out), Words(language)
-    written, changed = read_places(out / "README.md")
     chosen, elsewhere = find_experiments(experiments, Path(root), Path(results))
     material = Material(
         experiments=chosen,
@@ -86,8 +83,15 @@ def report(
         images_per_cell=images_per_cell,
         nth_setting=setting,
         note=note,
-        words=words,
+        words=Words(language),
     )
+    return _write(material, title, author, Path(out))
+
+
+def _write(material: Material, title: str | None, author: str, out: Path) -> Path:
+    """Writes the report in its three forms, once all of them are made and hold nothing private."""
+    words = material.words
+    written, changed = read_places(out / "README.md")
     title = title or words("title", kind=words.name(f"one {material.subject.kind}"))
     parts = parts_of(material, title, author, written)
     readme, pictures = _readme(parts)
