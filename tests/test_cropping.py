@@ -330,12 +330,3 @@ def test_a_face_that_fills_the_photo_is_found_and_nothing_is_added_to_it(shown: 
     for framing in FRAMINGS[1:]:
         box = crop_around_face(photo.size, face, "yunet", framing, 512).box
         assert min(box) >= 0 and max(box) <= 900
-
-
-def test_the_faces_of_the_courses_drawn_photos_are_found(weights: Path, tmp_path: Path) -> None:
-    from sdlab import mini
-
-    for subject in ("woman", "man"):
-        mini.copy_photos(subject, tmp_path / subject)
-        for path in sorted((tmp_path / subject).iterdir())[::4]:
-            assert len(find_faces(load_image(path), weights)) == 1, path.name
