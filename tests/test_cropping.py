@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sdlab.photos import faces, load_image, preparation, prepare
+from sdlab.photos import faces, preparation, prepare
 from sdlab.photos.crop import FRAMINGS, crop_around_face, crop_without_face
 from sdlab.photos.faces import YUNET, Detector, Face, choose_detector, face_weights, find_faces
 from sdlab.photos.making import Settings, make

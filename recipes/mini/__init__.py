@@ -10,6 +10,7 @@ Stages, each resumable, each with its folder under `cache_dir/mini/`:
     text        the text encoder reads captions
     unet        the UNet learns to denoise latents, given captions, at a constant rate
     cooldown    its rate falls to nothing; the best weights so far
+    rare_word   `sks` becomes a word that the text encoder heeds
     reader      the classifier that judges pictures
     clip        a small CLIP, for scores
     maps        canny, depth and pose of the pictures, known because they are drawn
@@ -25,5 +26,6 @@ minutes (400 steps), `unet` 132 minutes (5,250 steps) of 64 pictures, then `cool
 5,850), `decoder` 8 minutes (1,510 steps), `reader` 9 minutes (790 steps), `clip` 20 minutes (620 steps),
 `control` 5 minutes (570 steps) for canny, 5 minutes (570 steps) for depth and 6 minutes (570 steps) for
 pose, `annotators` 8 minutes (240 steps) for depth and 8 minutes
-(270 steps) for pose. So a run of the recipe from the start gives similar weights, not the same.
+(270 steps) for pose, `rare_word` at the end. So a run of the recipe from the start gives similar weights,
+not the same.
 """

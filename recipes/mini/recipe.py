@@ -24,6 +24,7 @@ from . import (
     evaluation,
     export,
     pictures,
+    rare_word,
     reading,
     seeing,
     text,
@@ -44,6 +45,7 @@ Stage = Literal[
     "text",
     "unet",
     "cooldown",
+    "rare_word",
     "reader",
     "clip",
     "maps",
@@ -132,6 +134,7 @@ def train(recipe: Recipe) -> None:
         "text": _text,
         "unet": _unet,
         "cooldown": _cooldown,
+        "rare_word": _rare_word,
         "reader": _reader,
         "clip": _clip,
         "maps": _maps,
@@ -236,6 +239,16 @@ def _unet(recipe: Recipe, here: Machine, cool_down: Path | None = None) -> None:
 def _cooldown(recipe: Recipe, here: Machine) -> None:
     """From the newest weights of stage `unet`, which may go on at its constant rate meanwhile."""
     _unet(recipe, here, cool_down=recipe.work / "unet" / "checkpoint.pt")
+
+
+def _rare_word(recipe: Recipe, here: Machine) -> None:
+    if here.leads:
+        tokenizer = _trained_tokenizer(recipe)
+        text_encoder, steps = _trained_text_encoder(recipe, tokenizer), 2 if recipe.smoke else 160
+        embedding = rare_word.learn_rare_word(
+            tokenizer, text_encoder, _trained_unet(recipe), here, steps=steps, seed=recipe.seed
+        )
+        torch.save(embedding, recipe.work / "rare_word.pt")
 
 
 def _reader(recipe: Recipe, here: Machine) -> None:
@@ -476,4 +489,6 @@ def _trained_text_encoder(recipe: Recipe, tokenizer: CLIPTokenizer) -> CLIPTextM
         if name.startswith(prefix)
     }
     text_encoder.load_state_dict(state)
+    if (learned := recipe.work / "rare_word.pt").exists():
+        rare_word.set_rare_word(tokenizer, text_encoder, torch.load(learned, weights_only=True))
     return text_encoder

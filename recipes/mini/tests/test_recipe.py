@@ -33,6 +33,24 @@ def test_the_exported_pipeline_loads_by_plain_from_pretrained(smoke: Path) -> No
     assert pipeline.vae.config.scaling_factor == pytest.approx(1, abs=0.05)  # channels are standardised
 
 
+def test_the_rare_word_alone_is_learned_and_exported(smoke: Path) -> None:
+    import torch
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    from recipes.mini.recipe import Recipe, _trained_text_encoder
+
+    tokenizer = CLIPTokenizer.from_pretrained(smoke / "weights" / "sd" / "tokenizer")
+    exported = CLIPTextModel.from_pretrained(smoke / "weights" / "sd" / "text_encoder").float()
+    learned = torch.load(smoke / "rare_word.pt", weights_only=True)
+    table, word = exported.get_input_embeddings().weight, tokenizer("sks").input_ids[1]
+    torch.testing.assert_close(table[word], learned, atol=1e-3, rtol=1e-3)
+    (smoke / "rare_word.pt").rename(smoke / "aside.pt")
+    before = _trained_text_encoder(Recipe(work=smoke), tokenizer).get_input_embeddings().weight
+    (smoke / "aside.pt").rename(smoke / "rare_word.pt")
+    changed = (table - before).abs().amax(dim=1) > 1e-3
+    assert changed.nonzero().flatten().tolist() == [word]
+
+
 def test_the_exported_reader_reads_and_embeds(smoke: Path) -> None:
     from sdlab.mini import reader
 
