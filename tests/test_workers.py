@@ -250,8 +250,12 @@ def test_class_images_are_made_once_before_the_others_hold_a_device(short: Short
 
 
 @pytest.mark.slow
-def test_images_are_made_by_processes_too(
-    workplace: Path, environment: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_images_are_made_and_scored_by_processes_too(
+    short: Short,
+    workplace: Path,
+    environment: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", ",")  # two devices without a GPU: two processes on the CPU
     command = ["generate", "base", "--images_per_prompt", "1", "--num_inference_steps", "2"]
@@ -264,6 +268,15 @@ def test_images_are_made_by_processes_too(
     assert len(made) == 5 and [file.stat().st_mtime_ns for file in made] == before
     main([*command, "--part", "2/2"])
     assert "0 images" in capsys.readouterr().out
+    photos = ["--photos", str(short("lora").instance_data_dir)]
+    main(["score", "base", *photos])
+    here = Path("results/base/scores.json").read_text()
+    Path("results/base/scores.json").unlink()
+    main(["score", "base", *photos, "--on", "gpus"])
+    said = capsys.readouterr().out
+    assert "base: finished" in said and "CLIP-T" in said
+    assert (Path("experiments") / JOBS / "base.score.log").is_file()
+    assert Path("results/base/scores.json").read_text() == here
 
 
 @pytest.mark.slow
