@@ -155,7 +155,7 @@ def prepare(
     from sdlab.profiles import profile
 
     side = resolution if resolution is not None else profile(base).resolution
-    kind = subject_kind or Subject.parse(subject or Subject()).kind
+    kind = subject_kind or Subject.parse(Subject() if subject is None else subject).kind
     left_out = [finding.strip() for finding in drop.split(",") if finding.strip()]
     dataset = run(resolution=side, subject_kind=kind, drop=left_out, **options)
     said = f"{dataset.summary()}\n\nbefore and after: {save_sheet(dataset)}"
@@ -495,7 +495,7 @@ def _prompts(prompts: str | None, subject: str | None, names: Sequence[str], roo
     if prompts and not (given := prompt_set(prompts)).names_a_subject:
         return given
     trained = _finished(root) if [*names] == ["base"] else names
-    return prompt_set(prompts, subject or subject_of(trained, root))
+    return prompt_set(prompts, subject_of(trained, root) if subject is None else subject)
 
 
 def _spread(call: Callable[..., Any], names: Sequence[str], options: dict[str, Any]) -> list[str]:

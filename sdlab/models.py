@@ -245,7 +245,7 @@ def resolve(base: Base, root: str | Path = "experiments") -> BaseModel:
         return _combination(combined[1], combined[2], combined[3], root)
     choices = ["mini", "sd15", *(experiment.name for experiment in find(root))]
     raise ValueError(
-        f"{unknown('base model', name, choices)} It may also be a hub id (owner/name), "
+        f"{unknown('base model or experiment', name, choices)} It may also be a hub id (owner/name), "
         "a folder with model_index.json, or a .safetensors or .ckpt file."
     )
 

@@ -152,7 +152,7 @@ def _prompts(base: str | Path, subject: str | Subject | None, root: str | Path) 
         before = trained.hyperparameters
         after = before.class_prompt or before.subject.class_prompt
         return {"instance_prompt": before.instance_prompt, "class_prompt": after}
-    who = Subject.parse(subject or "sks woman")
+    who = Subject.parse("sks woman" if subject is None else subject)
     if not who.rare_word:
         raise ValueError(
             f"A subject that is trained needs a rare word before its class, got {who.phrase!r}. "

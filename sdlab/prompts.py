@@ -177,7 +177,7 @@ def prompt_set(name_or_path: str | Path | None, subject: str | Subject | None = 
     Raises:
         ValueError: There is no such set or file.
     """
-    who = Subject.parse(subject) if subject else None
+    who = Subject.parse(subject) if subject is not None else None
     by_kind = {"animal": "paper_live", "thing": "paper_objects"}
     name = str(name_or_path or by_kind.get(who.kind if who else "", "homework_a"))
     path = Path(name).expanduser()

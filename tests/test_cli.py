@@ -321,3 +321,12 @@ def test_a_reader_that_is_gone_ends_no_training(instance_images: Path, workplace
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     subprocess.run(["bash", "-c", f"set -o pipefail; {command} 2>&1 | head -1"], env=environment, check=True)
     assert Experiment("piped").status == "finished"
+
+
+@pytest.mark.parametrize("command", ["generate base", "prepare", "train lora", "class-images"])
+def test_an_empty_subject_is_refused_as_one(
+    command: str, workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([*command.split(), "--subject", ""])
+    assert "A subject is a rare word and its class" in capsys.readouterr().err
