@@ -219,6 +219,12 @@ def test_the_conclusion_says_what_was_measured(course: Path) -> None:
     said = conclusion(experiments, experiments[1:], [], MEASURED, pair=pair, drift=drift)
     assert "more like the subject than the base model's (PRES 0.70 against 0.20)." in said[0]
     assert "without the rare word, images of lora_rank4_lr2e-4 are no more like the subject" in said[2]
+    nothing = {name: {"likeness": (0.5, 0.3, 0.7)} for name in ("base", "dreambooth", *RATES)}
+    said = conclusion(experiments, experiments[1:], [], nothing)
+    assert said[1].startswith(
+        "At none of the learning rates 2e-6, 2e-4 and 2e-3 do these images show that LoRA"
+    )
+    assert "tell" not in said[-1]  # which of these rates is best is no question
     course_of = [*experiments[1:], Experiment("dreambooth")]
     course_of[-1].update(size_mb=4270.0)
     assert "4.27 GB on disk" in " ".join(conclusion(course_of, [], [], MEASURED))

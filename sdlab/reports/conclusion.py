@@ -65,7 +65,7 @@ def conclusion(
         kept=[name for name in known if not changed.below(BASE, name)],
         rates=_values(rates, "learning_rate", likeness),
         ranks=_values(ranks, "rank", likeness),
-        rank_sizes=_costs(ranks, words).get("sizes"),
+        rank_sizes=_costs(ranks, words).get("sizes") if _grow(ranks) else "",
         **_pair(pair or {}, experiments, words),
         kinds=kinds,
         through=through,
@@ -153,6 +153,11 @@ def _pair(pair: Mapping[str, str], experiments: Iterable[Experiment], words: Wor
         "lora_base": below if below in mine else "",
         "took": {name: costs for name, one in mine.items() if (costs := _costs([one], words))},
     }
+
+
+def _grow(experiments: Iterable[Experiment]) -> bool:
+    """Whether their files differ in size."""
+    return len({one.record.get("size_mb") for one in experiments}) > 1
 
 
 def _costs(experiments: Sequence[Experiment], words: Words) -> dict[str, str]:
