@@ -154,7 +154,7 @@ def test_russian_says_the_same_in_russian(course: Path) -> None:
         "Метрики", "Выводы", "Воспроизводимость",
     ]  # fmt: skip
     assert "# Дообучение Stable Diffusion" in markdown and "Автор: Вера" in markdown
-    assert "0.90 (от 0.80 до 0.95)" in markdown and "1 мин 5 с" in markdown and "базовая модель" in markdown
+    assert "0.90 (0.80–0.95)" in markdown and "1 мин 5 с" in markdown and "базовая модель" in markdown
     # what is English in it: flags, names and prompts
     plain = re.sub(r"<[^>]*>|```.*?```|`[^`]*`|portrait of[^|\n]*", "", markdown, flags=re.DOTALL)
     assert not re.search(r"\b(the|of the|with|and|images?|experiments?|highest|measured|expect)\b", plain)
@@ -214,6 +214,9 @@ def test_the_conclusion_says_what_was_measured(course: Path) -> None:
     assert conclusion(experiments, [], [], unsure)[0].startswith(
         "These images don't show that DreamBooth learned the subject: likeness is 0.60 in dreambooth and 0.50"
     )
+    others = [Experiment("dreambooth"), Experiment("lora_rank4_lr2e-6"), Experiment("lora_rank4_lr2e-3")]
+    said = conclusion(others, [], [], MEASURED)
+    assert "For comparison: 0.11 in lora_rank4_lr2e-6 (learning_rate 2e-6)." in said[1]
     drift = {"base": (0.2, 0.1, 0.3), "dreambooth": (0.7, 0.6, 0.8), "lora_rank4_lr2e-4": (0.2, 0.1, 0.3)}
     pair = {"dreambooth": "dreambooth", "lora": "lora_rank4_lr2e-4"}
     said = conclusion(experiments, experiments[1:], [], MEASURED, pair=pair, drift=drift)

@@ -10,7 +10,7 @@ from typing import Any
 from sdlab.config import number
 from sdlab.experiment import Experiment
 from sdlab.scores import apart, measure_name
-from sdlab.tables.figures import BASE, METHOD_NAMES, RECORDED, measurement_text
+from sdlab.tables.figures import BASE, METHOD_NAMES, RECORDED, differing, measurement_text, written
 from sdlab.templates import render
 from sdlab.words import Words
 
@@ -51,11 +51,13 @@ def conclusion(
     changed = Measure("PRES", drift or {}, words.language)
     known = [name for name in changed.values if BASE in changed.values and name != BASE]
     methods = [method for method in METHOD_NAMES if method != "lora" or not (rates or ranks)]
+    given = {one.name: one.hyperparameters.as_dict() for one in experiments}
     draft = render(
         "conclusion.txt",
         BASE=BASE,
         words=words,
         listed=words.listed,
+        unlike=lambda one, other: _unlike(given[one], given[other], words),
         measured=bool(named),
         likeness=likeness,
         fidelity=Measure.of("CLIP-T" if "CLIP-T" in named else second, measurements, words),
@@ -153,6 +155,11 @@ def _pair(pair: Mapping[str, str], experiments: Iterable[Experiment], words: Wor
         "lora_base": below if below in mine else "",
         "took": {name: costs for name, one in mine.items() if (costs := _costs([one], words))},
     }
+
+
+def _unlike(one: Mapping[str, Any], other: Mapping[str, Any], words: Words) -> str:
+    """Its hyperparameters that aren't another's."""
+    return ", ".join(written(name, one[name], words.language) for name in differing([one, other]))
 
 
 def _grow(experiments: Iterable[Experiment]) -> bool:
