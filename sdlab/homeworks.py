@@ -62,6 +62,12 @@ def commands(which: str, base: str | Path = "mini", *, subject: str | Subject = 
     prompts = f"--prompts {written['prompts']} {quote(f'--subject={subject.phrase}')}"
     controlled = " ".join(f"--kind {kind}" for kind in written["control_kinds"]) + f" {prompts}"
     on = f"--base {quote(str(base))}"
+    through = (
+        f"{name}_{kind}_{image}"
+        for name in (dreambooth, lora)
+        for kind in written["control_kinds"]
+        for image in written["control_images"]
+    )
     return [
         *(
             f"sdlab train {method} --output_dir=experiments/{name} {_flags(given, base, subject, trainings)}"
@@ -75,7 +81,7 @@ def commands(which: str, base: str | Path = "mini", *, subject: str | Subject = 
             for image in written["control_images"]
         ),
         *(f"sdlab table base {names[method]} {prompts} --out results/{method}.png" for method in trainings),
-        f"sdlab score base {everything}",
+        f"sdlab score base {everything} {' '.join(through)}",
         f"sdlab report {everything} {prompts} --best_dreambooth {dreambooth} --best_lora {lora}",
     ]
 

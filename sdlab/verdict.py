@@ -12,6 +12,7 @@ from sdlab.words import Words
 # broken ones at 0.6 (docs/training.md).
 LEARNED_NOTHING, OVER_TRAINED = 0.015, 0.3
 ROSE = 1.005  # of the held-out photos' loss, beyond what rounding does
+BROKE = 1.5  # who memorises photos is worse at others, but not by half
 
 
 def verdict(change: float, held_out: Mapping[int, float]) -> str:
@@ -24,9 +25,9 @@ def verdict(change: float, held_out: Mapping[int, float]) -> str:
     """
     if change < LEARNED_NOTHING:
         return "moved_nothing"
-    if change > OVER_TRAINED:
-        return "moved_too_far"
     losses = list(held_out.values())
+    if change > OVER_TRAINED or (losses and losses[-1] > losses[0] * BROKE):
+        return "moved_too_far"
     return "memorised" if len(losses) > 2 and losses[-1] > losses[0] * ROSE else "moved_usual"
 
 
@@ -66,14 +67,6 @@ def verdict_of(experiment: Experiment) -> str:
     """The verdict on a finished training; empty where it recorded no figures."""
     change = experiment.record.get("prediction_change")
     return "" if change is None else verdict(change, held_out_losses(experiment))
-
-
-def sentence_of(experiment: Experiment, language: str = "en") -> str:
-    """The sentence on a finished training, from what it recorded; empty where it recorded no figures."""
-    moved, change = (experiment.record.get(key) for key in ("weight_change", "prediction_change"))
-    if not moved or change is None:
-        return ""
-    return sentence(experiment.hyperparameters, moved, change, held_out_losses(experiment), language)
 
 
 def held_out_losses(experiment: Experiment) -> dict[int, float]:

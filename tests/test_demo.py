@@ -47,15 +47,15 @@ def test_demo_goes_from_photos_to_report_and_does_nothing_twice(
     for title in (
         "Dataset",
         "DreamBooth",
-        "LoRA: learning rate",
-        "LoRA: rank",
+        "Learning rate of LoRA",
+        "Rank of LoRA",
         "ControlNet",
         "Conclusion",
         "Reproducibility",
     ):
         assert f">{title}</h2>" in html
     assert "no images yet" not in html
-    assert "likeness to the subject" in html
+    assert "likeness to the subject" in html and "PRES" in html
 
     before = times(tmp_path)
     demo(tmp_path, images_per_prompt=1, **QUICK)

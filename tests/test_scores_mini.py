@@ -112,6 +112,6 @@ def test_the_command_line_tells_the_subject_from_strangers(
     assert kept.measurements()["vera"]["CLIP-I"] == tuple(figures["vera"]["CLIP-I"])
     main(["report", "vera", "--images_per_cell", "1"])
     page = (workplace / "results/report/README.md").read_text()
-    assert "Take vera: CLIP-I" in page and "cosine of CLIP" in page
+    assert "| `vera` | " in page and "cosine of CLIP" in page
     world.draw(world.sample(3)).save(workplace / "results/vera/p_img1.png")
     assert load_scores(["base", "vera"]).experiments == ["base"]  # its scores speak of other images

@@ -185,7 +185,7 @@ def test_a_table_shows_one_setting_and_says_which(course: Path) -> None:
         "sdlab generate lora_a --seed 100 --sampler dpm++ --num_inference_steps 20 --guidance_scale 5 "
         "--width 128 --height 128"
     )
-    said = "seeds from 100, dpm++, 20 steps, guidance_scale 5, 128×128"
+    said = "seeds from 100, sampler dpm++, 20 steps, guidance_scale 5, 128×128"
     for text in (made.html(), made.markdown(course / "out"), text_of(made.save(course / "one.pdf"))):
         assert said in text and "Left out, because made with another setting: 16." in text
     older = table(["base", "lora_a", "lora_b"], PROMPTS, setting=2)

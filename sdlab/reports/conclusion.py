@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sdlab.config import number
 from sdlab.experiment import Experiment
 from sdlab.scores import apart, measure_name
-from sdlab.tables.figures import BASE, METHOD_NAMES, RECORDED, measurement_text
+from sdlab.tables.figures import BASE, METHOD_NAMES, RECORDED, differing, measurement_text, written
 from sdlab.templates import render
-from sdlab.verdict import verdict_of
 from sdlab.words import Words
 
 Measurements = Mapping[str, Mapping[str, Any]]
@@ -27,6 +25,7 @@ def conclusion(
     *,
     pair: Mapping[str, str] | None = None,
     controlled: Mapping[str, tuple[str, str]] | None = None,
+    kinds: Sequence[str] = (),
     drift: Mapping[str, Any] | None = None,
     images: int = 0,
     words: Words | None = None,
@@ -37,6 +36,7 @@ def conclusion(
         measurements: experiment to name and value of each; the first is likeness.
         pair: "dreambooth" and "lora" to the experiments that are compared.
         controlled: folder of controlled images to its experiment and what controlled it.
+        kinds: the kinds of control that were used.
         drift: experiment to what became of the class, and the base model's.
         images: how many images of each experiment were measured.
     """
@@ -47,22 +47,30 @@ def conclusion(
     through: dict[str, dict[str, str]] = {}
     for folder, (name, control) in (controlled or {}).items():
         if name != BASE and {name, folder} <= set(likeness.values):
-            through.setdefault(name, {})[folder] = control
+            through.setdefault(control, {})[name] = folder
+    changed = Measure("PRES", drift or {}, words.language)
+    known = [name for name in changed.values if BASE in changed.values and name != BASE]
     methods = [method for method in METHOD_NAMES if method != "lora" or not (rates or ranks)]
+    given = {one.name: one.hyperparameters.as_dict() for one in experiments}
     draft = render(
         "conclusion.txt",
         BASE=BASE,
         words=words,
-        listed=partial(_and, words=words),
+        listed=words.listed,
+        unlike=lambda one, other: _unlike(given[one], given[other], words),
         measured=bool(named),
         likeness=likeness,
         fidelity=Measure.of("CLIP-T" if "CLIP-T" in named else second, measurements, words),
-        methods=[_method(method, experiments, drift or {}, words) for method in methods],
+        methods=[_method(method, experiments, words) for method in methods],
+        drift=changed,
+        drifted=[name for name in known if changed.below(BASE, name)],
+        kept=[name for name in known if not changed.below(BASE, name)],
         rates=_values(rates, "learning_rate", likeness),
         ranks=_values(ranks, "rank", likeness),
-        rank_sizes=_costs(ranks, words).get("sizes"),
-        **_pair(pair or {}, experiments, likeness, words),
-        controlled=through,
+        rank_sizes=_costs(ranks, words).get("sizes") if _grow(ranks) else "",
+        **_pair(pair or {}, experiments, words),
+        kinds=kinds,
+        through=through,
         images=images,
         undecided=[],
     )
@@ -106,6 +114,10 @@ class Measure:
         plain = isinstance(first, int | float) or isinstance(second, int | float)
         return lower and (plain or apart(first, second))
 
+    def lower(self, names: Iterable[str], than: str) -> list[str]:
+        """Those that are shown to be below another."""
+        return [name for name in names if self.below(name, than)]
+
     def alike(self, best: str, names: Iterable[str]) -> list[str]:
         """Those that aren't shown to be below the best."""
         return [name for name in names if name != best and not self.below(name, best)]
@@ -126,50 +138,42 @@ def _of(experiments: Iterable[Experiment], method: str) -> list[Experiment]:
     return [one for one in experiments if one.hyperparameters.method == method]
 
 
-def _method(
-    method: str, experiments: Iterable[Experiment], drift: Mapping[str, Any], words: Words
-) -> dict[str, Any]:
-    """A method's experiments, which of them memorised the photos or changed the class, and what they took."""
+def _method(method: str, experiments: Iterable[Experiment], words: Words) -> dict[str, Any]:
+    """A method's experiments, and what they took."""
     mine = _of(experiments, method)
     names = [one.name for one in mine]
-    kept = [name for name in names if name in drift and BASE in drift]
-    return {
-        "title": METHOD_NAMES[method],
-        "names": names,
-        "memorised": [one.name for one in mine if verdict_of(one) == "memorised"],
-        "kept": kept,
-        "drifted": [name for name in kept if drift[name][1] > drift[BASE][2]],
-        "costs": _costs(mine, words),
-    }
+    return {"title": METHOD_NAMES[method], "names": names, "costs": _costs(mine, words)}
 
 
-def _pair(
-    pair: Mapping[str, str], experiments: Iterable[Experiment], likeness: Measure, words: Words
-) -> dict[str, Any]:
-    """The compared DreamBooth and LoRA, what they took, and whether a rule chose less than the most alike."""
+def _pair(pair: Mapping[str, str], experiments: Iterable[Experiment], words: Words) -> dict[str, Any]:
+    """The compared DreamBooth and LoRA, and what they took."""
     mine, (dreambooth, lora) = {one.name: one for one in experiments}, (pair.get(m, "") for m in METHOD_NAMES)
-    ranked = [likeness.ranked(one.name for one in _of(mine.values(), method)) for method in METHOD_NAMES]
     below = Path(mine[lora].hyperparameters.pretrained_model_name_or_path).name if lora in mine else ""
     return {
         "dreambooth": dreambooth,
         "lora": lora,
         "lora_base": below if below in mine else "",
-        "by_rule": bool(pair.get("why")) and [names[:1] for names in ranked] != [[dreambooth], [lora]],
         "took": {name: costs for name, one in mine.items() if (costs := _costs([one], words))},
     }
 
 
+def _unlike(one: Mapping[str, Any], other: Mapping[str, Any], words: Words) -> str:
+    """Its hyperparameters that aren't another's."""
+    return ", ".join(written(name, one[name], words.language) for name in differing([one, other]))
+
+
+def _grow(experiments: Iterable[Experiment]) -> bool:
+    """Whether their files differ in size."""
+    return len({one.record.get("size_mb") for one in experiments}) > 1
+
+
 def _costs(experiments: Sequence[Experiment], words: Words) -> dict[str, str]:
-    """How many weights were trained, how long, and how large they are on disk, from least to most."""
+    """How long they were trained and how large they are on disk, from least to most."""
     spans = {}
-    for name, column in {"weights": "trained weights", "times": "time", "sizes": "size"}.items():
+    for name, column in {"times": "time", "sizes": "size"}.items():
         key, write = RECORDED[column]
         if not (values := [v for one in experiments if isinstance(v := one.record.get(key), int | float)]):
             return {}
         low, high = write(min(values), words), write(max(values), words)
         spans[name] = low if low == high else words("span", low=low, high=high)
     return spans
-
-
-def _and(texts: Sequence[str], words: Words) -> str:
-    return "".join(texts) if len(texts) < 2 else words("and", some=", ".join(texts[:-1]), last=texts[-1])

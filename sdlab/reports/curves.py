@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -72,12 +73,13 @@ def sweep_curves(
     measurements: Mapping[str, Mapping[str, Any]],
     words: Words,
 ) -> Image.Image | None:
-    """Draws up to three measures along a sweep; None where fewer than two experiments were measured."""
+    """Draws up to three measures that most have along a sweep; None where fewer than two were measured."""
     known = [name for name in (BASE, *(one.name for one in experiments)) if measurements.get(name)]
     if len(set(known) - {BASE}) < 2:
         return None
     figures = {one: {name: _interval(value) for name, value in measurements[one].items()} for one in known}
-    names = list(dict.fromkeys(name for found in figures.values() for name in found))[:3]
+    counts = Counter(name for found in figures.values() for name in found)
+    names = [name for name, count in counts.items() if count > len(known) / 2][:3]
     scores = Scores({one: Tally(one, found) for one, found in figures.items()})
     figure = along(scores, hyperparameter, names, language=words.language, root=experiments[0].root)
     for axes in figure.axes:
@@ -104,10 +106,14 @@ def _interval(value: Any) -> Interval:
 
 
 def _without_outliers(axes: Axes) -> None:
-    """A curve that leaves the others far below (a training that broke) leaves the picture."""
-    curves = [np.asarray(line.get_ydata(), float) for line in axes.get_lines()]
-    highest = [curve.max() for curve in curves if curve.size]
-    usual = [curve for curve in curves if curve.size and curve.max() <= 2 * np.median(highest)]
+    """A curve far above the others (a training that broke) leaves the picture; its name gets an arrow."""
+    lines = [line for line in axes.get_lines() if np.size(line.get_ydata())]
+    curves = [np.asarray(line.get_ydata(), float) for line in lines]
+    highest = [curve.max() for curve in curves]
+    usual = [curve for curve in curves if curve.max() <= 2 * np.median(highest)]
     if 2 <= len(usual) < len(highest):
+        for line, top in zip(lines, highest, strict=True):
+            if top > 2 * np.median(highest):
+                line.set_label(f"{line.get_label()} ↑")
         low, high = min(curve.min() for curve in usual), max(curve.max() for curve in usual)
         axes.set_ylim(low - 0.05 * (high - low), high + 0.15 * (high - low))

@@ -18,11 +18,10 @@ from sdlab.reports import curves
 from sdlab.reports.flags import shared_flags
 from sdlab.reports.material import Material
 from sdlab.reports.scan import shortened
-from sdlab.scores import MEASURES, recommend
-from sdlab.tables import Figures, photo_table
+from sdlab.scores import MEASURES
+from sdlab.tables import Figures, Table, photo_table
 from sdlab.tables.building import setting_text
 from sdlab.templates import markdown_text, render
-from sdlab.verdict import sentence_of, verdict_of
 
 MADE_BY = "<!-- made by `sdlab report`"
 _HEAD = MADE_BY + ' {outside}: what you write between "edit below" and "end of" is kept -->'
@@ -76,6 +75,8 @@ def parts_of(material: Material, title: str, author: str, written: dict[str, str
             return ""
         if isinstance(content, Figures):
             content = content.map(lambda value: shortened(value) if isinstance(value, str) else value)
+        if isinstance(content, Table):
+            content = content.without_texts()
         label = "figure_caption" if plot else "table_caption"
         counts[label] += 1
         caption = words(label, number=counts[label], text=shortened(caption))
@@ -98,10 +99,7 @@ def parts_of(material: Material, title: str, author: str, written: dict[str, str
         photo_table=photo_table,
         curves=curves,
         setting_text=setting_text,
-        verdict_of=verdict_of,
-        sentence_of=sentence_of,
         MEASURES=MEASURES,
-        recommend=recommend,
     )
     found = enumerate(re.split(r"\0(\d+)\0", text))
     made = [parts[int(piece)] if n % 2 else Part("text", _tidy(piece)) for n, piece in found]

@@ -25,6 +25,7 @@ from sdlab.subject import Subject
 from sdlab.tables import Figures, Table, control_table, figures, summary
 from sdlab.tables.building import By, choose_setting, grouped, lay_out, scales_of
 from sdlab.tables.figures import BASE, METHOD_NAMES, RECORDED, plain_place
+from sdlab.verdict import percent, verdict_of
 from sdlab.words import Words
 
 
@@ -96,6 +97,14 @@ class Material:
         """The LoRAs that are in neither sweep."""
         return [one for one in self.of("lora") if one not in self.rates and one not in self.ranks]
 
+    def troubles(self, experiments: Sequence[Experiment]) -> Iterator[str]:
+        """What went wrong in their trainings, a sentence for all of one kind."""
+        for key in ("moved_nothing", "moved_too_far", "memorised"):
+            if some := [one for one in experiments if verdict_of(one) == key]:
+                changes = [percent(one.record["prediction_change"]) for one in some]
+                names = self.words.listed([one.name for one in some])
+                yield self.words(f"r_{key}", names=names, changes=self.words.listed(changes))
+
     def training(self, experiments: Sequence[Experiment]) -> Figures:
         """What differs between them, and what their training took."""
         return summary(experiments, root=self.root, language=self.words.language)
@@ -153,25 +162,29 @@ class Material:
         return list(dict.fromkeys(one["kind"] for image in self.controlled for one in image.control))
 
     def control_settings(self) -> list[str]:
-        """What the controls were set to, those that differ in the scale alone as one."""
-        scales: dict[tuple[str, ...], set[float]] = {}
+        """What the controls were set to, a sentence for all that were set alike."""
+        groups: dict[tuple[str, float, float], list[Mapping[str, Any]]] = {}
         for one in (control for image in self.controlled for control in image.control):
-            more = ""
-            if one["kind"] == "canny" and "low_threshold" in one:
-                more = f", low_threshold {one['low_threshold']:g}, high_threshold {one['high_threshold']:g}"
-            alike = f"{one['kind']}, {one['image']}", f"{one['start']:g}", f"{one['end']:g}", more
-            scales.setdefault(alike, set()).add(one["scale"])
-        return [
-            self.words("control_settings", kind=kind, scale=_listed(sorted(found)), start=start, end=end)
-            + more
-            for (kind, start, end, more), found in scales.items()
-        ]
+            groups.setdefault((one["image"], one["start"], one["end"]), []).append(one)
+        lines = []
+        for (name, start, end), alike in groups.items():
+            kinds = self.words.listed([*dict.fromkeys(one["kind"] for one in alike)])
+            scales = _listed(sorted({one["scale"] for one in alike}))
+            line = self.words("control_settings", kinds=kinds, image=name, scale=scales)
+            if (start, end) != (0, 1):
+                line += self.words("control_steps", start=f"{start:g}", end=f"{end:g}")
+            for low, high in dict.fromkeys(
+                (one["low_threshold"], one["high_threshold"]) for one in alike if "low_threshold" in one
+            ):
+                line += self.words("control_thresholds", low=f"{low:g}", high=f"{high:g}")
+            lines.append(f"{line}.")
+        return lines
 
     def control_tables(self) -> Iterator[tuple[str, Table]]:
         """Captions and tables of control image, control map and images.
 
-        Experiments beside each other as in homework A, then prompts beside each other for each experiment as
-        in homework B, then scales.
+        Prompts beside each other for each experiment as in homework B, or experiments beside each other where
+        there is one prompt; then scales.
         """
         words = self.words
 
@@ -180,11 +193,10 @@ class Material:
 
         usual = grouped(self.controlled, "scale")[scales_of(self.controlled[0])]
         prompt, names = usual[0].prompt_name, list(grouped(usual, "experiment"))
-        if len(names) > 1:
-            together = grouped(usual, "prompt")[prompt]
-            yield words("control_by_experiment", prompt=prompt), shown(together, "experiment")
-        for name, mine in grouped(usual, "experiment").items():
-            if name != BASE or names == [BASE]:
+        if len(names) > 1 and len(grouped(usual, "prompt")) == 1:
+            yield words("control_by_experiment", prompt=prompt), shown(usual, "experiment")
+        else:
+            for name, mine in grouped(usual, "experiment").items():
                 yield words("control_by_prompt", experiment=name), shown(mine, "prompt")
         for name, mine in grouped(grouped(self.controlled, "prompt")[prompt], "experiment").items():
             controls = grouped(mine, "control").values()
@@ -194,8 +206,10 @@ class Material:
                 yield caption, shown(several, "scale")
 
     def _control_of(self, image: ImageRecord) -> str:
-        """`canny`, or `canny + pose, scale 0.5`."""
+        """`canny`, or `canny + pose (hat.png), scale 0.5`; the control image where there are several."""
         kinds, scales = " + ".join(one["kind"] for one in image.control), scales_of(image)
+        if len({one["image_sha256"] for other in self.controlled for one in other.control}) > 1:
+            kinds += f" ({', '.join(dict.fromkeys(one['image'] for one in image.control))})"
         return kinds if set(scales) == {1.0} else f"{kinds}, {self.words('scale', scale=_listed(scales))}"
 
     # ---- what was measured
@@ -216,10 +230,16 @@ class Material:
         folders = {image.path.parent.name for image in self.controlled}
         return Scores({k: tally for k, tally in self._all_scores.tallies.items() if k not in folders})
 
+    @property
+    def _drift(self) -> Mapping[str, Any]:
+        """Experiment to what became of the class."""
+        given = {name: found["PRES"] for name, found in (self.given or {}).items() if "PRES" in found}
+        return given or self.scores.of("PRES")
+
     def score_table(self) -> Figures:
         """The scores, or the measurements that were given."""
         if self.scores.tallies:
-            return self.scores.table(self.words.language)
+            return self._all_scores.table(self.words.language)
         names = [*dict.fromkeys([*self.names, *self.measurements])]
         rows = [{"experiment": name, **found} for name in names if (found := self.measurements.get(name))]
         return figures(rows, language=self.words.language)
@@ -284,7 +304,8 @@ class Material:
             self.measurements,
             pair=self.best,
             controlled=controlled,
-            drift=self.scores.of("PRES"),
+            kinds=self.control_kinds,
+            drift=self._drift,
             images=min(made.count(one.name) for one in self.experiments),
             words=self.words,
         )

@@ -58,7 +58,8 @@ def report(
         author: name, group and year, in a line under the title.
         language: "en" or "ru".
         measurements: experiment (or "base") to each measurement's name and value (a number, or a mean and the
-            ends of its interval), higher is better, likeness first; None takes those of `sdlab score`.
+            ends of its interval), higher is better, likeness first; `PRES` is what became of the class. None
+            takes those of `sdlab score`.
         note: how the measurements were made, one or two sentences.
         best: "dreambooth" and "lora" to the experiments that are compared with each other, and "why".
 
@@ -127,7 +128,7 @@ def _readme(parts: Sequence[Part]) -> tuple[str, dict[str, bytes]]:
                 return f"{image}\n\n{caption}"
             case "pictures":
                 width, share = part.content.fitting(900, 150), _share(part, parts, IN_README)
-                text, files = part.content.markdown_and_pictures(width=width, max_bytes=share, texts=False)
+                text, files = part.content.markdown_and_pictures(width=width, max_bytes=share)
                 pictures.update(files)
                 return f"{caption}\n\n{text}"
         return part.text
@@ -140,8 +141,8 @@ def _page(parts: Sequence[Part], folder: Path, words: Words) -> str:
     """report.html: one file that needs no other and prints well."""
 
     def table(part: Part) -> str:
-        width, share = part.content.fitting(1112, 160), _share(part, parts, IN_PAGE)
-        return str(part.content.html(width=width, max_bytes=share, texts=False))
+        width, share = part.content.fitting(1112, 180), _share(part, parts, IN_PAGE)
+        return str(part.content.html(width=width, max_bytes=share))
 
     return render(
         "report.html",

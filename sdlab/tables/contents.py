@@ -75,6 +75,13 @@ class Table:
         cells = tuple(zip(*self.cells, strict=True))
         return replace(self, rows=self.columns, columns=self.rows, cells=cells)
 
+    def without_texts(self) -> Table:
+        """The same table without the prompts under their names, which what it stands in has said."""
+        rows, columns = (
+            tuple(replace(one, text="") for one in headings) for headings in (self.rows, self.columns)
+        )
+        return replace(self, rows=rows, columns=columns)
+
     @property
     def size(self) -> str:
         """Rows, columns, and how many cells lack images, in words."""
@@ -88,19 +95,18 @@ class Table:
     def _repr_html_(self) -> str:
         return self.html(max_bytes=IN_A_NOTEBOOK)
 
-    def html(self, width: int | None = None, max_bytes: int = MAX_BYTES, *, texts: bool = True) -> str:
+    def html(self, width: int | None = None, max_bytes: int = MAX_BYTES) -> str:
         """The table as HTML that carries its pictures in itself; it scrolls sideways, the first column stays.
 
         Args:
             width: of a cell's picture in CSS pixels; None takes what a notebook's page has room for.
             max_bytes: what the pictures may take; their quality goes down until they fit.
-            texts: whether the prompts stand in full under the table.
         """
         pictures = self._encoded(max_bytes * 3 // 4)  # base64 writes three bytes as four letters
         uris = {name: thumbnails.data_uri(content) for name, content in pictures.items()}
         width = width or self.fitting(NOTEBOOK_PAGE, 180 if self.images_per_cell == 1 else SIDE)
         words = Words(self.language)
-        return render("table.html", table=self, uris=uris, width=width, texts=texts, words=words)
+        return render("table.html", table=self, uris=uris, width=width, words=words)
 
     def markdown(self, folder: str | Path, pictures: str = "pictures", **options: Any) -> str:
         """The table as Markdown with relative links; its pictures are written below `folder`."""
@@ -110,14 +116,14 @@ class Table:
         return text
 
     def markdown_and_pictures(
-        self, pictures: str = "pictures", width: int = 150, max_bytes: int = MAX_BYTES, *, texts: bool = True
+        self, pictures: str = "pictures", width: int = 150, max_bytes: int = MAX_BYTES
     ) -> tuple[str, dict[str, bytes]]:
         """The Markdown text, and link to content of its pictures; nothing is written."""
         encoded = self._encoded(max_bytes)
         paths = {name: name if isinstance(name, str) else "/".join(name) for name in encoded}
         files = {name: f"{pictures}/{path}_{self.images_per_cell}.webp" for name, path in paths.items()}
         links = {name: quote(file) for name, file in files.items()}
-        text = render("table.md", table=self, links=links, width=width, texts=texts)
+        text = render("table.md", table=self, links=links, width=width)
         return text, {files[name]: content for name, content in encoded.items()}
 
     def save(self, path: str | Path, title: str = "") -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -24,6 +25,10 @@ class Words:
     def __call__(self, key: str, **values: Any) -> str:
         """A text of words.toml, its placeholders filled in."""
         return str(texts()[key][self.language]).format(**values)
+
+    def listed(self, texts: Sequence[str]) -> str:
+        """`one`, `one and two`, `one, two and three`."""
+        return "".join(texts) if len(texts) < 2 else self("and", some=", ".join(texts[:-1]), last=texts[-1])
 
     def count(self, value: float) -> str:
         """A whole number with its thousands apart."""
