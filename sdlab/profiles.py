@@ -30,6 +30,7 @@ class Profile:
     lora_steps: int
     lora_ranks: tuple[int, ...]  # the homework's sweep of ranks at `lora_learning_rate`
     dreambooth_text_encoder: bool = True
+    prior_loss_weight: float = 1.0
     lora_text_encoder: bool = False
     train_batch_size: int = 1
     lr_scheduler: str = "constant"
