@@ -37,7 +37,7 @@ BAR = 2.5  # of the time alone
 SETTINGS: dict[str, dict[str, str]] = {
     "torch's own (spinning)": {"OMP_WAIT_POLICY": "", "GOMP_SPINCOUNT": ""},
     "passive, 0 spins": {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"},
-    "passive, 1,000 spins": {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"},
+    "passive, 800 spins (sdlab's)": {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "800"},
     "passive, 10,000 spins": {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "10000"},
     "passive, 100,000 spins": {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "100000"},
 }

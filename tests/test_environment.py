@@ -132,7 +132,7 @@ def waiting(**variables: str) -> list[str]:
 
 
 def test_threads_wait_passively_unless_the_user_says_otherwise() -> None:
-    assert waiting() == ["PASSIVE", "0"]
+    assert waiting() == ["PASSIVE", "800"]
     assert waiting(OMP_WAIT_POLICY="ACTIVE", GOMP_SPINCOUNT="7") == ["ACTIVE", "7"]
     assert "OMP_WAIT_POLICY" in environment.threads()
 
