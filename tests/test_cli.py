@@ -129,7 +129,7 @@ def test_the_homeworks_dreambooth_command_can_be_pasted() -> None:
         instance_data_dir="faces", class_data_dir="class", class_prompt="a photo of woman face",
         with_prior_preservation=True, num_class_images=500, resolution=512, learning_rate=2e-6,
         max_train_steps=800, checkpointing_steps=800, use_8bit_adam=True, train_text_encoder=True, seed=31,
-        num_held_out_images=2, validation_steps=50,  # the profile's
+        num_held_out_images=2, validation_steps=20,  # the profile's
     )  # fmt: skip
     assert seen["hyperparameters"] == expected
 

@@ -95,7 +95,7 @@ def demo(
             best = {"dreambooth": "dreambooth", "lora": experiment_name(common)}
             best = {method: name for method, name in best.items() if name in names}
             of_class = [name for name in names if name in ("base", "dreambooth_no_prior", *best.values())]
-            many = 4 * images_per_prompt
+            many = 2 * images_per_prompt
             generate(of_class, PromptSet({"class": prompt}), images_per_prompt=many, base=BASE, results=CLASS)
         with _stage(6, "ControlNet: canny, depth and pose through one of each method"):
             controlled = _controlled([*best.values()], prompts)
