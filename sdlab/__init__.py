@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 # OpenMP's threads spin while they wait for each other, which beside another program makes a step 70 times as
-# slow; without any spins it takes twice as long alone. torch reads both when it is imported. A user's own setting
-# stays; benchmarks/threads.py measures it.
+# slow; without any spins it takes twice as long alone. torch reads both when it is imported. A user's own
+# setting stays; benchmarks/threads.py measures it.
 if "torch" not in sys.modules:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "800")

@@ -245,13 +245,10 @@ def class_images(
         with acquire_lock(place / ".lock"):  # another experiment that needs them waits until they are there
             if seeds := _missing_seeds(place, num, seed):
                 write_json(place / "class_images.json", {"base_name": model.name, **settings})
-                images = sample_all(
-                    ready_pipeline(model, chosen),
-                    [(class_prompt, one) for one in seeds],
-                    chosen,
-                    batch_size=images_at_once(model, chosen),
-                    description="class images" if progress else None,
-                )
+                prompts, title = [(class_prompt, one) for one in seeds], "class images" if progress else None
+                size = images_at_once(model, chosen)
+                pipeline = ready_pipeline(model, chosen)
+                images = sample_all(pipeline, prompts, chosen, batch_size=size, description=title)
                 for one, image in zip(seeds, images, strict=True):
                     write_image(place / f"class_{one:05d}.png", image, settings | {"seed": one})
     return place

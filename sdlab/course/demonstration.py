@@ -35,9 +35,9 @@ NOTE = (
 )
 FINISHED = """
 Finished in {took}. Look at
-  {report}/report.html   the report, in a browser
-  {report}/report.pdf    the same to print
-  {report}/README.md     the same for GitHub
+  {results}/report/report.html   the report, in a browser
+  {results}/report/report.pdf    the same to print
+  {results}/report/README.md     the same for GitHub
   {results}/table.png            all images as one picture
 Run it again: nothing is done twice. With your own photos: put them into data/raw_images of a
 new folder and go on with `sdlab prepare`, `sdlab train dreambooth` …; `sdlab --help` lists all."""
@@ -91,8 +91,10 @@ def demo(
         names = ["base", *(one.name for one in experiments if one.status == "finished")]
         with _stage(5, f"images: {len(names)} models × {len(prompts.prompts)} prompts × {images_per_prompt}"):
             generate(names, prompts, images_per_prompt=images_per_prompt, base=BASE)
-            # the LoRA with the profile's rate and rank
-            best = {"dreambooth": "dreambooth", "lora": experiment_name(common)}
+            best = {
+                "dreambooth": "dreambooth",
+                "lora": experiment_name(common),
+            }  # the profile's rate and rank
             best = {method: name for method, name in best.items() if name in names}
             of_class = [name for name in names if name in ("base", "dreambooth_no_prior", *best.values())]
             many = 2 * images_per_prompt
@@ -102,8 +104,7 @@ def demo(
         with _stage(7, "tables and report"):
             _report(names, best, controlled, prompts, images_per_prompt, dataset)
     results = os.path.relpath(Path(root) / "results")
-    took = duration(time.perf_counter() - start)
-    print(FINISHED.format(took=took, report=os.path.join(results, "report"), results=results))
+    print(FINISHED.format(took=duration(time.perf_counter() - start), results=results))
     return Path(root) / "results/report/report.html"
 
 
