@@ -91,10 +91,7 @@ def demo(
         names = ["base", *(one.name for one in experiments if one.status == "finished")]
         with _stage(5, f"images: {len(names)} models × {len(prompts.prompts)} prompts × {images_per_prompt}"):
             generate(names, prompts, images_per_prompt=images_per_prompt, base=BASE)
-            best = {
-                "dreambooth": "dreambooth",
-                "lora": experiment_name(common),
-            }  # the profile's rate and rank
+            best = {"dreambooth": "dreambooth", "lora": experiment_name(common)}  # the profile's rate, rank
             best = {method: name for method, name in best.items() if name in names}
             of_class = [name for name in names if name in ("base", "dreambooth_no_prior", *best.values())]
             many = 2 * images_per_prompt
