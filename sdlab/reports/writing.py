@@ -57,9 +57,8 @@ def report(
         title: the report's title.
         author: name, group and year, in a line under the title.
         language: "en" or "ru".
-        measurements: experiment (or "base") to each measurement's name and value (a number, or a mean and the
-            ends of its interval), higher is better, likeness first; `PRES` is what became of the class. None
-            takes those of `sdlab score`.
+        measurements: experiment (or "base") to a measurement's name to a number, or a mean and its interval's
+            ends; higher is better, likeness first; `PRES` is the class's. None takes those of `sdlab score`.
         note: how the measurements were made, one or two sentences.
         best: "dreambooth" and "lora" to the experiments that are compared with each other, and "why".
 
