@@ -167,8 +167,8 @@ def _grow(experiments: Iterable[Experiment]) -> bool:
     return len({one.record.get("size_mb") for one in experiments}) > 1
 
 
-def _costs(experiments: Sequence[Experiment], words: Words) -> dict[str, str]:
-    """How long they were trained and how large they are on disk, from least to most."""
+def _costs(experiments: Sequence[Experiment], words: Words) -> dict[str, Any]:
+    """How long they were trained, how many together, and how large they are on disk, from least to most."""
     spans = {}
     for name, column in {"times": "time", "sizes": "size"}.items():
         key, write = RECORDED[column]
@@ -176,4 +176,4 @@ def _costs(experiments: Sequence[Experiment], words: Words) -> dict[str, str]:
             return {}
         low, high = write(min(values), words), write(max(values), words)
         spans[name] = low if low == high else words("span", low=low, high=high)
-    return spans
+    return spans | {"together": max(one.record.get("in_one_pass", 1) for one in experiments)}
