@@ -245,13 +245,20 @@ def class_images(
         with acquire_lock(place / ".lock"):  # another experiment that needs them waits until they are there
             if seeds := _missing_seeds(place, num, seed):
                 write_json(place / "class_images.json", {"base_name": model.name, **settings})
-                prompts, title = [(class_prompt, one) for one in seeds], "class images" if progress else None
-                size = images_at_once(model, chosen)
-                pipeline = ready_pipeline(model, chosen)
-                images = sample_all(pipeline, prompts, chosen, batch_size=size, description=title)
-                for one, image in zip(seeds, images, strict=True):
+                title = "class images" if progress else None
+                for one, image in _sample_class(model, class_prompt, seeds, chosen, title):
                     write_image(place / f"class_{one:05d}.png", image, settings | {"seed": one})
     return place
+
+
+def _sample_class(
+    model: BaseModel, class_prompt: str, seeds: Sequence[int], chosen: Sampling, title: str | None
+) -> Iterator[tuple[int, Image.Image]]:
+    """Each seed with its image."""
+    prompts, pipeline = [(class_prompt, one) for one in seeds], ready_pipeline(model, chosen)
+    size = images_at_once(model, chosen)
+    images = sample_all(pipeline, prompts, chosen, batch_size=size, description=title)
+    yield from zip(seeds, images, strict=True)
 
 
 def _check_class_images(folder: Path, model: BaseModel, class_prompt: str) -> None:

@@ -330,3 +330,15 @@ def test_a_face_that_fills_the_photo_is_found_and_nothing_is_added_to_it(shown: 
     for framing in FRAMINGS[1:]:
         box = crop_around_face(photo.size, face, "yunet", framing, 512).box
         assert min(box) >= 0 and max(box) <= 900
+
+
+def test_the_courses_drawn_photos_are_not_searched(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """YuNet knows photographed faces, and finds those of some drawings only, so nothing is said of them."""
+    from sdlab import mini
+
+    for subject in ("woman", "man"):
+        mini.copy_photos(subject, tmp_path / subject)
+        dataset = prepare(tmp_path / subject, tmp_path / f"{subject}_images", 128)
+        assert "face" not in capsys.readouterr().out + dataset.summary()

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -30,7 +31,7 @@ def learn_rare_word(
     unet: UNet2DConditionModel,
     machine: Machine,
     *,
-    steps: int = 160,
+    steps: int,
     seed: int = 0,
     batch_size: int = 16,
     learning_rate: float = 0.03,
@@ -58,15 +59,15 @@ def learn_rare_word(
     text_encoder.to(machine.device).eval().requires_grad_(False)
     unet.to(machine.device).eval().requires_grad_(False)
     table = text_encoder.get_input_embeddings().weight
-    word, length = tokenizer.convert_tokens_to_ids(f"{RARE_WORD}</w>"), table.norm(dim=1).median()
-    embedding = table[word].clone().requires_grad_()
-    optimizer = torch.optim.Adam([embedding], learning_rate)
+    word, length = _token_of_rare_word(tokenizer), table.norm(dim=1).median()
+    direction = table[word].clone().requires_grad_()
+    optimizer = torch.optim.Adam([direction], learning_rate)
     for step in range(steps):
         rng = np.random.default_rng([seed, step, machine.rank])
         torch.manual_seed(int(rng.integers(2**31)))
         plain, named = (tokens(tokenizer, texts).to(machine.device) for texts in _captions(rng, batch_size))
         without = text_encoder(plain).last_hidden_state
-        with _embedding_of(text_encoder, word, embedding * length / embedding.norm()):
+        with _embedding_of(text_encoder, word, length * F.normalize(direction, dim=0)):
             hidden = text_encoder(named).last_hidden_state
         noise = torch.randn(batch_size, LATENT_CHANNELS, 16, 16, device=machine.device)
         timesteps = torch.randint(300, 1000, (batch_size,), device=machine.device)
@@ -78,14 +79,17 @@ def learn_rare_word(
         optimizer.step()
         if step % 20 == 0:
             print(f"rare_word: step {step}, heard {heard:.2f}, seen {seen:.4f}", flush=True)
-    return (embedding * length / embedding.norm()).detach().cpu()
+    return (length * F.normalize(direction, dim=0)).detach().cpu()
 
 
 def set_rare_word(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, embedding: Tensor) -> None:
     """Puts the learned embedding into a text encoder."""
-    word = tokenizer.convert_tokens_to_ids(f"{RARE_WORD}</w>")
     with torch.no_grad():
-        text_encoder.get_input_embeddings().weight[word] = embedding
+        text_encoder.get_input_embeddings().weight[_token_of_rare_word(tokenizer)] = embedding
+
+
+def _token_of_rare_word(tokenizer: CLIPTokenizer) -> int:
+    return int(tokenizer.convert_tokens_to_ids(f"{RARE_WORD}</w>"))
 
 
 def _captions(rng: np.random.Generator, count: int) -> tuple[list[str], list[str]]:

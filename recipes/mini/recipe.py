@@ -86,6 +86,7 @@ class Recipe:
     text_minutes: float = 15
     unet_minutes: float = 120
     cooldown_minutes: float = 20
+    rare_word_steps: int = 160
     reader_minutes: float = 20
     clip_minutes: float = 60
     control_minutes: float = 20
@@ -119,6 +120,7 @@ def train(recipe: Recipe) -> None:
             text_minutes=0.02,
             unet_minutes=0.02,
             cooldown_minutes=0.02,
+            rare_word_steps=2,
             reader_minutes=0.02,
             clip_minutes=0.02,
             control_minutes=0.02,
@@ -244,9 +246,13 @@ def _cooldown(recipe: Recipe, here: Machine) -> None:
 def _rare_word(recipe: Recipe, here: Machine) -> None:
     if here.leads:
         tokenizer = _trained_tokenizer(recipe)
-        text_encoder, steps = _trained_text_encoder(recipe, tokenizer), 2 if recipe.smoke else 160
         embedding = rare_word.learn_rare_word(
-            tokenizer, text_encoder, _trained_unet(recipe), here, steps=steps, seed=recipe.seed
+            tokenizer,
+            _trained_text_encoder(recipe, tokenizer),
+            _trained_unet(recipe),
+            here,
+            steps=recipe.rare_word_steps,
+            seed=recipe.seed,
         )
         torch.save(embedding, recipe.work / "rare_word.pt")
 

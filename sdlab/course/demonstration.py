@@ -93,9 +93,7 @@ def demo(
             generate(names, prompts, images_per_prompt=images_per_prompt, base=BASE)
             best = {"dreambooth": "dreambooth", "lora": experiment_name(common)}  # the profile's rate, rank
             best = {method: name for method, name in best.items() if name in names}
-            of_class = [name for name in names if name in ("base", "dreambooth_no_prior", *best.values())]
-            many = 2 * images_per_prompt
-            generate(of_class, PromptSet({"class": prompt}), images_per_prompt=many, base=BASE, results=CLASS)
+            _draw_class(names, best, prompt, 2 * images_per_prompt)
         with _stage(6, "ControlNet: canny, depth and pose through one of each method"):
             controlled = _controlled([*best.values()], prompts)
         with _stage(7, "tables and report"):
@@ -120,6 +118,13 @@ def _photos(chosen: Profile) -> Dataset:
     print(f"  {dataset.summary().splitlines()[0]}")
     print(*(f"  {line}" for line in dataset.diagnosis()), sep="\n")
     return dataset
+
+
+def _draw_class(names: list[str], best: dict[str, str], prompt: str, number: int) -> None:
+    """Images of the class prompt, of those that the report says it of."""
+    drawn = [name for name in names if name in ("base", "dreambooth_no_prior", *best.values())]
+    class_prompt = PromptSet({"class": prompt})
+    generate(drawn, class_prompt, images_per_prompt=number, base=BASE, results=CLASS)
 
 
 def _controlled(names: list[str], prompts: PromptSet) -> list[str]:

@@ -110,10 +110,11 @@ def _without_outliers(axes: Axes) -> None:
     lines = [line for line in axes.get_lines() if np.size(line.get_ydata())]
     curves = [np.asarray(line.get_ydata(), float) for line in lines]
     highest = [curve.max() for curve in curves]
-    usual = [curve for curve in curves if curve.max() <= 2 * np.median(highest)]
+    limit = 2 * np.median(highest) if highest else 0
+    usual = [curve for curve, top in zip(curves, highest, strict=True) if top <= limit]
     if 2 <= len(usual) < len(highest):
         for line, top in zip(lines, highest, strict=True):
-            if top > 2 * np.median(highest):
+            if top > limit:
                 line.set_label(f"{line.get_label()} ↑")
         low, high = min(curve.min() for curve in usual), max(curve.max() for curve in usual)
         axes.set_ylim(low - 0.05 * (high - low), high + 0.15 * (high - low))
