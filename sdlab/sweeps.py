@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sdlab.config import DreamBooth, LoRA, number, unknown
-from sdlab.experiment import Experiment
+from sdlab.experiment import Experiment, Locked
 from sdlab.files import DiskFull
 from sdlab.prompts import check_file_name
 from sdlab.training import train_together
@@ -128,7 +128,7 @@ def _train_here(
         except Exception as error:  # whatever these died of, the others are worth training
             found = dict.fromkeys(group, error)
         for name, reason in found.items():
-            print(f"{name} failed: {reason}", flush=True)
+            print(f"{name} {'is left out' if isinstance(reason, Locked) else 'failed'}: {reason}", flush=True)
             errors[name] = str(reason)
         for name in group:
             if name not in found and Experiment(name, root).status == "stopped":

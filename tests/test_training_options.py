@@ -24,6 +24,7 @@ from sdlab.training.checkpoint import resume
 from sdlab.training.checkpoint import save as save_checkpoint
 from sdlab.training.loop import train_step
 from sdlab.training.memory import NotEnoughMemory
+from sdlab.training.optimizer import make_optimizer
 from sdlab.training.setup import Training, set_up
 from sdlab.training.validation import split, steps_between, validation_losses
 
@@ -332,3 +333,28 @@ def test_what_is_cut_from_a_prompt_is_said(workplace: Path, short: Callable[...,
     long = "a photo of sks woman face, " + "very " * 80 + "beautiful"
     with pytest.warns(UserWarning, match=r"Not read: .*beautiful"):
         train("long", short("lora", instance_prompt=long, max_train_steps=1), progress=False)
+
+
+def test_8_bit_adam_on_the_cpu_takes_the_steps_of_bitsandbytes() -> None:
+    from bitsandbytes.optim import AdamW8bit
+
+    def weights() -> dict[str, torch.nn.Parameter]:
+        torch.manual_seed(0)
+        shapes = [(64, 128), (100,), (3000,), (128, 64, 3, 3), (2000,), (256, 16)]
+        return {f"unet.{i}": torch.nn.Parameter(torch.randn(shape)) for i, shape in enumerate(shapes)}
+
+    chosen = LoRA(use_8bit_adam=True, learning_rate=1e-2)
+    ours, theirs = weights(), weights()
+    optimizer = make_optimizer(chosen, ours, torch.device("cpu"), lambda _: None)
+    assert (
+        len(optimizer.param_groups[0]["params"]) == 3
+    )  # the large ones, and the small ones up to 4096 values
+    plain = AdamW8bit(theirs.values(), lr=1e-2, weight_decay=chosen.adam_weight_decay)
+    for step in range(4):
+        for one, other in zip(ours.values(), theirs.values(), strict=True):
+            one.grad = torch.randn(one.shape, generator=torch.Generator().manual_seed(step))
+            other.grad = one.grad.clone()
+        optimizer.step()
+        plain.step()
+    for one, other in zip(ours.values(), theirs.values(), strict=True):
+        assert torch.equal(one, other)

@@ -111,7 +111,8 @@ def train_unet(
         minutes: time to train, earlier runs included.
         seed: settles weights, order, captions and noise.
         begin_with: an exported UNet to begin with; None for a new one.
-        cool_down: the checkpoint of a training at a constant rate; from it on the rate falls to nothing.
+        cool_down: the checkpoint of a training at a constant rate; from it on the rate falls to nothing. If
+            there is none, from `begin_with` on.
         batch_size: pictures in a step of one process.
         learning_rate: peak.
 
@@ -146,7 +147,7 @@ def train_unet(
         machine,
         minutes=minutes,
         decay_from=0.0 if cool_down else 1.0,
-        begin_from=cool_down,
+        begin_from=cool_down if cool_down and cool_down.exists() else None,
     )
     for step in progress.steps(evaluate):
         rng = np.random.default_rng([seed, step, machine.rank])

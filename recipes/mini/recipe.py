@@ -86,6 +86,8 @@ class Recipe:
     text_minutes: float = 15
     unet_minutes: float = 120
     cooldown_minutes: float = 20
+    unet_learning_rate: float = 2e-3
+    """Constant in stage `unet`, falling from there to nothing in `cooldown`."""
     rare_word_steps: int = 160
     reader_minutes: float = 20
     clip_minutes: float = 60
@@ -235,11 +237,15 @@ def _unet(recipe: Recipe, here: Machine, cool_down: Path | None = None) -> None:
         seed=recipe.seed,
         begin_with=recipe.begin_with and recipe.begin_with / "sd" / "unet",
         cool_down=cool_down,
+        learning_rate=recipe.unet_learning_rate,
     )
 
 
 def _cooldown(recipe: Recipe, here: Machine) -> None:
-    """From the newest weights of stage `unet`, which may go on at its constant rate meanwhile."""
+    """From the newest weights of stage `unet`, which may go on at its constant rate meanwhile.
+
+    Without that stage from `begin_with`, to teach finished weights a little more.
+    """
     _unet(recipe, here, cool_down=recipe.work / "unet" / "checkpoint.pt")
 
 
@@ -349,7 +355,7 @@ def _export(recipe: Recipe, here: Machine) -> None:
     """Export what there is: the pipeline once there is a UNet, the reader, the CLIP, what controls."""
     if not here.leads:
         return
-    if (recipe.work / "unet" / "checkpoint.pt").exists():
+    if any((recipe.work / stage / "checkpoint.pt").exists() for stage in ("unet", "cooldown")):
         tokenizer = _trained_tokenizer(recipe)
         export.export_pipeline(
             recipe.out / "sd",
