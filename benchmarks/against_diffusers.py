@@ -27,6 +27,7 @@ on, ten timesteps each, with noise that is the same for all.
 from __future__ import annotations
 
 import argparse
+import math
 import shutil
 import statistics
 import tempfile
@@ -95,10 +96,12 @@ def measure(
             ways = {"warmup": options.warmup, "device": options.device, "compiled": compiled}
             done.append(run(source, chosen, folder / program, **ways))
             print(f"  {program} {repeat + 1}: {done[-1].step_seconds:.4f} s a step", flush=True)
-    return {
-        program: (done, validation_loss(task, done[-1].result, options.device))
-        for program, done in runs.items()
-    }
+    return {program: (done, held_out_loss(options, task, done[-1].result)) for program, done in runs.items()}
+
+
+def held_out_loss(options: argparse.Namespace, task: Task, result: Path | None) -> float:
+    """The validation loss; random weights have none that says anything."""
+    return validation_loss(task, result, options.device) if options.base_shape == "mini" else math.nan
 
 
 def rows(name: str, measured: dict[str, tuple[list[Run], float]]) -> Iterator[list[str]]:
@@ -142,7 +145,7 @@ def main() -> None:
         is_mini = options.base_shape == "mini"
         base = Path(mini.path()) if is_mini else save_random_model(folder / "base")
         task = make_task(base, folder, 128 if is_mini else 512)
-        before = validation_loss(task, None, options.device)
+        before = held_out_loss(options, task, None)
         lines = [HEADER, ["---"] * len(HEADER)]
         for title, changes, compiled in variants(options):
             print(title, flush=True)

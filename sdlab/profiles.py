@@ -32,7 +32,8 @@ class Profile:
     dreambooth_text_encoder: bool = True
     prior_loss_weight: float = 1.0
     lora_text_encoder: bool = False
-    train_batch_size: int = 1
+    dreambooth_batch_size: int = 1
+    lora_batch_size: int = 1
     lr_scheduler: str = "constant"
     checkpointing_steps: int = 500
     num_inference_steps: int = 20
@@ -135,6 +136,7 @@ def hyperparameters(
     values |= {
         "learning_rate": getattr(chosen, f"{method}_learning_rate"),
         "max_train_steps": getattr(chosen, f"{method}_steps"),
+        "train_batch_size": getattr(chosen, f"{method}_batch_size"),
         "train_text_encoder": getattr(chosen, f"{method}_text_encoder"),
     }
     if method == "lora":  # small enough to keep its activations
