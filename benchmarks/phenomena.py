@@ -34,7 +34,7 @@ from sdlab.scores import mini_scores
 
 PROMPTS = HOMEWORK_A.fill("sks woman")
 CLASS = PromptSet({"class": hyperparameters("dreambooth").class_prompt})
-ON_DREAMBOOTH = {"learning_rate": 1e-3}
+ON_DREAMBOOTH = {"learning_rate": 5e-4}
 """As gentle as homework B's LoRAs on top of DreamBooth."""
 
 
