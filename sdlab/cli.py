@@ -308,6 +308,7 @@ def control(
     from sdlab.control import Control, NothingFound
     from sdlab.tables import control_table
 
+    _keep(out, image)
     names = _names(experiments, options["root"])
     chosen = _prompts(prompts, subject, names, options["root"])
     settings = {field.name: options.pop(field.name) for field in fields(Control) if field.name in options}
@@ -348,6 +349,7 @@ def table(
     """
     from sdlab.tables import prompts_of
 
+    _keep(out, reference)
     names = _names(experiments, options["root"])
     if prompts:
         chosen = _prompts(prompts, subject, names, options["root"])
@@ -473,6 +475,12 @@ def check(run: Run, which: Positional[Literal["A", "B"] | None] = None, **option
 def sync(run: Run, place: Positional[str], **options: Any) -> None:
     """Finished work to a folder that outlives the machine, and back."""
     run(place, **options)
+
+
+def _keep(out: Path | None, given: Path | None) -> None:
+    """Refuses to write what is made over what it is made from."""
+    if out and given and out.resolve() == given.resolve():
+        raise ValueError(f"--out {out} is what the table is made from. Give another name, which is free.")
 
 
 def _finished(root: str | Path) -> list[str]:

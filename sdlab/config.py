@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
@@ -234,15 +235,23 @@ class LoRA(Hyperparameters):
 
 
 METHODS: dict[str, type[DreamBooth] | type[LoRA]] = {"dreambooth": DreamBooth, "lora": LoRA}
+_FACTOR = r"\d*\.?\d+(e-?\d+)?"
 # What to say of texts, and of values that make no sense together; and whether it is so.
 FAULTS: dict[str, Callable[[Any], bool]] = {
     "instance_prompt is empty. Name the subject: 'a photo of sks woman face'.": (
         lambda h: not h.instance_prompt.strip()
     ),
+    "class_data_dir and instance_data_dir are the same folder, {0.instance_data_dir!r}: the subject's photos "
+    "would be learned as images of the class. Give another class_data_dir, or leave it out.": (
+        lambda h: (
+            h.class_data_dir is not None
+            and Path(h.class_data_dir).resolve() == Path(h.instance_data_dir).resolve()
+        )
+    ),
     "report_to must be tensorboard or wandb, got {0.report_to!r}. The experiment's own log.jsonl is always "
     "written.": lambda h: _unlike(r"(tensorboard|wandb)(,(tensorboard|wandb))*", h.report_to),
     "lr_step_rules must be like '1:100,0.1:300,0.01', got {0.lr_step_rules!r}: factor:step, with commas "
-    "between, and the last alone.": lambda h: _unlike(r"([\d.e-]+:\d+,)+[\d.e-]+", h.lr_step_rules),
+    "between, and the last alone.": lambda h: _unlike(f"({_FACTOR}:\\d+,)+{_FACTOR}", h.lr_step_rules),
     "lr_scheduler 'piecewise_constant' and lr_step_rules belong together, such as '1:100,0.1:300,0.01'. Give "
     "both or neither.": lambda h: (h.lr_scheduler == "piecewise_constant") != (h.lr_step_rules is not None),
     "lr_scheduler 'constant' has no warm-up, got lr_warmup_steps={0.lr_warmup_steps}. Take "

@@ -129,7 +129,10 @@ class Experiment:
             return from_dict(record["hyperparameters"])
         except (KeyError, TypeError, ValueError) as error:
             file = self.path / "experiment.json"
-            raise ValueError(f"{file} holds no usable hyperparameters: {error}") from error
+            what = f"holds no usable hyperparameters ({error})" if record else "is missing or empty"
+            raise ValueError(
+                f"{file} {what}. Bring it back, or delete {self.path} to train the experiment again."
+            ) from error
 
     @property
     def lora_file(self) -> Path:
@@ -227,13 +230,31 @@ class Experiment:
             finally:
                 owner.unlink(missing_ok=True)
 
+    def fail(self, error: BaseException) -> None:
+        """Writes down what ended it; a finished one stays so where the longer training did no step."""
+        record = self.record
+        *history, steps = record.get("longer_from", [None])
+        newest = max((place.name for place in self.checkpoints_folder.glob("step_*")), default="")
+        if steps is not None and record.get("steps") == steps and newest == f"step_{steps:06d}":
+            values = record["hyperparameters"] | {"max_train_steps": steps}
+            self.update(hyperparameters=values, status="finished", longer_from=history, message="")
+        else:
+            self.update(status="failed", message=f"{type(error).__name__}: {error}")
+
     def log(self) -> list[dict[str, Any]]:
         """The rows of log.jsonl (`step`, `loss`, `learning_rate` …), without one that a kill tore."""
         try:
             lines = (self.path / "log.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
         except FileNotFoundError:
             return []
-        return [json.loads(line) for line in lines if line.endswith("}\n")]
+        rows = []
+        for number, line in enumerate((line for line in lines if line.endswith("}\n")), 1):
+            try:
+                rows.append(json.loads(line))
+            except ValueError as error:
+                place = f"line {number} of {self.path / 'log.jsonl'}"
+                raise ValueError(f"{place} can't be read as JSON ({error}). Delete that line.") from error
+        return rows
 
     def add_to_log(self, row: dict[str, Any]) -> None:
         """Appends a row to log.jsonl; it is ready for JSON."""

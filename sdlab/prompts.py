@@ -166,6 +166,17 @@ PROMPT_SETS = {name: PromptSet(**values) for name, values in homework_file()["pr
 HOMEWORK_A, HOMEWORK_B = PROMPT_SETS["homework_a"], PROMPT_SETS["homework_b"]
 
 
+def name_of(prompts: PromptSet) -> str | None:
+    """The name of the prompt set that these prompts, or some of them, were filled from; None for others."""
+    for name, known in PROMPT_SETS.items():
+        patterns = {one: re.escape(text) for one, text in known.prompts.items()}
+        for subject in filter(None, (known.subject, "{subject}", "{portrait}")):
+            patterns = {one: text.replace(re.escape(subject), ".+") for one, text in patterns.items()}
+        if all(re.fullmatch(patterns.get(one, "(?!)"), text) for one, text in prompts.prompts.items()):
+            return name
+    return None
+
+
 def prompt_set(name_or_path: str | Path | None, subject: str | Subject | None = None) -> PromptSet:
     """A prompt set by its name or file, filled with the subject.
 

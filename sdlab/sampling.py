@@ -16,7 +16,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from sdlab import machine
-from sdlab.config import Range, unknown
+from sdlab.config import LARGEST_SEED, Range, unknown
 from sdlab.files import acquire_lock, write_bytes, write_json
 from sdlab.models import Base, BaseModel, fuse, quiet, resolve
 from sdlab.profiles import profile
@@ -34,7 +34,7 @@ SAMPLERS = {
 }
 _SIDE = Range(8, "Usual: 512 (mini: 128).", multiple=8)
 _RULES = {
-    "num_inference_steps": Range(1, "Usual: 20 to 35."),
+    "num_inference_steps": Range(1, "Usual: 20 to 35; the noise schedule has 1000.", below=1000),
     "guidance_scale": Range(1, "Usual: 7 to 9 (mini: 2)."),
     "width": _SIDE,
     "height": _SIDE,
@@ -69,10 +69,11 @@ def choose_sampling(
         ValueError: A value breaks its rule.
     """
     chosen = profile(base)
-    side = resolution or chosen.resolution
+    side = chosen.resolution if resolution is None else resolution
     values = {name: getattr(chosen, name) for name in ("num_inference_steps", "guidance_scale")}
     values |= {name: value for name, value in choices.items() if value is not None}
-    found = Sampling(**values, width=width or side, height=height or side)
+    width, height = (side if one is None else one for one in (width, height))
+    found = Sampling(**values, width=width, height=height)
     if found.sampler not in SAMPLERS:
         raise ValueError(unknown("sampler", found.sampler, SAMPLERS))
     for name, rule in _RULES.items():
@@ -227,6 +228,7 @@ def class_images(
         Ruiz et al. 2022, arXiv:2208.12242, section 3.3. Taught in: notebooks/02.
     """
     Range(1, "Usual: 200 to 500 (mini: 64).").check("num", num)
+    Range(0, "Usual: 0.", below=LARGEST_SEED - num).check("seed", seed)
     model = resolve(base, root)
     chosen = choose_sampling(model, **sampling)
     settings = {"base": model.fingerprint, "class_prompt": class_prompt, **asdict(chosen)}

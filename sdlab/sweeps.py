@@ -24,6 +24,14 @@ SHORT = {
 }
 # What a name always says, so that a sweep of the rate and a sweep of the rank share their common experiment.
 ALWAYS = {"lora": ("rank", "learning_rate"), "dreambooth": ("learning_rate",)}
+# What changes nothing without something else: a sweep of it would train the same again and again.
+NEEDS = {
+    "prior_loss_weight": ("with_prior_preservation", True),
+    "num_class_images": ("with_prior_preservation", True),
+    "lr_num_cycles": ("lr_scheduler", "cosine_with_restarts"),
+    "lr_power": ("lr_scheduler", "polynomial"),
+    "ema_decay": ("use_ema", True),
+}
 
 
 def sweep(
@@ -126,7 +134,7 @@ def _train_here(
         except DiskFull:
             raise
         except Exception as error:  # whatever these died of, the others are worth training
-            found = dict.fromkeys(group, error)
+            found = {name: error for name in group if Experiment(name, root).status != "finished"}
         for name, reason in found.items():
             print(f"{name} {'is left out' if isinstance(reason, Locked) else 'failed'}: {reason}", flush=True)
             errors[name] = str(reason)
@@ -142,7 +150,7 @@ def plan(
     """Gives names and hyperparameters of a sweep's experiments, in the order of the grid, without training.
 
     Raises:
-        ValueError: An unknown hyperparameter, no values, or a bad value.
+        ValueError: An unknown hyperparameter, no values, a bad value, or values that change nothing.
     """
     known = [field.name for field in fields(hyperparameters)]
     for name, values in grid.items():
@@ -150,6 +158,12 @@ def plan(
             raise ValueError(unknown(f"hyperparameter of {hyperparameters.method}", name, known))
         if isinstance(values, str) or not isinstance(values, Sequence) or not values:
             raise ValueError(f"{name} needs a list of values, got {values!r}. Write {name}=[{values!r}].")
+        other, needed = NEEDS.get(name, ("", None))
+        if needed is not None and needed not in (getattr(hyperparameters, other), *grid.get(other, ())):
+            raise ValueError(
+                f"{name} changes nothing without {other}, so a sweep of it would train the same again and "
+                f"again. Add {other}={needed!r}, or sweep something else."
+            )
     planned: dict[str, DreamBooth | LoRA] = {}
     for values in itertools.product(*grid.values()):
         chosen = replace(hyperparameters, **dict(zip(grid, values, strict=True)))

@@ -111,6 +111,23 @@ def test_captions_of_dropped_photos_wait_for_them(tmp_path: Path) -> None:
     assert set(read_captions(out)) == {"sharp.png", "flat.png"} and not (out / "flat.png").exists()
 
 
+def test_captions_of_photos_and_images_that_are_gone_wait_for_them(tmp_path: Path) -> None:
+    raw, out = tmp_path / "raw", tmp_path / "out"
+    raw.mkdir()
+    for name in "abc":
+        Image.effect_noise((90, 90), 90).convert("RGB").save(raw / f"{name}.png")
+    prepare(raw, out, 64, captions="a photo of sks woman", progress=False)
+    kept = (raw / "a.png").rename(tmp_path / "a.png")
+    for _ in range(2):
+        prepare(raw, out, 64, captions="a photo of sks woman", progress=False)
+        assert not (out / "a.png").exists() and {"b.png", "c.png"} <= set(read_captions(out))
+    (out / "b.png").unlink()
+    assert "c.png" in read_captions(out)
+    kept.rename(raw / "a.png")
+    prepare(raw, out, 64, progress=False)
+    assert set(read_captions(out)) == {"a.png", "b.png", "c.png"}
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 def test_captions_saved_on_windows_are_read(encoding: str, tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")

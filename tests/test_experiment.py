@@ -117,6 +117,18 @@ def test_a_torn_row_of_the_log_is_left_out(tmp_path: Path) -> None:
     assert experiment.log()[-1] == {"step": 20, "loss": 0.2}
 
 
+def test_a_damaged_record_or_log_says_what_to_do(tmp_path: Path) -> None:
+    experiment = begun(tmp_path)
+    experiment.add_to_log({"step": 10})
+    with open(experiment.path / "log.jsonl", "a") as file:
+        file.write('{"step" 20}\n')
+    with pytest.raises(ValueError, match=r"line 2 of .*log\.jsonl can't be read.*Delete that line"):
+        experiment.log()
+    (experiment.path / "experiment.json").unlink()
+    with pytest.raises(ValueError, match=r"is missing or empty\. Bring it back, or delete .* to train"):
+        experiment.hyperparameters  # noqa: B018
+
+
 def test_what_was_stopped_can_end_earlier_but_not_before_its_checkpoint(tmp_path: Path) -> None:
     experiment = begun(tmp_path)
     (experiment.checkpoints_folder / "step_000100").mkdir(parents=True)

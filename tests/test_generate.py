@@ -118,6 +118,19 @@ def test_a_prompt_that_is_too_long_is_named_with_what_is_cut(place: Path) -> Non
         run(place, ["lora"], prompts, images=1)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"num_inference_steps": 1000}, "at least 1 and below 1000, got 1000"),
+        ({"width": 0}, "width must be at least 8, got 0"),
+        ({"resolution": 0}, "width must be at least 8, got 0"),
+    ],
+)
+def test_what_no_model_can_sample_is_refused(wrong: dict[str, int], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        choose_sampling("mini", **wrong)
+
+
 def test_bad_requests_are_refused_before_anything_is_made(place: Path) -> None:
     with pytest.raises(ValueError, match=r"still holds {subject}\. Fill it in"):
         run(place, ["lora"], HOMEWORK_A)

@@ -102,7 +102,7 @@ def test_photos_deleted_here_never_come_back(
     Path("data/raw_images/asks_us.jpg").unlink()
     sdlab.sync(tmp_path / "drive")
     said = capsys.readouterr().out
-    assert "not brought back: data/raw_images/asks_us.jpg" in said and "Delete them" in said
+    assert f"still in {tmp_path / 'drive'}: data/raw_images/asks_us.jpg" in said and "Delete them" in said
     monkeypatch.chdir(second)  # a new machine
     sdlab.sync(tmp_path / "drive")
     assert [path.name for path in Path("data/raw_images").iterdir()] == ["stays.jpg"]
@@ -165,6 +165,33 @@ def test_a_photo_deleted_on_one_machine_isnt_revived_by_another(
     monkeypatch.chdir(tmp_path / "second")
     sdlab.sync(tmp_path / "drive")
     assert (tmp_path / "drive" / photo).read_bytes() == b"the person agrees again"
+
+
+def test_a_photo_deleted_in_the_place_too_stays_deleted_everywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo, drive = Path("data/raw_images/asks_us.jpg"), tmp_path / "drive"
+
+    def sync_on(machine: str) -> str:
+        monkeypatch.chdir(tmp_path / machine)
+        sdlab.sync(drive)
+        return capsys.readouterr().out
+
+    for machine in ("first", "second"):
+        (tmp_path / machine / "data/raw_images").mkdir(parents=True)
+    (tmp_path / "first" / photo).write_bytes(b"photo")
+    sync_on("first"), sync_on("second")
+    (tmp_path / "first" / photo).unlink()
+    assert "Delete them there" in sync_on("first")
+    (drive / photo).unlink()
+    sync_on("first")
+    assert f"still on this machine: {photo}" in sync_on("second")
+    assert not (drive / photo).exists() and (tmp_path / "second" / photo).is_file()  # never deletes here
+    sync_on("first")
+    assert not (tmp_path / "first" / photo).exists()
+    (tmp_path / "second" / photo).write_bytes(b"the person agrees again")
+    os.utime(tmp_path / "second" / photo, (time.time() + 60,) * 2)
+    assert "1 copied there" in sync_on("second") and "1 files brought back" in sync_on("first")
 
 
 @pytest.mark.parametrize("place", [".", "experiments", "results/copy", "data/raw_images"])

@@ -38,6 +38,8 @@ def test_rank_zero_is_refused_with_what_is_usual() -> None:
         ({"lr_scheduler": "linear", "lr_warmup_steps": 800}, "must be below max_train_steps, got 800 of 800"),
         ({"lr_scheduler": "piecewise_constant"}, "belong together"),
         ({"lr_scheduler": "piecewise_constant", "lr_step_rules": "often"}, "must be like '1:100,0.1:300"),
+        ({"lr_scheduler": "piecewise_constant", "lr_step_rules": "e:1,--"}, "must be like '1:100,0.1:300"),
+        ({"class_data_dir": "data/photos/", "instance_data_dir": "data/photos"}, "are the same folder"),
     ],
 )
 def test_a_bad_value_is_named_with_its_rule(values: dict[str, Any], message: str) -> None:

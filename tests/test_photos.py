@@ -184,6 +184,10 @@ def test_a_photo_can_be_dropped_and_taken_back(raw: Path, tmp_path: Path) -> Non
     assert "almost the same as three.png" in reasons["again.png"]
     assert reasons["flat.png"].startswith("blurry: ")
     assert "dropped flat.png" in Dataset.load(out).summary()
+    known = Dataset.load(out)
+    known.images[0].unlink()
+    with pytest.warns(UserWarning, match=r"1 of \d+ images in .* are gone or were changed since"):
+        assert Dataset.load(out).records == known.records[1:]
     assert prepare(raw, out, 64).fingerprint == everything.fingerprint
     with pytest.raises(ValueError, match=r"'ugly'\. Choose from: duplicates, blurry"):
         prepare(raw, out, 64, drop=["ugly"])

@@ -35,7 +35,7 @@ SEED, KILLS = 31, 50
 STEPS, INTERVAL = 5, 2
 NOT_LOOKED_AT = {"num_held_out_images": 0}  # a validation takes longer than a step
 LOOKED_AT = {"num_held_out_images": 1, "num_validation_images": 1, "validation_prompt": "a woman"}
-# Where a kill shall fall: anywhere, or just after these files of the experiment were written (save, export).
+# Where a kill falls: anywhere, or just after these files of the experiment were written (save, export).
 ANYWHERE = ("", "", "", "checkpoints/.step_*.partial", ".*.partial/*")
 KINDS = {
     "dreambooth": ("dreambooth", ANYWHERE, NOT_LOOKED_AT),
@@ -94,7 +94,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def kept_steps(experiment: Experiment) -> int:
-    """The steps in the newest checkpoint; a kill never leaves one that is passed over."""
+    """The steps in the newest checkpoint; a kill never leaves one that is ignored."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         newest = checkpoint.find(experiment.checkpoints_folder)

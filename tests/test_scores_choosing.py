@@ -46,6 +46,21 @@ def test_one_torn_file_of_scores_stops_nothing_and_is_named(workplace: Path) -> 
         load_scores(["one", "two"])
     with pytest.raises(ValueError, match=r"two.scores\.json can't be read"):
         Tally.load(torn)
+    with pytest.warns(UserWarning, match="scores of one are of other images .*sdlab score one"):
+        assert not load_scores(["one"]).tallies
+
+
+def test_what_is_worse_than_the_base_or_of_other_prompts_is_said() -> None:
+    found = scores(base=(0.6, 0.5), worse=(0.4, 0.5))
+    assert "less alike than the base model is" in recommend(found).sentence
+    assert not found.notes()
+    of = {"base": "street", "worse": "a"}
+    tallies = {
+        name: replace(tally, settings=[{"seed": 0}], images=[{"prompt_name": of[name], "nearest": "1.png"}])
+        for name, tally in found.tallies.items()
+    }
+    (note,) = Scores(tallies).notes()
+    assert "street (base); a (worse)" in note
 
 
 def test_the_table_is_a_frame_that_can_be_sorted_and_plotted() -> None:

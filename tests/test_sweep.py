@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from sdlab.experiment import DreamBooth, Experiment, LoRA
 from sdlab.sweeps import experiment_name, plan, sweep
 from sdlab.tables import duration, figures, summary
+from sdlab.training import train
 
 
 def test_names_are_made_from_what_varies() -> None:
@@ -17,7 +19,8 @@ def test_names_are_made_from_what_varies() -> None:
     assert list(rates) == [f"lora_rank4_lr2e-{n}" for n in (6, 5, 4, 3)]
     ranks = plan(LoRA(learning_rate=2e-4), rank=[2, 4, 8])
     assert set(rates) & set(ranks) == {"lora_rank4_lr2e-4"}  # the two sweeps share one experiment
-    weights = plan(DreamBooth(learning_rate=2e-6), prior_loss_weight=[1.0, 1.2], prefix="exp")
+    prior = DreamBooth(learning_rate=2e-6, with_prior_preservation=True, class_prompt="a photo of woman face")
+    weights = plan(prior, prior_loss_weight=[1.0, 1.2], prefix="exp")
     assert list(weights) == ["exp_lr2e-6_prior1", "exp_lr2e-6_prior1.2"]
     chosen = DreamBooth(with_prior_preservation=False)
     assert experiment_name(chosen, ["with_prior_preservation"]) == "dreambooth_lr2e-6_no_prior_preservation"
@@ -37,6 +40,11 @@ def test_mistakes_are_found_before_anything_is_trained() -> None:
         plan(LoRA(), rank=4)
     with pytest.raises(ValueError, match="rank must be at least 1, got 0"):
         plan(LoRA(), rank=[4, 0])
+    with pytest.raises(ValueError, match="changes nothing without with_prior_preservation"):
+        plan(LoRA(), prior_loss_weight=[1.0, 2.0])
+    with pytest.raises(ValueError, match="Add lr_scheduler='polynomial'"):
+        plan(LoRA(), lr_power=[1.0, 2.0])
+    assert len(plan(LoRA(), lr_scheduler=["linear", "polynomial"], lr_power=[1.0, 2.0])) == 4
 
 
 @pytest.mark.slow
@@ -53,6 +61,41 @@ def test_a_failing_experiment_does_not_stop_the_sweep(
     weights = done[0].lora_file.stat().st_mtime_ns
     again = sweep(common, rank=[4], progress=False)
     assert again == done and again[0].lora_file.stat().st_mtime_ns == weights
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [[100_000, 2, 4], [2, 4, 100_000]])
+def test_one_that_does_not_fit_into_memory_does_not_stop_the_others(
+    ranks: list[int], workplace: Path, short: Callable[..., LoRA], capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = sweep(short("lora", max_train_steps=2), rank=ranks, progress=False)
+    status = {one.hyperparameters.rank: one.status for one in done}
+    assert status == {100_000: "failed", 2: "finished", 4: "finished"}
+    assert capsys.readouterr().out.count("failed: ") == 1
+
+
+@pytest.mark.slow
+def test_a_finished_one_stays_finished_when_more_steps_cant_begin(
+    workplace: Path, short: Callable[..., LoRA], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = short("lora", max_train_steps=4, checkpointing_steps=2)
+    before = train("mine", chosen, progress=False).record
+    longer = replace(chosen, max_train_steps=6)
+    for name, said in {"step_000002": "keeps the weights alone", "step_9": "must be 'latest' or one"}.items():
+        with pytest.raises(ValueError, match=said):
+            train("mine", longer, resume_from_checkpoint=name, progress=False)
+        assert Experiment("mine").record == before
+
+    def fails(*_: object, **__: object) -> None:
+        raise MemoryError("no room")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("sdlab.training.setup.load_model", fails)
+        with pytest.raises(RuntimeError, match="Memory ran out"):
+            train("mine", longer, progress=False)
+    after = Experiment("mine").record
+    assert {**after, "longer_from": None} == {**before, "longer_from": None} and not after["longer_from"]
+    assert train("mine", longer, progress=False).record["steps"] == 6
 
 
 def test_when_all_fail_the_reasons_are_given(workplace: Path) -> None:

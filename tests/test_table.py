@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import time
 from functools import partial
 from html.parser import HTMLParser
@@ -14,10 +15,11 @@ import pytest
 from PIL import Image
 from pypdf import PdfReader
 
+from sdlab.cli import parse
 from sdlab.config import number
 from sdlab.experiment import DreamBooth, Experiment, LoRA
-from sdlab.images import load_images
-from sdlab.prompts import PromptSet
+from sdlab.images import generate, load_images
+from sdlab.prompts import HOMEWORK_A, PromptSet
 from sdlab.tables import Table, captions, control_table, table
 from sdlab.typeset import printable
 from tests.course import HOSTILE, controlled
@@ -118,6 +120,28 @@ def test_a_missing_image_says_what_to_run(course: Path) -> None:
     assert html.count("no images yet: run sdlab generate later") == 2
 
 
+@pytest.mark.slow
+def test_the_command_in_an_empty_cell_fills_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    prompts = HOMEWORK_A.fill("sks woman")
+    how = {"images_per_prompt": 1, "num_inference_steps": 1, "seed": 7, "resolution": 64, "progress": False}
+    generate("base", prompts.first(1), **how)
+    empty = table(["base"], prompts, images_per_cell=1).cells[0][1].hint
+    command = empty.removeprefix("no images yet: run sdlab ")
+    assert command.startswith("generate base --prompts homework_a --seed 7")
+    run = parse(shlex.split(f"{command} --images_per_prompt 1"))
+    assert run is not None
+    run()
+    cells = table(["base"], prompts, images_per_cell=1).cells[0]
+    assert all(cell.images and not cell.hint for cell in cells)
+
+
+def test_images_from_elsewhere_have_no_command(course: Path) -> None:
+    image(course / "results/friend/street_img1.png")
+    made = table(["base", "friend"], PROMPTS, images_per_cell=1)
+    assert made.cells[1][0].images and made.cells[1][1].hint == "no image of this prompt"
+
+
 def test_a_missing_controlled_image_says_what_to_run(course: Path) -> None:
     for name in ("dreambooth", "lora_a"):
         controlled(name, PROMPTS)
@@ -126,8 +150,15 @@ def test_a_missing_controlled_image_says_what_to_run(course: Path) -> None:
     images = [image for folder in folders for image in load_images(folder)]
     made = control_table(images, columns="experiment")
     assert made.cells[0][3].images and not made.cells[1][3].images
-    command = "sdlab control --image hat.png --kind pose --experiments lora_a"
-    assert made.cells[1][3].hint == f"no images yet: run {command}"
+    command = (
+        "sdlab control --image hat.png --kind pose --scale 1 --experiments lora_a --prompts PROMPTS.json"
+    )
+    assert made.cells[1][3].hint.startswith(f"no images yet: run {command} --seed 0 --sampler unipc")
+    Path("data/control_images").mkdir(parents=True)
+    Path("data/control_images/hat.png").touch()
+    assert (
+        "--image data/control_images/hat.png" in control_table(images, columns="experiment").cells[1][3].hint
+    )
     assert "--kind pose" in text_of(made.save(course / "control.pdf"))
 
 
@@ -182,8 +213,8 @@ def test_a_table_shows_one_setting_and_says_which(course: Path) -> None:
     made = table(["base", "lora_a", "lora_b"], PROMPTS)
     assert made.cells[1][0].images == () and len(made.cells[2][0].images) == 4
     assert made.cells[1][0].hint.endswith(
-        "sdlab generate lora_a --seed 100 --sampler dpm++ --num_inference_steps 20 --guidance_scale 5 "
-        "--width 128 --height 128"
+        "sdlab generate lora_a --prompts PROMPTS.json --seed 100 --sampler dpm++ --num_inference_steps 20 "
+        "--guidance_scale 5 --width 128 --height 128"
     )
     said = "seeds from 100, sampler dpm++, 20 steps, guidance_scale 5, 128×128"
     for text in (made.html(), made.markdown(course / "out"), text_of(made.save(course / "one.pdf"))):

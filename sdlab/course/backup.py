@@ -15,7 +15,7 @@ DRIVE = Path("/content/drive")  # where Colab mounts Google Drive
 RECORD = "experiment.json"
 DATA = ("data/raw_images", "data/instance_images", "data/class_images", "data/control_images")
 COMMON = Path("data/.synced.json")  # what this machine has had in common with each place
-DELETED = "deleted.json"  # in the place: what was deleted on a machine and is not to come back
+DELETED = "deleted.json"  # in the place: what was deleted on a machine and is not to come back, on none
 
 
 def sync(
@@ -54,10 +54,12 @@ def sync(
         )
     pairs = _pairs(place, folders)
     finished = {one.name for one in find(root) if one.status == "finished"}
-    new = [key for key, (here, there) in pairs.items() if _is_new(here, there, finished)]
     had = _read(COMMON).get(str(place.resolve()), [])
-    deleted = {key for key in had if key in pairs and not pairs[key][0].is_file()}
-    deleted |= {key for key in _read(place / DELETED).get("files", []) if key in pairs and key not in new}
+    elsewhere = _read(place / DELETED).get("files", [])
+    old = {key for key in {*had} & {*elsewhere} & {*pairs} if not _changed_since(COMMON, pairs[key][0])}
+    new = [key for key, both in pairs.items() if key not in old and _is_new(*both, finished)]
+    deleted = {key for key in had if key not in pairs or not pairs[key][0].is_file()}
+    deleted |= {key for key in elsewhere if key not in new}
     if deleted or (place / DELETED).exists():
         write_json(place / DELETED, {"files": sorted(deleted)})
     missing = [key for key, (here, _) in pairs.items() if key not in deleted and not here.is_file()]
@@ -66,10 +68,11 @@ def sync(
     common = [key for key, both in pairs.items() if all(path.is_file() for path in both)]
     write_json(COMMON, _read(COMMON) | {str(place.resolve()): common})
     print(f"{place}: {back} files brought back, {there} copied there")
-    if deleted:
-        some = ", ".join(sorted(deleted)[:3]) + (" …" if len(deleted) > 3 else "")
-        print(f"deleted on a machine, so not brought back: {some} ({len(deleted)} in all). Delete them in")
-        print(f"{place} too, or remove them from {place / DELETED} to have them back.")
+    for number, where in enumerate(("on this machine", f"in {place}")):
+        if left := sorted(key for key in deleted & {*pairs} if pairs[key][number].is_file()):
+            some = ", ".join(left[:3]) + (" …" if len(left) > 3 else "")
+            print(f"deleted on a machine, and still {where}: {some} ({len(left)} in all). Delete them there")
+            print(f"too, or remove them from {place / DELETED} to have them everywhere again.")
 
 
 def _mount(place: Path) -> None:
@@ -96,6 +99,11 @@ def _pairs(place: Path, folders: dict[str, Path]) -> dict[str, tuple[Path, Path]
 
 def _read(path: Path) -> dict[str, list[str]]:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+def _changed_since(synced: Path, here: Path) -> bool:
+    """Whether a file was written after the last time that this machine was synced."""
+    return here.is_file() and here.stat().st_mtime > synced.stat().st_mtime
 
 
 def _is_new(here: Path, there: Path, finished: set[str]) -> bool:

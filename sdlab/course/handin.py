@@ -12,13 +12,13 @@ from typing import Any, Literal
 
 from PIL import Image, ImageChops, ImageStat
 
-from sdlab.config import number
+from sdlab.config import Range, number
 from sdlab.experiment import Experiment, find
 from sdlab.homeworks import asked_for
 from sdlab.images import generate, load_images
 from sdlab.machine import findings, this_machine
 from sdlab.models import resolve
-from sdlab.profiles import profile, subject_of
+from sdlab.profiles import hyperparameters, profile, subject_of
 from sdlab.prompts import PromptSet, homework_file
 from sdlab.reports.document import read_places
 from sdlab.sampling import image_files
@@ -74,6 +74,7 @@ def completeness(
     Returns:
         The steps, in the assignment's order; `complete` says whether one is done.
     """
+    Range(0, "0 makes none.").check("reproduce", reproduce)
     done = [one for one in find(root) if one.status == "finished"]
     base = base or next((str(one.record["base"]) for one in done if one.record.get("base")), "mini")
     try:
@@ -87,7 +88,7 @@ def completeness(
         Step("environment", machine.processor, findings(machine)),
         _photos(Path(dataset), profile(base).resolution, PHOTOS.get(subject.kind, 4)),
         _base(base, root),
-        *(_trainings(method, asked[method], done, which, Path(results)) for method in METHODS),
+        *(_trainings(method, base, asked[method], done, which, Path(results)) for method in METHODS),
         _control(kinds, done, Path(results)),
         _report(Path(report) / "README.md"),
     ]
@@ -120,7 +121,12 @@ def _base(base: str, root: str | Path) -> Step:
 
 
 def _trainings(
-    method: str, asked: dict[str, dict[str, Any]], done: list[Experiment], which: str | None, results: Path
+    method: str,
+    base: str,
+    asked: dict[str, dict[str, Any]],
+    done: list[Experiment],
+    which: str | None,
+    results: Path,
 ) -> Step:
     """The experiments of a method: as many as are asked for, with these parameters, each with its images."""
     title, enough = METHODS[method]
@@ -137,7 +143,11 @@ def _trainings(
                 f"{name} was trained with {differing}: `sdlab homework {which}` prints the homework's"
             )
     if not asked and len(own) < enough:
-        missing.append(f"{len(own)} of {enough} experiments: `sdlab train {method}`, `sdlab sweep {method}`")
+        rate = hyperparameters(method, base).learning_rate
+        rates = " ".join(number(times * rate) for times in (0.25, 0.5, 1)[-enough:])
+        on = "" if base == "mini" else f" --pretrained_model_name_or_path {base}"
+        more = f"`sdlab sweep {method} --learning_rates {rates}{on}`"
+        missing.append(f"{len(own)} of {enough} experiments: train some with other values, such as {more}")
     for name in [name for name in own if not asked or name in asked]:
         shown = len({record.prompt_name for record in load_images(name, results=results)})
         if shown < PROMPTS:

@@ -62,9 +62,10 @@ def is_caption(path: Path) -> bool:
 
 
 def _in_text(path: Path, images: Sequence[str]) -> dict[str, str]:
-    """What captions.txt says of these images, and of dropped ones, whose captions wait for them."""
+    """What captions.txt says of these images, and of those that are gone, whose captions wait for them."""
     captions: dict[str, str] = {}
-    known = {*images, *(str(record["file"]) for record in _records(path.parent, "dropped"))}
+    gone = [one for name in ("images", "dropped", "removed") for one in _records(path.parent, name)]
+    known = {*images, *(str(record["file"]) for record in gone)}
     lines = read_text(path).splitlines() if path.is_file() else []
     for number, line in enumerate(lines, 1):
         if not line.strip():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from sdlab.files import read_text, write_bytes, write_json
+from sdlab.files import file_sha256, read_text, write_bytes, write_json
 from sdlab.photos.doctor import DROPPABLE, KINDS, Finding, examine
 
 RECORD_FILE = "dataset.json"
@@ -36,18 +38,29 @@ class Dataset:
     dropped: tuple[Record, ...] = ()  # of photos that were left out as the user asked
     resolution: int = 512  # side of the images in pixels
     subject_kind: str = "person"
+    removed: tuple[Record, ...] = ()  # `file` of each image whose photo is gone; its caption waits for it
 
     @classmethod
     def load(cls, folder: str | Path = "data/instance_images") -> Dataset:
-        """Reads a dataset that `prepare` made."""
+        """Reads a dataset that `prepare` made; images that are gone are left out with a warning."""
         folder = Path(folder)
         content = read_record(folder)
         if not content:
             raise FileNotFoundError(f"{folder / RECORD_FILE} is missing. Run `sdlab prepare` to make it.")
-        names = ("refused", "ignored", "dropped")
-        refused, ignored, dropped = (tuple(content.get(name, ())) for name in names)
-        kind = content.get("subject_kind", "person")
-        return cls(folder, tuple(content["images"]), refused, ignored, dropped, content["resolution"], kind)
+        names = ("refused", "ignored", "dropped", "removed")
+        refused, ignored, dropped, removed = (tuple(content.get(name, ())) for name in names)
+        kind, records = content.get("subject_kind", "person"), []
+        for record in content["images"]:
+            with suppress(OSError):
+                records.append(record | {"sha256": file_sha256(folder / record["file"])})
+        if changed := len(content["images"]) - sum(one in content["images"] for one in records):
+            warnings.warn(
+                f"{changed} of {len(content['images'])} images in {folder} are gone or were changed since "
+                "`sdlab prepare`, which says what they are. Run it again.",
+                stacklevel=2,
+            )
+        found = (tuple(records), refused, ignored, dropped)
+        return cls(folder, *found, content["resolution"], kind, removed)
 
     @property
     def images(self) -> list[Path]:
@@ -78,7 +91,8 @@ class Dataset:
 
     def summary(self) -> str:
         """What was done to each photo, and what the doctor says, in lines for a terminal."""
-        return self._rendered("dataset.txt", width=max(len(record["file"]) for record in self.records))
+        width = max((len(record["file"]) for record in self.records), default=0)
+        return self._rendered("dataset.txt", width=width)
 
     def diagnosis(self) -> list[str]:
         """The findings by kind: what each kind does to the training, then the images that have it."""
@@ -154,5 +168,5 @@ def write_record(dataset: Dataset) -> Path:
     content = {name: getattr(dataset, name) for name in ("resolution", "subject_kind", "fingerprint")}
     content["findings"] = findings[""]
     content["images"] = [record | {"findings": findings[record["file"]]} for record in dataset.records]
-    content |= {name: getattr(dataset, name) for name in ("dropped", "refused", "ignored")}
+    content |= {name: getattr(dataset, name) for name in ("dropped", "removed", "refused", "ignored")}
     return write_json(dataset.folder / RECORD_FILE, content)

@@ -251,7 +251,10 @@ def _dataset(work: _Work, records: list[Record], subject_kind: str, drop: Sequen
         )
     refused = tuple(sorted(work.found.refused, key=lambda one: one["source"]))  # threads end in any order
     found = (refused, tuple(work.found.ignored), tuple(dropped))
-    return Dataset(work.out, tuple(kept), *found, work.settings.resolution, subject_kind)
+    there = {record["file"] for record in (*kept, *dropped)}
+    before = {name for name, _ in work.ours} | {one["file"] for one in work.content.get("removed", ())}
+    removed = tuple({"file": name} for name in sorted(before - there))
+    return Dataset(work.out, tuple(kept), *found, work.settings.resolution, subject_kind, removed)
 
 
 def _publish(work: _Work, dataset: Dataset) -> None:

@@ -122,7 +122,8 @@ def _is_litter(name: str) -> bool:
 def _photos_in(folder: Path) -> str:
     """How many photos lie in a folder and those in it, in words; empty where there are none."""
     try:
-        number = sum(map(is_picture, folder.rglob("*")))
+        photos = (path.relative_to(folder) for path in folder.rglob("*") if is_picture(path))
+        number = sum(not any(map(_is_litter, photo.parts)) for photo in photos)
     except OSError:
         number = 0
     return f"{number} photo{'s' * (number > 1)}" if number else ""

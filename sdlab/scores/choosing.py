@@ -109,6 +109,8 @@ def _choice(scores: Scores, best: str, words: Words) -> str:
         text += words("take_base", values=words("and", some=some, last=last))
         if not apart(likeness[best], likeness[BASE]):
             text += words("take_like_base")
+        elif likeness[best].mean < likeness[BASE].mean:
+            text += words("take_below_base")
     return text + "."
 
 

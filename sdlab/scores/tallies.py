@@ -50,6 +50,11 @@ class Tally:
     left_out: int = 0  # images of earlier settings, which weren't measured
     elsewhere: str = ""  # the programs that made the images, if they weren't made here
 
+    @property
+    def prompts(self) -> str | None:
+        """Names of the prompts whose images were compared with the photos; None where there are none."""
+        return ", ".join(dict.fromkeys(row["prompt_name"] for row in self.images if "nearest" in row)) or None
+
     def save(self, path: str | Path) -> Path:
         """Writes the record as JSON, usually to results/<experiment>/scores.json."""
         return write_json(path, asdict(self))
@@ -162,14 +167,15 @@ class Scores:
     def _unlike(self, words: Words) -> list[str]:
         """A note for each setting that isn't the same in all images, with who has which value."""
         rows = [
-            {"of": name} | dict(one)
+            {"of": name, "prompt set": tally.prompts} | dict(one)
             for name, tally in self.tallies.items()
             for one in tally.settings
             if not tally.controlled
         ]
-        made, notes = pd.DataFrame(rows).map(str), []
+        made, notes = pd.DataFrame(rows), []
         for key in made.columns.drop("of", errors="ignore"):
-            names = made.groupby(key, sort=False)["of"].unique()
+            known = made.dropna(subset=[key])
+            names = known.groupby(known[key].map(str), sort=False)["of"].unique()
             if len(names) > 1:
                 values = "; ".join(f"{value} ({', '.join(found)})" for value, found in names.items())
                 notes.append(words("scores_unlike", what=words.name(key), values=values))
@@ -186,7 +192,7 @@ class Scores:
 def load_scores(experiments: Iterable[str], results: str | Path = "results") -> Scores:
     """Reads the scores that were taken before, of experiments whose images are still the same.
 
-    A file that can't be read is left out with a warning.
+    A file that can't be read, or of other images, is left out with a warning.
     """
     found = {}
     for name in experiments:
@@ -201,6 +207,12 @@ def load_scores(experiments: Iterable[str], results: str | Path = "results") -> 
         files = [path.parent / row["file"] for row in tally.images]
         if all(file.is_file() for file in files) and fingerprint(files) == tally.content:
             found[name] = tally
+        else:
+            warnings.warn(
+                f"the scores of {name} are of other images than it has now, and are left out. Take them "
+                f"again: sdlab score {name}.",
+                stacklevel=2,
+            )
     return Scores(found)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 from sdlab.experiment import Experiment
 from sdlab.images import BASE, ImageRecord, Setting, by_setting, images_from_elsewhere, load_images
-from sdlab.prompts import PromptSet
+from sdlab.prompts import PromptSet, name_of
 from sdlab.sampling import image_files
 from sdlab.tables.contents import Cell, Heading, Table
 from sdlab.tables.figures import METHOD_NAMES, differing, hyperparameters_of, written
@@ -19,6 +19,8 @@ from sdlab.words import Words
 
 Side = Literal["experiments", "prompts"]
 PROGRAMS = ("A1111", "ComfyUI")  # those that say how they made an image
+OWN_PROMPTS = "PROMPTS.json"  # stands for the file of prompts that are the user's own
+CONTROL_IMAGES = Path("data/control_images")
 _AGAIN = (  # how `generate` is told to make images as others were made
     " --seed {first_seed} --sampler {sampler} --num_inference_steps {num_inference_steps}"
     " --guidance_scale {guidance_scale:g} --width {width} --height {height}"
@@ -109,7 +111,7 @@ def lay_out(
     words: Words,
 ) -> Table:
     """The images of one setting (None: of those without records), photos and experiments in rows."""
-    headings, cells = [], []
+    headings, cells, again = [], [], _again(prompts, setting)
     if photos:
         endless, alt = cycle(photos), words("photos_of_the_subject")
         headings.append(Heading(words("photos"), (words("of_the_subject"),)))
@@ -120,11 +122,12 @@ def lay_out(
         if len(records) < len(image_files(results / name)):
             records += images_from_elsewhere(name, results=results)
         programs = dict.fromkeys(one.elsewhere for one in records if one.elsewhere)
+        command = f"sdlab generate {name}{again}"
         if programs and name != BASE and not hyperparameters_of(name.split("@")[0], root):
             known = (one for one in programs if one in PROGRAMS)
-            heading = replace(heading, details=(words("not_made_here"), *known))
+            heading, command = replace(heading, details=(words("not_made_here"), *known)), ""
         headings.append(heading)
-        how = records, setting, images_per_cell, words
+        how = records, setting, images_per_cell, command, words
         cells.append(tuple(_cell(name, prompt, *how) for prompt in prompts.prompts.items()))
     texts = tuple(Heading(name, text=text) for name, text in prompts.prompts.items())
     return Table(tuple(headings), texts, tuple(cells), images_per_cell, words.language)
@@ -240,26 +243,37 @@ def setting_text(setting: Setting, words: Words) -> str:
     return words("setting", **asdict(setting))
 
 
+def _again(prompts: PromptSet, setting: Setting | None) -> str:
+    """The options with which a command makes images of these prompts as others were made."""
+    flags = f" --prompts {name_of(prompts) or OWN_PROMPTS}"
+    return flags if setting is None else flags + _AGAIN.format(**asdict(setting))
+
+
 def _cell(
     name: str,
     prompt: tuple[str, str],
     records: Iterable[ImageRecord],
     setting: Setting | None,
     wanted: int,
+    command: str,
     words: Words,
 ) -> Cell:
-    """An experiment's images of a prompt (name, text), none from another text or setting."""
+    """An experiment's images of a prompt (name, text), none from another text or setting.
+
+    The command makes those that are missing; it is empty for images made elsewhere.
+    """
     there = [one for one in records if one.prompt_name == prompt[0] and one.number <= wanted]
     of_text = [one for one in there if one.elsewhere or one.prompt == prompt[1]]
     images = [one for one in of_text if one.elsewhere or one.setting == setting]
-    hint, command = "", f"sdlab generate {name}"
-    if len(images) < wanted:
+    hint = ""
+    if len(images) < wanted and not command:
+        hint = "" if images else words("no_image_of_prompt")
+    elif len(images) < wanted:
         key = "some_images" if images else "no_images"
         if len(of_text) < len(there):
             key = "other_images"
         elif len(images) < len(of_text) and setting is not None:
             key = "other_setting"
-            command += _AGAIN.format(**asdict(setting))
         hint = words(key, having=len(images), wanted=wanted, command=command)
     alt, files = f"{name}, {prompt[0]}: {prompt[1]}", tuple(one.path for one in images)
     return Cell((name, prompt[0]), alt, files, hint)
@@ -298,8 +312,11 @@ def _controlled_cell(
     """The images, or what to run for some of this row's control and that column's experiment."""
     if not images:
         kinds = " ".join(f"--kind {one['kind']}" for one in row.control)
-        experiment = column[0].experiment
-        command = f"sdlab control --image {row.control[0]['image']} {kinds} --experiments {experiment}"
+        image, scale = row.control[0]["image"], row.control[0]["scale"]
+        image = CONTROL_IMAGES / image if (CONTROL_IMAGES / image).is_file() else image
+        command = f"sdlab control --image {image} {kinds} --scale {scale:g}"
+        command += f" --experiments {column[0].experiment}"
+        command += _again(PromptSet({column[0].prompt_name: column[0].prompt}), row.setting)
         return Cell("", "", hint=words("no_images", command=command))
     first, folder = images[0], images[0].path.parent.name
     alt = f"{folder}, {first.prompt_name}: {first.prompt}"

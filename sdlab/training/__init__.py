@@ -93,7 +93,7 @@ def train_together(
         for name, chosen in planned.items() if processes.FIRST else ():
             try:
                 experiment = Experiment(name, root)
-                if _begin(experiment, chosen, base, images, locks):
+                if _begin(experiment, chosen, base, images, locks, checkpoint_name):
                     begun[experiment] = chosen
                 else:
                     notify(f"{name}: finished before, kept")
@@ -156,6 +156,7 @@ def _begin(
     base: BaseModel,
     images: list[Path],
     locks: ExitStack,
+    checkpoint_name: str,
 ) -> bool:
     """Locks an experiment and writes down what it is trained from, or checks that it is the same again.
 
@@ -171,6 +172,10 @@ def _begin(
         "captions": captions_fingerprint(chosen.instance_data_dir),
     }
     locks.enter_context(experiment.lock())
+    if checkpoint_name != "latest":
+        from sdlab.training.checkpoint import find
+
+        find(experiment.checkpoints_folder, checkpoint_name)
     experiment.begin(chosen, fingerprints)
     if experiment.status == "finished":
         return False
@@ -211,12 +216,12 @@ def _ended(begun: Iterable[Experiment]) -> Iterator[None]:
         for experiment in begun if processes.FIRST else ():
             if experiment.record["status"] != "running":
                 continue
+            if not interrupted:
+                experiment.fail(error)
+                continue
             places = sorted(experiment.checkpoints_folder.glob("step_*"))
             kept = f"after {places[-1].name}" if places else "from the start, for nothing is saved yet"
-            message = f"interrupted; train again to go on {kept}"
-            if not interrupted:
-                message = f"{type(error).__name__}: {error}"
-            experiment.update(status="stopped" if interrupted else "failed", message=message)
+            experiment.update(status="stopped", message=f"interrupted; train again to go on {kept}")
         if not isinstance(error, KeyboardInterrupt):
             raise
 
@@ -236,7 +241,7 @@ def _train(
     checkpoint_name: str,
     said: set[str],
 ) -> dict[str, Exception]:
-    """Trains as many at once as fit into memory, half of them where it ran out; gives those that diverged."""
+    """Trains as many at once as fit into memory, half of them where it ran out; gives those that failed."""
     from sdlab.training.loop import run
     from sdlab.training.memory import NotEnoughMemory, at_once, with_advice
     from sdlab.training.setup import load_model, start
@@ -278,11 +283,17 @@ def _train(
             with with_advice(common):
                 if not train_some():
                     break
-        except NotEnoughMemory:
-            if number == 1 or processes.COUNT > 1:
+        except NotEnoughMemory as error:
+            if len(begun) == 1 or processes.COUNT > 1:
                 raise
-            number = number // 2
-            notify(f"{head}: memory ran out, so at most {number} go on in one pass")
+            if number > 1:
+                number = number // 2
+                notify(f"{head}: memory ran out, so at most {number} go on in one pass")
+            else:  # it doesn't fit alone, the others may
+                one = waiting.pop(0)
+                one.fail(error)
+                errors[one.name] = error
+                number = len(waiting)
     return errors
 
 

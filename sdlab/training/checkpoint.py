@@ -93,7 +93,8 @@ def find(folder: Path, name: str = LATEST) -> Path | None:
             f"resume_from_checkpoint must be 'latest' or one of the checkpoints ({choices}), got {name!r}."
         )
     if not _whole(place):
-        raise ValueError(f"{place} is torn or changed, so training can't go on from it. Take 'latest'.")
+        what = "is torn or changed" if (place / OPTIMIZER).is_file() else "keeps the weights alone"
+        raise ValueError(f"{place} {what}, so training can't go on from it. Take 'latest'.")
     return place
 
 

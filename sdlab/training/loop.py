@@ -69,8 +69,7 @@ def _end(training: Training, before: torch.Tensor, notify: Notify) -> None:
     """Exports and describes a finished training; writes down how another one ended."""
     experiment, total = training.experiment, training.hyperparameters.max_train_steps
     if training.error:
-        message = f"{type(training.error).__name__}: {training.error}"
-        experiment.update(status="failed", message=message)
+        experiment.fail(training.error)
     elif not training.finished:
         message = f"stopped after step {training.done} of {total}; train it again to go on"
         experiment.update(status="stopped", steps=training.done, message=message)
