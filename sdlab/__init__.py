@@ -6,6 +6,7 @@ The public names below load their module on first use, so `import sdlab` takes n
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -66,9 +67,11 @@ __all__ = list(_MODULE_OF)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module 'sdlab' has no attribute {name!r}. Its names: {', '.join(__all__)}.")
-    return getattr(importlib.import_module(f"sdlab.{_MODULE_OF[name]}"), name)
+    if name in _MODULE_OF:
+        return getattr(importlib.import_module(f"sdlab.{_MODULE_OF[name]}"), name)
+    if not name.startswith("_") and importlib.util.find_spec(f"sdlab.{name}"):
+        return importlib.import_module(f"sdlab.{name}")
+    raise AttributeError(f"module 'sdlab' has no attribute {name!r}. Its names: {', '.join(__all__)}.")
 
 
 def __dir__() -> list[str]:

@@ -334,7 +334,7 @@ def table(
     experiments: Names = (),
     prompts: str | None = None,
     subject: str | None = None,
-    out: Path = Path("results/table.png"),
+    out: Path | None = None,
     reference: Path | None = None,
     title: str = "",
     **options: Any,
@@ -343,7 +343,7 @@ def table(
 
     Args:
         experiments: Names; without any: base and all that are finished.
-        out: The file; .png, .webp, .jpg, .pdf, .html or .md says in what form.
+        out: The file; .png, .webp, .jpg, .pdf, .html or .md says in what form; None takes results/table.png.
         reference: A photo of the subject or a folder of them, as the first row or column.
         title: Line above the table.
     """
@@ -356,7 +356,7 @@ def table(
     else:
         chosen = prompts_of(names, results=options["results"])
     made = run(names, chosen, reference=reference, **options)
-    return f"{made.save(out, title=title)}: {made.size}"
+    return f"{made.save(out or Path(options['results']) / 'table.png', title=title)}: {made.size}"
 
 
 @command("score", "sdlab.scores:score", "sdlab.workers:spread")

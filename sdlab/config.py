@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import numbers
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -170,6 +171,8 @@ class Hyperparameters:
     method: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).copy().items():
+            object.__setattr__(self, name, _plain(value))
         for name in PLACES:
             if isinstance(place := getattr(self, name), str) and place.startswith("~"):
                 object.__setattr__(self, name, os.path.expanduser(place))
@@ -319,6 +322,15 @@ def number(value: Any) -> str:
     return f"{value:g}"
 
 
+def _plain(value: Any) -> Any:
+    """A path as text, and numpy's numbers as Python's."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return int(value)
+    return float(value) if isinstance(value, numbers.Real) and not isinstance(value, int) else value
+
+
 def _check(name: str, value: Any, hint: Any) -> None:
     """Refuses a value of another type than its annotation says, or out of its range."""
     hint, *limits = get_args(hint) if get_origin(hint) is Annotated else (hint,)
@@ -333,9 +345,10 @@ def _check(name: str, value: Any, hint: Any) -> None:
     words = {str: "a text", bool: "True or False", int: "a whole number", float: "a number"}[hint]
     kinds = (int, float) if hint is float else (hint,)
     if not isinstance(value, kinds) or (isinstance(value, bool) and hint is not bool):
-        raise ValueError(
-            f"{name} must be {words}, got {value!r} ({type(value).__name__}). Give it without quotes."
-        )
+        way_out = f"Write {name}={int(value)}" if hint is int and isinstance(value, float) else ""
+        way_out = "Give it without quotes" if isinstance(value, str) else way_out
+        said = f"{name} must be {words}, got {value!r} ({type(value).__name__})."
+        raise ValueError(f"{said} {way_out}." if way_out else said)
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{name} must be finite, got {value}. Give an ordinary number.")
     for limit in limits:

@@ -7,7 +7,7 @@ import os
 import socket
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -264,6 +264,16 @@ class Experiment:
         """Drops the log's rows after a step, for a run that goes on from there."""
         rows = [json.dumps(row) + "\n" for row in self.log() if row["step"] <= step]
         write_bytes(self.path / "log.jsonl", "".join(rows).encode())
+
+
+def several(experiments: str | Experiment | Iterable[str | Experiment]) -> list[str | Experiment]:
+    """A list of names or experiments; one alone needn't be in a list."""
+    return [experiments] if isinstance(experiments, str | Experiment) else list(experiments)
+
+
+def names_of(experiments: str | Experiment | Iterable[str | Experiment]) -> list[str]:
+    """Names, each once."""
+    return list(dict.fromkeys(one if isinstance(one, str) else one.name for one in several(experiments)))
 
 
 def find(root: str | Path = "experiments") -> list[Experiment]:

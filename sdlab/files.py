@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from glob import escape
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import psutil
@@ -150,6 +151,15 @@ def acquire_lock(path: str | Path, timeout: float = -1) -> AcquireReturnProxy:
             if isinstance(error, Timeout) or error.errno not in _NO_LOCKS:
                 raise
         return SoftFileLock(f"{path}.soft").acquire(timeout=timeout)
+
+
+_USUAL = {"root": "experiments", "results": "results", "subject": "sks woman"}
+
+
+def placed(command: str, **given: str | Path) -> str:
+    """A command that a user is told, with `root`, `results` and `subject` where they aren't the usual."""
+    flags = (f" --{key} {quote(str(value))}" for key, value in given.items() if str(value) != _USUAL[key])
+    return command + "".join(flags)
 
 
 def fingerprint(paths: Iterable[str | Path], *, relative_to: str | Path | None = None) -> str:

@@ -17,7 +17,7 @@ from PIL import Image
 from sdlab.config import LARGEST_SEED, Range
 from sdlab.control import Control, ControlMap, control_map, control_options, with_controlnets
 from sdlab.experiment import Experiment
-from sdlab.files import acquire_lock, file_sha256, write_json
+from sdlab.files import acquire_lock, file_sha256, placed, write_json
 from sdlab.formats.pictures import parameters, tiles
 from sdlab.models import Base, BaseModel, resolve
 from sdlab.prompts import PromptSet
@@ -176,7 +176,7 @@ def load_images(
     if older := [one for one in records if now and one.model != now]:
         warnings.warn(
             f"{len(older)} images of {experiment} were made before it was trained as it is now. Make them "
-            f"again: sdlab generate {experiment}.",
+            f"again: {placed(f'sdlab generate {experiment}', root=root or 'experiments', results=results)}.",
             stacklevel=2,
         )
     return records
@@ -258,6 +258,11 @@ def _listed(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _check(prompts: PromptSet, images_per_prompt: int, seed: int, batch_size: int | None) -> None:
+    if not isinstance(prompts, PromptSet):
+        raise ValueError(
+            f"prompts must be a PromptSet, got {prompts!r}. Write PromptSet({{'street': 'a photo of …'}}), "
+            "or take one: HOMEWORK_A.fill('sks woman')."
+        )
     Range(1, "The homework shows 4.").check("images_per_prompt", images_per_prompt)
     Range(0, "Usual: 0.", below=LARGEST_SEED - images_per_prompt).check("seed", seed)
     if batch_size is not None:

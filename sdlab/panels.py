@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdlab import notebook, thumbnails
-from sdlab.experiment import Experiment
+from sdlab.experiment import Experiment, names_of
 from sdlab.images import ImageRecord, generate
 from sdlab.models import checkpoint_names, resolve
 from sdlab.prompts import PromptSet
@@ -107,7 +107,7 @@ def table_filter(
 
     Its `table()` holds what is ticked.
     """
-    names = [entry if isinstance(entry, str) else entry.name for entry in experiments]
+    names = names_of(experiments)
     options: dict[str, Any] = {"results": results, "root": root, "images_per_cell": images_per_cell}
     shown = table(names, prompts, **options)
     rows, columns = dict.fromkeys(names, True), dict.fromkeys(prompts.prompts, True)

@@ -181,7 +181,7 @@ def subject_of(experiments: Iterable[str | Experiment], root: str | Path = "expe
         ValueError: They were trained on different subjects.
     """
     parts = [part for one in experiments for part in re.split(r"[+@]", getattr(one, "name", str(one)))]
-    folders = [Path(root) / part for part in parts] + [Path(part) for part in parts]
+    folders = [Path(root).expanduser() / part for part in parts] + [Path(part) for part in parts]
     trained = [Experiment.load(one) for one in folders if (one / "experiment.json").is_file()]
     found = {subject.phrase: subject for subject in (one.hyperparameters.subject for one in trained)}
     if len(found) > 1:

@@ -189,7 +189,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
 def image_files(folder: str | Path) -> list[Path]:
     """Lists the images in a folder by name, without hidden files."""
-    files = (file for file in Path(folder).glob("[!.]*") if file.suffix.lower() in IMAGE_ENDINGS)
+    files = (file for file in Path(folder).expanduser().glob("[!.]*") if file.suffix.lower() in IMAGE_ENDINGS)
     return sorted(files)
 
 

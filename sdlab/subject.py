@@ -20,6 +20,9 @@ _ARTICLES = {"a", "an", "the", "my", "one"}
 # The class ends before the scene begins: "sks woman face, on the street", "sks dog in the snow".
 _SCENE = re.compile(r"[,.;:(]| (?:in|on|at|with|wearing|standing|sitting|by|near|under|and|from|against) ")
 
+# "in sks van gogh style", but not "in the snow, comic style"
+_STYLE = re.compile(r"\bin (?:the style of (\S+)|(?!(?:a|an|the|my) )([^\s,.]+) ((?:[^\s,.]+ )*style)\b)")
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -85,7 +88,7 @@ class Subject:
         The rare word is what the instance prompt has and the class prompt has not; without a class prompt the
         paper's pattern `a photo of [rare word] [class]` tells it.
         """
-        if style := re.search(r"\bin (?:the style of (\S+)|(\S+) ((?:\S+ )?style)\b)", instance_prompt):
+        if style := _STYLE.search(instance_prompt):
             return cls((style[1] or style[2]).strip(",."), style[3] or "style", "style")
         words, of_class = _named(instance_prompt), _named(class_prompt or "")
         before_class = [
@@ -108,7 +111,7 @@ class Subject:
     @property
     def portrait(self) -> str:
         """Its name where a picture is all about it: `sks woman face` for a person, else `sks dog`."""
-        if self.kind != "person" or self.class_noun.endswith("face"):
+        if self.kind != "person" or self.class_noun.endswith("face") or _SCENE.search(self.class_noun):
             return self.phrase
         return f"{self.phrase} face"
 
@@ -131,7 +134,7 @@ class Subject:
 
 
 def _kind_of(class_noun: str) -> str:
-    words = class_noun.lower().replace("-", " ").split()
+    words = _SCENE.split(class_noun)[0].lower().replace("-", " ").split()
     if not words or _WORDS["made"].intersection(words):
         return "thing"
     return next((kind for kind in ("person", "animal", "style") if words[-1] in _WORDS[kind]), "thing")

@@ -84,7 +84,7 @@ def sweep(
     if part is not None:
         planned = share(planned, part)
     if executor is None:
-        executor = executor_for(on, Path(root), minutes=minutes, gpus=gpus, partition=partition)
+        executor = executor_for(on, Path(root).expanduser(), minutes=minutes, gpus=gpus, partition=partition)
     return train_planned(planned, root=root, one_pass=one_pass, executor=executor, progress=progress)
 
 
@@ -97,7 +97,7 @@ def train_planned(
     progress: bool = True,
 ) -> list[Experiment]:
     """Trains named experiments as `sweep` does, such as those of several grids together."""
-    root = Path(root)
+    root = Path(root).expanduser()
     groups = [{name: chosen} for name, chosen in planned.items()]
     if one_pass and (executor is None or isinstance(executor, Processes)):
         from sdlab.training.lora import in_one_pass
@@ -153,11 +153,13 @@ def plan(
         ValueError: An unknown hyperparameter, no values, a bad value, or values that change nothing.
     """
     known = [field.name for field in fields(hyperparameters)]
+    listed: dict[str, list[Any]] = {}
     for name, values in grid.items():
         if name not in known:
             raise ValueError(unknown(f"hyperparameter of {hyperparameters.method}", name, known))
-        if isinstance(values, str) or not isinstance(values, Sequence) or not values:
+        if isinstance(values, str) or not isinstance(values, Iterable) or not (values := list(values)):
             raise ValueError(f"{name} needs a list of values, got {values!r}. Write {name}=[{values!r}].")
+        listed[name] = values
         other, needed = NEEDS.get(name, ("", None))
         if needed is not None and needed not in (getattr(hyperparameters, other), *grid.get(other, ())):
             raise ValueError(
@@ -165,9 +167,11 @@ def plan(
                 f"again. Add {other}={needed!r}, or sweep something else."
             )
     planned: dict[str, DreamBooth | LoRA] = {}
-    for values in itertools.product(*grid.values()):
-        chosen = replace(hyperparameters, **dict(zip(grid, values, strict=True)))
-        planned[experiment_name(chosen, list(grid), prefix)] = chosen
+    for values in itertools.product(*listed.values()):
+        chosen = replace(hyperparameters, **dict(zip(listed, values, strict=True)))
+        name = experiment_name(chosen, list(listed), prefix)
+        if planned.setdefault(name, chosen) != chosen:
+            raise ValueError(f"two experiments would be called {name}. Take values that differ more.")
     return planned
 
 

@@ -38,8 +38,8 @@ def test_an_empty_folder_lacks_every_step_and_each_names_its_command(
         "environment", "dataset", "base model", "DreamBooth", "LoRA", "ControlNet", "report",
     ]  # fmt: skip
     said = " ".join(line for one in found["steps"] for line in one["missing"])
-    for command in ("sdlab prepare", "sdlab train dreambooth", "sdlab sweep lora", "sdlab report"):
-        assert f"`{command}`" in said
+    for command in ("sdlab prepare`", "sdlab train dreambooth`", "sdlab sweep lora --learn", "sdlab report`"):
+        assert f"`{command}" in said
     assert not found["complete"]
 
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sdlab.config import DreamBooth, LoRA, from_dict
@@ -11,6 +13,14 @@ from sdlab.config import DreamBooth, LoRA, from_dict
 def test_rank_zero_is_refused_with_what_is_usual() -> None:
     with pytest.raises(ValueError, match=r"^rank must be at least 1, got 0\. Typical ranks are 4 to 128\.$"):
         LoRA(rank=0)
+
+
+def test_paths_and_numpys_numbers_are_taken() -> None:
+    given = {"instance_data_dir": Path("data/x"), "rank": np.int64(8), "learning_rate": np.float32(0.5)}
+    chosen = LoRA(**given)
+    assert chosen == LoRA(instance_data_dir="data/x", rank=8, learning_rate=0.5) and type(chosen.rank) is int
+    with pytest.raises(ValueError, match=r"got 800\.0 \(float\)\. Write max_train_steps=800\."):
+        LoRA(max_train_steps=800.0)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

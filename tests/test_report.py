@@ -414,6 +414,17 @@ def test_changes_outside_of_the_places_are_set_aside(
     assert not (readme.parent / "README.before_2.md").exists()
 
 
+def test_a_place_that_was_copied_keeps_both_texts(course: Path) -> None:
+    readme = report(["dreambooth"], PROMPTS).with_name("README.md")
+    edited(readme, "remark-dataset", "The first remark.")
+    text = readme.read_text(encoding="utf-8")
+    start, end = text.index("<!-- remark-dataset"), text.index("<!-- end of remark-dataset -->") + 30
+    copied = text[:end] + "\n\n" + text[start:end].replace("first", "second") + text[end:]
+    readme.write_text(copied, encoding="utf-8")
+    report(["dreambooth"], PROMPTS)
+    assert "The first remark.\n\nThe second remark." in readme.read_text(encoding="utf-8")
+
+
 def test_a_place_without_its_end_is_named(course: Path) -> None:
     readme = report(["dreambooth"], PROMPTS).with_name("README.md")
     text = readme.read_text(encoding="utf-8").replace("<!-- end of introduction -->", "")

@@ -20,6 +20,8 @@ from sdlab.subject import Subject
         ("sks statue of a man", "thing", "a photo of sks statue of a man", "a photo of statue of a man"),
         ("sks stuffed animal", "thing", "a photo of sks stuffed animal", "a photo of stuffed animal"),
         ("sks style", "style", "a picture in sks style", "a picture"),
+        ("sks oil art style", "style", "a picture in sks oil art style", "a picture in oil art style"),
+        ("zwx van gogh style", "style", "a picture in zwx van gogh style", "a picture in van gogh style"),
     ],
 )
 def test_a_subject_is_a_rare_word_and_its_class(
@@ -44,6 +46,8 @@ def test_a_subject_is_a_rare_word_and_its_class(
         ("photo ohwx man", "photo man", "ohwx man"),
         ("portrait of sks woman face, on the street", None, "sks woman"),
         ("a painting in the style of sks", None, "sks style"),
+        ("a photo of sks dog in the snow, comic style", None, "sks dog"),
+        ("a photo of sks dog in a rustic style", None, "sks dog"),
         ("a photo of sks", "a photo of dog", "sks dog"),
         ("a photo of woman face", None, "woman"),  # without a rare word
         ("a photo of robot toy", "a photo of robot toy", "robot toy"),
@@ -53,6 +57,12 @@ def test_the_subject_is_read_from_the_prompts_of_a_training(
     instance_prompt: str, class_prompt: str | None, phrase: str
 ) -> None:
     assert Subject.of(instance_prompt, class_prompt).phrase == phrase
+
+
+@pytest.mark.parametrize("phrase", ["sks woman with glasses", "sks old man with a beard"])
+def test_a_person_stays_one_whatever_else_is_said(phrase: str) -> None:
+    subject = Subject.parse(phrase)
+    assert subject.kind == Subject.of(subject.instance_prompt, subject.class_prompt).kind == "person"
 
 
 def test_the_kind_can_be_said() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sdlab.experiment import DreamBooth, Experiment, LoRA
@@ -44,6 +45,9 @@ def test_mistakes_are_found_before_anything_is_trained() -> None:
         plan(LoRA(), prior_loss_weight=[1.0, 2.0])
     with pytest.raises(ValueError, match="Add lr_scheduler='polynomial'"):
         plan(LoRA(), lr_power=[1.0, 2.0])
+    with pytest.raises(ValueError, match=r"two experiments would be called lora_rank4_lr1\.234e-4"):
+        plan(LoRA(), learning_rate=[1.2341e-4, 1.23412e-4])
+    assert len(plan(LoRA(), learning_rate=np.logspace(-5, -3, 3), rank=np.array([2, 4]))) == 6
     assert len(plan(LoRA(), lr_scheduler=["linear", "polynomial"], lr_power=[1.0, 2.0])) == 4
 
 
@@ -126,6 +130,13 @@ def test_summary_shows_what_differs(workplace: Path) -> None:
     assert str(shown).splitlines()[0].split() == [
         "experiment", "rank", "steps", "time", "trained", "weights", "likeness"
     ]  # fmt: skip
+
+
+def test_one_name_needs_no_list_and_an_unknown_one_is_named(workplace: Path) -> None:
+    Experiment("mine").begin(LoRA(), {})
+    assert summary("mine").index.tolist() == summary(["mine"]).index.tolist() == ["mine"]
+    with pytest.raises(ValueError, match=r"Unknown experiment in experiments: 'min'.* Did you mean 'mine'"):
+        summary("min")
 
 
 def test_figures_escape_what_they_show() -> None:

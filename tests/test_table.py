@@ -136,6 +136,20 @@ def test_the_command_in_an_empty_cell_fills_it(tmp_path: Path, monkeypatch: pyte
     assert all(cell.images and not cell.hint for cell in cells)
 
 
+def test_one_experiment_needs_no_list_and_commands_name_other_folders(
+    course: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert [row.title for row in table("lora_a", PROMPTS).rows] == ["lora_a"]
+    (course / "results").rename(course / "res")
+    (course / "experiments").rename(course / "exps")
+    (course / "res/lora_b/moon_img4.png").unlink()
+    made = table("lora_b", PROMPTS, root="exps", results="res")
+    assert made.cells[0][1].hint.endswith("lora_b --prompts PROMPTS.json --root exps --results res")
+    monkeypatch.setenv("HOME", str(course))
+    at_home = table("lora_b", PROMPTS, root="~/exps", results="~/res")
+    assert at_home.rows == made.rows and at_home.cells[0][0] != made.cells[0][1]
+
+
 def test_images_from_elsewhere_have_no_command(course: Path) -> None:
     image(course / "results/friend/street_img1.png")
     made = table(["base", "friend"], PROMPTS, images_per_cell=1)

@@ -14,6 +14,7 @@ from PIL import Image, ImageChops, ImageStat
 
 from sdlab.config import Range, number
 from sdlab.experiment import Experiment, find
+from sdlab.files import placed
 from sdlab.homeworks import asked_for
 from sdlab.images import generate, load_images
 from sdlab.machine import findings, this_machine
@@ -53,7 +54,7 @@ def completeness(
     which: Literal["A", "B"] | None = None,
     *,
     base: str | None = None,
-    dataset: str | Path = "data/instance_images",
+    dataset: str | Path | None = None,
     root: str | Path = "experiments",
     results: str | Path = "results",
     report: str | Path = "results/report",
@@ -65,7 +66,7 @@ def completeness(
         which: The homework whose experiments and parameters are asked for; None asks for what the assignment
             does: two DreamBooth experiments, three LoRAs, five prompts, ControlNet, a report.
         base: The base model; None takes that of the experiments.
-        dataset: Folder of the prepared photos.
+        dataset: Folder of the prepared photos; None takes the one that the experiments were trained on.
         root: Folder of the experiments.
         results: Folder of the images.
         report: Folder of the report.
@@ -75,24 +76,29 @@ def completeness(
         The steps, in the assignment's order; `complete` says whether one is done.
     """
     Range(0, "0 makes none.").check("reproduce", reproduce)
+    root, results, report = (Path(place).expanduser() for place in (root, results, report))
     done = [one for one in find(root) if one.status == "finished"]
     base = base or next((str(one.record["base"]) for one in done if one.record.get("base")), "mini")
     try:
         subject = subject_of(done, root)
     except ValueError:  # several
         subject = Subject()
+    folders = {one.hyperparameters.instance_data_dir for one in done}
+    if dataset is None:
+        dataset = folders.pop() if len(folders) == 1 else "data/instance_images"
+    places = {"root": root, "results": results, "subject": subject.phrase}
     asked = asked_for(which, base, subject) if which else {"dreambooth": {}, "lora": {}}
     kinds = homework_file()[which]["control_kinds"] if which else ["canny", "depth", "pose"]
     machine = this_machine()
     steps = [
         Step("environment", machine.processor, findings(machine)),
-        _photos(Path(dataset), profile(base).resolution, PHOTOS.get(subject.kind, 4)),
+        _photos(Path(dataset).expanduser(), profile(base).resolution, PHOTOS.get(subject.kind, 4)),
         _base(base, root),
-        *(_trainings(method, base, asked[method], done, which, Path(results)) for method in METHODS),
-        _control(kinds, done, Path(results)),
-        _report(Path(report) / "README.md"),
+        *(_trainings(method, base, asked[method], done, which, places) for method in METHODS),
+        _control(kinds, done, places),
+        _report(report / "README.md", places),
     ]
-    return [*steps, _made_again(reproduce, done, base, root, Path(results))] if reproduce > 0 else steps
+    return [*steps, _made_again(reproduce, done, base, root, results)] if reproduce > 0 else steps
 
 
 def _photos(folder: Path, side: int, enough: int) -> Step:
@@ -126,37 +132,40 @@ def _trainings(
     asked: dict[str, dict[str, Any]],
     done: list[Experiment],
     which: str | None,
-    results: Path,
+    places: dict[str, Any],
 ) -> Step:
     """The experiments of a method: as many as are asked for, with these parameters, each with its images."""
     title, enough = METHODS[method]
     own = {one.name: one for one in done if one.hyperparameters.method == method}
-    missing = []
+    missing, root, subject = [], {"root": places["root"]}, {"subject": places["subject"]}
+    homework = placed(f"sdlab homework {which}", **subject)
     for name, values in asked.items():
         if name not in own:
-            missing.append(f"{name} isn't trained: `sdlab homework {which}` prints its command")
+            missing.append(f"{name} isn't trained: `{homework}` prints its command")
             continue
         trained = own[name].hyperparameters.as_dict()
         wrong = [key for key, value in values.items() if key not in OF_THE_MACHINE and trained[key] != value]
         if differing := ", ".join(f"{key}={number(trained[key])} for {number(values[key])}" for key in wrong):
-            missing.append(
-                f"{name} was trained with {differing}: `sdlab homework {which}` prints the homework's"
-            )
+            missing.append(f"{name} was trained with {differing}: `{homework}` prints the homework's")
     if not asked and len(own) < enough:
         rate = hyperparameters(method, base).learning_rate
         rates = " ".join(number(times * rate) for times in (0.25, 0.5, 1)[-enough:])
         on = "" if base == "mini" else f" --pretrained_model_name_or_path {base}"
-        more = f"`sdlab sweep {method} --learning_rates {rates}{on}`"
-        missing.append(f"{len(own)} of {enough} experiments: train some with other values, such as {more}")
+        sweep = placed(f"sdlab sweep {method} --learning_rates {rates}{on}", **root, **subject)
+        train = placed(f"sdlab train {method}{on}", **root, **subject)
+        begin = "" if own else f"`{train}`, and others with "
+        missing.append(f"{len(own)} of {enough} experiments: {begin}`{sweep}`")
     for name in [name for name in own if not asked or name in asked]:
-        shown = len({record.prompt_name for record in load_images(name, results=results)})
+        shown = len({record.prompt_name for record in load_images(name, results=places["results"])})
         if shown < PROMPTS:
-            missing.append(f"images of {name} for {shown} of {PROMPTS} prompts: `sdlab generate {name}`")
+            command = placed(f"sdlab generate {name}", **root, results=places["results"])
+            missing.append(f"images of {name} for {shown} of {PROMPTS} prompts: `{command}`")
     return Step(title, ", ".join(own) or "none is trained", missing)
 
 
-def _control(kinds: list[str], done: list[Experiment], results: Path) -> Step:
+def _control(kinds: list[str], done: list[Experiment], places: dict[str, Any]) -> Step:
     """Images with a control image, through a DreamBooth model and through a LoRA."""
+    root, results = places["root"], places["results"]
     methods = {one.name: one.hyperparameters.method for one in done}
     made = {
         (methods.get(record.experiment), str(one["kind"]))
@@ -170,16 +179,16 @@ def _control(kinds: list[str], done: list[Experiment], results: Path) -> Step:
         lacking = [kind for kind in kinds if names and (method, kind) not in made]
         if lacking:
             flags = " ".join(f"--kind {kind}" for kind in lacking)
-            missing.append(
-                f"{', '.join(lacking)} through a {method} experiment: `sdlab control --image "
-                f"data/control_images/raised_arms.png {flags} --experiments {names[0]}`"
-            )
+            command = f"sdlab control --image data/control_images/raised_arms.png {flags}"
+            command = placed(f"{command} --experiments {names[0]}", root=root, results=results)
+            missing.append(f"{', '.join(lacking)} through a {method} experiment: `{command}`")
     return Step("ControlNet", ", ".join(sorted({kind for _, kind in made})) or "no images", missing)
 
 
-def _report(readme: Path) -> Step:
+def _report(readme: Path, places: dict[str, Any]) -> Step:
     if not readme.is_file():
-        return Step("report", "none", ["run `sdlab report`, and write your conclusion into README.md"])
+        command = placed("sdlab report", root=places["root"], results=places["results"])
+        return Step("report", "none", [f"run `{command}`, and write your conclusion into README.md"])
     try:
         written = read_places(readme)[0].get("conclusion")
     except ValueError as error:

@@ -22,7 +22,7 @@ from sdlab.photos.faces import SFACE, choose_detector, face_weights
 from sdlab.photos.making import Settings, crop_check, make, own_record
 from sdlab.photos.sources import TRAINED, Found, Source, find_photos
 from sdlab.profiles import Profile
-from sdlab.subject import Kind
+from sdlab.subject import Kind, Subject
 
 MIN_RESOLUTION = 64
 ENOUGH_ALONE = 50  # photos of one person that tell who is meant in a group
@@ -35,7 +35,7 @@ def prepare(
     out: str | Path = "data/instance_images",
     resolution: Profile | int = 512,
     *,
-    subject_kind: Kind = "person",
+    subject_kind: Kind | str = "person",
     framing: str = "mixed",
     background: str = "white",
     drop: Sequence[str] = (),
@@ -54,7 +54,7 @@ def prepare(
         out: Folder for the images and dataset.json.
         resolution: Side of the images in pixels, divisible by 8; or the base model's profile, which says it.
         subject_kind: "person", whose face is looked for; "animal", "thing" or "style", which is cropped where
-            the photo draws the eye.
+            the photo draws the eye; or a subject such as "sks dog", which says it.
         framing: "face", "head_and_shoulders", "upper_body", "whole", or "mixed": one of these for each photo.
         background: Colour behind transparent parts.
         drop: Kinds of findings, see `doctor.DROPPABLE`; photos that have them are left out.
@@ -72,6 +72,7 @@ def prepare(
     """
     raw, out = Path(raw).expanduser(), Path(out).expanduser()
     side = resolution if isinstance(resolution, int) else resolution.resolution
+    subject_kind = Subject.parse(subject_kind).kind if " " in subject_kind else subject_kind
     _check(raw, out, side, subject_kind, framing, background, drop)
     with find_photos(raw) as found:
         if not found.sources and not found.refused and not out.is_dir():

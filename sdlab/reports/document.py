@@ -76,7 +76,7 @@ def parts_of(material: Material, title: str, author: str, written: dict[str, str
         if isinstance(content, Figures):
             content = content.map(lambda value: shortened(value) if isinstance(value, str) else value)
         if isinstance(content, Table):
-            content = content.without_texts()
+            content = content.without_texts().with_hints(shortened)
         label = "figure_caption" if plot else "table_caption"
         counts[label] += 1
         caption = words(label, number=counts[label], text=shortened(caption))
@@ -134,7 +134,10 @@ def read_places(readme: Path) -> tuple[dict[str, str], bool]:
             f"{readme} has lost the end of the place {key!r}. Put the line {_END.format(key=key)} back "
             "behind your text, then run it again."
         )
-    texts = {place[1]: place[3].strip() for place in found if _hash(place[3]) != place[2]}
+    texts: dict[str, str] = {}
+    for place in found:
+        if _hash(place[3]) != place[2]:  # a place that was copied holds as many texts
+            texts[place[1]] = "\n\n".join(filter(None, [texts.get(place[1]), place[3].strip()]))
     outside = re.match(re.escape(MADE_BY) + r" ([0-9a-f]{8}):", first)
     return texts, outside is not None and outside[1] != _outside(body)
 

@@ -12,9 +12,10 @@ from typing import Any
 import pandas as pd
 
 from sdlab.config import number
-from sdlab.experiment import Experiment, find
+from sdlab.experiment import Experiment, find, several
+from sdlab.files import fingerprint
 from sdlab.images import ImageRecord, Setting, load_images
-from sdlab.photos import Dataset
+from sdlab.photos import Dataset, instance_images
 from sdlab.photos.dataset import RECORD_FILE
 from sdlab.prompts import PromptSet
 from sdlab.reports.conclusion import Measure, Measurements, conclusion
@@ -72,8 +73,20 @@ class Material:
     @cached_property
     def dataset(self) -> Dataset | None:
         """The photos; None where they aren't on this disk, or their record can't be read."""
+        if not (self.photos / RECORD_FILE).is_file():
+            return None
+        trained_on = {
+            one.name: found for one in self.experiments if (found := one.record.get("instance_images"))
+        }
+        now = fingerprint(instance_images(self.photos, print))
+        if others := [name for name, found in trained_on.items() if found != now]:
+            warnings.warn(
+                f"the photos in {self.photos}, which the report shows, aren't those that {', '.join(others)} "
+                "learned from. Name their folder: --dataset.",
+                stacklevel=2,
+            )
         try:
-            return Dataset.load(self.photos) if (self.photos / RECORD_FILE).is_file() else None
+            return Dataset.load(self.photos)
         except ValueError as error:
             warnings.warn(f"the report shows no photos: {error}", stacklevel=2)
             return None
@@ -356,10 +369,10 @@ class Material:
 
 
 def find_experiments(
-    experiments: Iterable[str | Experiment] | None, root: Path, results: Path
+    experiments: str | Experiment | Iterable[str | Experiment] | None, root: Path, results: Path
 ) -> tuple[list[Experiment], list[str]]:
     """The experiments, and folders of images that no experiment here made."""
-    named = find(root) if experiments is None else [one for one in experiments if one != BASE]
+    named = find(root) if experiments is None else [one for one in several(experiments) if one != BASE]
     chosen, elsewhere = [], []
     for one in named:
         if isinstance(one, Experiment):

@@ -27,13 +27,13 @@ PICTURES_MADE = "pictures/made.json"  # which pictures are the report's, not the
 
 
 def report(
-    experiments: Iterable[str | Experiment] | None = None,
+    experiments: str | Experiment | Iterable[str | Experiment] | None = None,
     prompts: PromptSet | None = None,
     *,
     out: str | Path = "results/report",
     results: str | Path = "results",
     root: str | Path = "experiments",
-    dataset: str | Path = "data/instance_images",
+    dataset: str | Path | None = None,
     images_per_cell: int = 4,
     setting: int = 1,
     title: str | None = None,
@@ -51,7 +51,7 @@ def report(
         out: folder for README.md, report.html, report.pdf and pictures/.
         results: folder of the images.
         root: folder of the experiments.
-        dataset: folder of the prepared photos.
+        dataset: folder of the prepared photos; None takes the one that the experiments were trained on.
         images_per_cell: 1, 2 or 4.
         setting: which of the settings that the images were made with is shown, 1 the newest.
         title: the report's title.
@@ -71,13 +71,17 @@ def report(
 
     Taught in: notebooks/05
     """
-    chosen, elsewhere = find_experiments(experiments, Path(root), Path(results))
+    root, results = Path(root).expanduser(), Path(results).expanduser()
+    chosen, elsewhere = find_experiments(experiments, root, results)
+    places = {one.hyperparameters.instance_data_dir for one in chosen}
+    if dataset is None:
+        dataset = places.pop() if len(places) == 1 else "data/instance_images"
     material = Material(
         experiments=chosen,
         elsewhere=elsewhere,
         prompts=prompts or prompts_of([one.name for one in chosen], results=results),
-        results=Path(results),
-        photos=Path(dataset),
+        results=results,
+        photos=Path(dataset).expanduser(),
         given=measurements,
         pair=best,
         images_per_cell=images_per_cell,
@@ -85,13 +89,15 @@ def report(
         note=note,
         words=Words(language),
     )
-    return _write(material, title, author, Path(out))
+    return _write(material, title, author, Path(out).expanduser())
 
 
 def _write(material: Material, title: str | None, author: str, out: Path) -> Path:
     """Writes the report in its three forms, once all of them are made and hold nothing private."""
     words = material.words
     written, changed = read_places(out / "README.md")
+    if "title" in written and (title or author):
+        print("the title in README.md is your own and stays; --title and --author are ignored")
     title = title or words("title", kind=words.name(f"one {material.subject.kind}"))
     parts = parts_of(material, title, author, written)
     readme, pictures = _readme(parts)

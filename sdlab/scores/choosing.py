@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sdlab import thumbnails
-from sdlab.experiment import Experiment
-from sdlab.files import append_line
+from sdlab.experiment import Experiment, names_of
+from sdlab.files import append_line, placed
 from sdlab.images import BASE, ImageRecord, load_images
 from sdlab.scores.measures import Interval, apart, share
 from sdlab.scores.scoring import score
@@ -157,8 +157,8 @@ class Comparison:
         results: str | Path = "results",
         seed: int = 0,
     ) -> None:
-        self.path, self.question, self.results = Path(path), question, Path(results)
-        self.pairs = _pairs(list(dict.fromkeys(experiments)), self.results, seed)
+        self.path, self.question, self.results = Path(path), question, Path(results).expanduser()
+        self.pairs = _pairs(names_of(experiments), self.results, seed)
 
     def choices(self) -> list[dict[str, Any]]:
         """What was chosen so far for this question, one row per pair: `left`, `right`, `images`, `choice`."""
@@ -248,7 +248,7 @@ def _pairs(experiments: list[str], results: Path, seed: int) -> list[Pair]:
     if not pairs:
         raise ValueError(
             f"{', '.join(experiments)} have no images of the same prompt and seed in {results}. "
-            f"Make them: sdlab generate {' '.join(experiments)}."
+            f"Make them: {placed('sdlab generate ' + ' '.join(experiments), results=results)}."
         )
     chance.shuffle(pairs)
     return pairs

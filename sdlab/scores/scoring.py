@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from sdlab import thumbnails
-from sdlab.experiment import Experiment, find
-from sdlab.files import fingerprint
+from sdlab.config import unknown
+from sdlab.experiment import Experiment, find, names_of
+from sdlab.files import fingerprint, placed
 from sdlab.images import BASE, ImageRecord, by_setting, images_from_elsewhere, load_images
 from sdlab.models import resolve
 from sdlab.sampling import image_files
@@ -40,7 +41,7 @@ def score(
     experiments: str | Experiment | Iterable[str | Experiment],
     *,
     photos: str | Path | None = None,
-    prompt_names: Iterable[str] | None = None,
+    prompt_names: str | Iterable[str] | None = None,
     embedders: Sequence[Embedder] | None = None,
     face: Embedder | None = None,
     root: str | Path = "experiments",
@@ -70,14 +71,13 @@ def score(
     Source:
         Ruiz et al. 2022, arXiv:2208.12242, sections 4.1 (CLIP-I, DINO, CLIP-T) and 4.3 (PRES).
     """
-    several = [experiments] if isinstance(experiments, str | Experiment) else experiments
-    names = list(dict.fromkeys(one.name if isinstance(one, Experiment) else str(one) for one in several))
+    names, root, results = names_of(experiments), Path(root).expanduser(), Path(results).expanduser()
     for name in names:
         known_here = name == BASE or experiment_of(name, root)
-        if not known_here and not image_files(Path(results) / name):
-            raise ValueError(f"{name!r} has no images in {results}. Make some: sdlab generate {name}.")
-    known = [one for name in names if (one := experiment_of(name, root))] or find(Path(root))
-    wanted = None if prompt_names is None else set(prompt_names)
+        if not known_here and not image_files(results / name):
+            raise _without_images(name, root, results)
+    known = [one for name in names if (one := experiment_of(name, root))] or find(root)
+    wanted = _wanted(prompt_names)
     files = _photo_files(known, photos)
     if embedders is None:
         embedders = _embedders_of(known, "mini" if "base" in names else "sd15")
@@ -85,8 +85,8 @@ def score(
     tallies = {PHOTOS: Tally(PHOTOS, _figures(_among_themselves(ours)), photos={"number": len(files)})}
     for name in names:
         rare = rare_words([name], root) or rare_words([one.name for one in known], root)
-        tallies[name] = _tally(name, ours, rare, Path(results), wanted)
-        tallies[name].save(Path(results) / name / "scores.json")
+        tallies[name] = _tally(name, ours, rare, root, results, wanted)
+        tallies[name].save(results / name / "scores.json")
     return Scores(tallies)
 
 
@@ -104,7 +104,7 @@ def experiment_of(name: str, root: str | Path = "experiments") -> Experiment | N
     Of `lora@0.7`, `lora@step100` and `dreambooth+lora@0.7` it is `lora`.
     """
     for short in (name, name.split("@")[0], name.split("@")[0].split("+")[-1]):
-        if (Path(root) / short / "experiment.json").is_file():
+        if (Path(root).expanduser() / short / "experiment.json").is_file():
             return Experiment(short, Path(root))
     return None
 
@@ -123,11 +123,11 @@ def without(prompt: str, words: Iterable[str]) -> str:
 
 
 def mini_scores(
-    experiments: Iterable[str],
+    experiments: str | Iterable[str],
     *,
     subject: str = "woman",
     results: str | Path = "results",
-    prompt_names: Iterable[str] | None = None,
+    prompt_names: str | Iterable[str] | None = None,
 ) -> dict[str, dict[str, Interval]]:
     """Reads the images of experiments on the mini model; those without images are left out.
 
@@ -137,9 +137,11 @@ def mini_scores(
     from sdlab.mini import reader
 
     scores: dict[str, dict[str, Interval]] = {}
-    wanted = None if prompt_names is None else set(prompt_names)
+    wanted = _wanted(prompt_names)
+    if subject not in reader.subjects():
+        raise ValueError(unknown("subject of the mini world", subject, reader.subjects()))
     classes, person = reader.attributes(), reader.subjects()[subject]
-    for name in experiments:
+    for name in names_of(experiments):
         if not (images := _of_prompts(load_images(name, results=results), wanted)):
             continue
         found = reader.probabilities([thumbnails.opened(image.path) for image in images])
@@ -221,12 +223,17 @@ def _among_themselves(photos: _Photos) -> pd.DataFrame:
 
 
 def _tally(
-    name: str, photos: _Photos, rare: tuple[str, ...], results: Path, wanted: set[str] | None
+    name: str, photos: _Photos, rare: tuple[str, ...], root: Path, results: Path, wanted: set[str] | None
 ) -> Tally:
     """All measures of one experiment's images: of those here, else of those from elsewhere."""
     found = load_images(name, results=results) or images_from_elsewhere(name, results=results)
+    if not found:
+        raise _without_images(name, root, results)
     if not (asked := _of_prompts(found, wanted)):
-        raise ValueError(f"{name!r} has no images in {results}. Make some: sdlab generate {name}.")
+        there = ", ".join(dict.fromkeys(image.prompt_name for image in found))
+        raise ValueError(
+            f"{name!r} has no images of the prompts {', '.join(sorted(wanted or ()))}. Choose from: {there}."
+        )
     images = asked if asked[0].elsewhere else _newest(asked)
     # another program's rare word isn't known
     ours = [bool(i.elsewhere) or not rare or without(i.prompt, rare) != i.prompt for i in images]
@@ -248,6 +255,18 @@ def _tally(
         left_out=len(asked) - len(images),
         elsewhere=", ".join(dict.fromkeys(image.elsewhere for image in images if image.elsewhere)),
     )
+
+
+def _without_images(name: str, root: Path, results: Path) -> ValueError:
+    command = placed(f"sdlab generate {name}", root=root, results=results)
+    return ValueError(f"{name!r} has no images in {results}. Make some: {command}.")
+
+
+def _wanted(prompt_names: str | Iterable[str] | None) -> set[str] | None:
+    """One name needn't be in a list; None is all."""
+    if prompt_names is None:
+        return None
+    return {prompt_names} if isinstance(prompt_names, str) else set(prompt_names)
 
 
 def _of_prompts(images: list[ImageRecord], wanted: set[str] | None) -> list[ImageRecord]:

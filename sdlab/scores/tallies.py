@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from sdlab.config import unknown
-from sdlab.files import fingerprint, write_json
+from sdlab.files import fingerprint, placed, write_json
 from sdlab.scores.measures import Interval
 from sdlab.tables.figures import Figures, figures
 from sdlab.words import Words
@@ -64,14 +64,14 @@ class Tally:
         """Reads what `save` wrote; raises FileNotFoundError with what to run where there is nothing."""
         path = Path(path)
         if not path.is_file():
-            raise FileNotFoundError(f"{path} isn't there. Run `sdlab score {path.parent.name}`.")
+            raise FileNotFoundError(f"{path} isn't there. Run `{_score_again(path)}`.")
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             known = {item.name: values[item.name] for item in fields(cls) if item.name in values}
             figures = {name: Interval(*figure) for name, figure in values["figures"].items()}
             return cls(**known | {"figures": figures})
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            again = f"Run `sdlab score {path.parent.name}`, which writes it anew."
+            again = f"Run `{_score_again(path)}`, which writes it anew."
             raise ValueError(f"{path} can't be read as scores ({error}). {again}") from None
 
 
@@ -189,6 +189,10 @@ class Scores:
         return "\n".join([repr(self.table()), *self.notes()])
 
 
+def _score_again(path: Path) -> str:
+    return placed(f"sdlab score {path.parent.name}", results=path.parent.parent)
+
+
 def load_scores(experiments: Iterable[str], results: str | Path = "results") -> Scores:
     """Reads the scores that were taken before, of experiments whose images are still the same.
 
@@ -196,7 +200,7 @@ def load_scores(experiments: Iterable[str], results: str | Path = "results") -> 
     """
     found = {}
     for name in experiments:
-        path = Path(results) / name / "scores.json"
+        path = Path(results).expanduser() / name / "scores.json"
         try:
             tally = Tally.load(path)
         except FileNotFoundError:
@@ -210,7 +214,7 @@ def load_scores(experiments: Iterable[str], results: str | Path = "results") -> 
         else:
             warnings.warn(
                 f"the scores of {name} are of other images than it has now, and are left out. Take them "
-                f"again: sdlab score {name}.",
+                f"again: {_score_again(path)}.",
                 stacklevel=2,
             )
     return Scores(found)

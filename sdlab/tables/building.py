@@ -9,7 +9,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from sdlab.experiment import Experiment
+from sdlab.experiment import Experiment, names_of
+from sdlab.files import placed
 from sdlab.images import BASE, ImageRecord, Setting, by_setting, images_from_elsewhere, load_images
 from sdlab.prompts import PromptSet, name_of
 from sdlab.sampling import image_files
@@ -29,7 +30,7 @@ By = Literal["control", "scale", "experiment", "prompt"]
 
 
 def table(
-    experiments: Iterable[str | Experiment],
+    experiments: str | Experiment | Iterable[str | Experiment],
     prompts: PromptSet,
     *,
     results: str | Path = "results",
@@ -65,13 +66,13 @@ def table(
 
     Taught in: notebooks/02
     """
-    names = [entry if isinstance(entry, str) else entry.name for entry in experiments]
+    names = names_of(experiments)
     if not names:
         raise ValueError("a table needs at least one experiment. Name some, or take sdlab.experiment.find().")
     _check(rows, columns, get_args(Side))
     images = [image for name in names for image in load_images(name, results=results)]
     chosen, left_out = choose_setting(images, prompts, setting)
-    folders, words = (Path(results), Path(root)), Words(language)
+    folders, words = (Path(results).expanduser(), Path(root).expanduser()), Words(language)
     made = lay_out(names, prompts, chosen, *folders, images_per_cell, _photos(reference), words)
     if left_out and chosen is not None:
         note = words("setting_shown", setting=setting_text(chosen, words), count=left_out)
@@ -122,7 +123,7 @@ def lay_out(
         if len(records) < len(image_files(results / name)):
             records += images_from_elsewhere(name, results=results)
         programs = dict.fromkeys(one.elsewhere for one in records if one.elsewhere)
-        command = f"sdlab generate {name}{again}"
+        command = placed(f"sdlab generate {name}{again}", root=root, results=results)
         if programs and name != BASE and not hyperparameters_of(name.split("@")[0], root):
             known = (one for one in programs if one in PROGRAMS)
             heading, command = replace(heading, details=(words("not_made_here"), *known)), ""
@@ -149,15 +150,15 @@ def choose_setting(
     return chosen, sum(len(found) for one, found in groups.items() if one != chosen)
 
 
-def prompts_of(experiments: Iterable[str], *, results: str | Path = "results") -> PromptSet:
+def prompts_of(experiments: str | Iterable[str], *, results: str | Path = "results") -> PromptSet:
     """The prompts that images were made from, of the first experiment that has images."""
-    names = list(experiments)
+    names = names_of(experiments)
     for name in names:
         for setting, images in by_setting(load_images(name, results=results)).items():
             return PromptSet({i.prompt_name: i.prompt for i in images}, setting.negative_prompt)
     raise ValueError(
         f"there are no images of {', '.join(names) or 'any experiment'} in {results}. "
-        f"Run `{' '.join(['sdlab generate', *names])}` first."
+        f"Run `{placed(' '.join(['sdlab generate', *names]), results=results)}` first."
     )
 
 
@@ -200,7 +201,8 @@ def control_table(
     for mine in grouped(images, rows).values():
         by_column = grouped(mine, columns)
         shown = [by_column.get(key, [])[:images_per_cell] for key in across]
-        made = [_controlled_cell(*one, mine[0], words) for one in zip(shown, across.values(), strict=True)]
+        pairs = zip(shown, across.values(), strict=True)
+        made = [_controlled_cell(*one, mine[0], root, words) for one in pairs]
         cells.append((*_sources(mine[0], words), *made))
         headings.append(_heading(mine, rows, experiments, words))
     sources = Heading(words("control_image")), Heading(words("control_map"))
@@ -307,7 +309,11 @@ def _heading(
 
 
 def _controlled_cell(
-    images: Sequence[ImageRecord], column: Sequence[ImageRecord], row: ImageRecord, words: Words
+    images: Sequence[ImageRecord],
+    column: Sequence[ImageRecord],
+    row: ImageRecord,
+    root: str | Path,
+    words: Words,
 ) -> Cell:
     """The images, or what to run for some of this row's control and that column's experiment."""
     if not images:
@@ -317,6 +323,7 @@ def _controlled_cell(
         command = f"sdlab control --image {image} {kinds} --scale {scale:g}"
         command += f" --experiments {column[0].experiment}"
         command += _again(PromptSet({column[0].prompt_name: column[0].prompt}), row.setting)
+        command = placed(command, root=root, results=row.path.parent.parent)
         return Cell("", "", hint=words("no_images", command=command))
     first, folder = images[0], images[0].path.parent.name
     alt = f"{folder}, {first.prompt_name}: {first.prompt}"

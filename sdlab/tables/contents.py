@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
@@ -81,6 +82,11 @@ class Table:
             tuple(replace(one, text="") for one in headings) for headings in (self.rows, self.columns)
         )
         return replace(self, rows=rows, columns=columns)
+
+    def with_hints(self, change: Callable[[str], str]) -> Table:
+        """The same table with other words where images are missing."""
+        cells = (tuple(replace(cell, hint=change(cell.hint)) for cell in row) for row in self.cells)
+        return replace(self, cells=tuple(cells))
 
     @property
     def size(self) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from sdlab.config import BESIDE_TRAINING, DreamBooth, LoRA, number
-from sdlab.experiment import Experiment
+from sdlab.experiment import Experiment, several
 from sdlab.images import BASE
 from sdlab.templates import code, markdown_text, render
 from sdlab.words import Words
@@ -73,7 +73,7 @@ def figures(
 
 
 def summary(
-    experiments: Iterable[str | Experiment],
+    experiments: str | Experiment | Iterable[str | Experiment],
     *,
     root: str | Path = "experiments",
     measurements: Mapping[str, Mapping[str, Any]] | None = None,
@@ -91,23 +91,24 @@ def summary(
 
     Taught in: notebooks/02
     """
-    entries = [one if isinstance(one, Experiment) else _experiment(one, root) for one in experiments]
+    measured = measurements or {}
+    entries = [_experiment(one, root, measured) for one in several(experiments)]
     known = [hyperparameters_of(one.name, one.root) if isinstance(one, Experiment) else {} for one in entries]
     trained, words = [values for values in known if values], Words(language)
     shown = differing(trained) if len(trained) > 1 else ["learning_rate", "rank"]
-    several = len({values["method"] for values in trained}) > 1
+    mixed = len({values["method"] for values in trained}) > 1
     rows = []
     for one, values in zip(entries, known, strict=True):
         name = one.name if isinstance(one, Experiment) else one
         row: dict[str, Any] = {"experiment": name}
-        if several:
+        if mixed:
             row["method"] = METHOD_NAMES.get(values.get("method", ""))
         row |= {key: values.get(key) for key in shown}
         if isinstance(one, Experiment):
             row |= _training_figures(one, words)
         if row.get("steps") == row.get("max_train_steps"):
             row.pop("max_train_steps", None)  # it did all of them: the column `steps` says so
-        rows.append(row | dict((measurements or {}).get(name, {})))
+        rows.append(row | dict(measured.get(name, {})))
     return figures(rows, language=language)
 
 
@@ -180,8 +181,11 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _experiment(name: str, root: str | Path) -> Experiment | str:
-    return name if name == BASE or "@" in name else Experiment(name, Path(root))
+def _experiment(one: str | Experiment, root: str | Path, measured: Iterable[str]) -> Experiment | str:
+    """The experiment, or the name alone of what has measurements only."""
+    if isinstance(one, Experiment) or one == BASE or "@" in one:
+        return one
+    return one if one in measured and not hyperparameters_of(one, root) else Experiment.load(one, root)
 
 
 def _training_figures(experiment: Experiment, words: Words) -> dict[str, Any]:
@@ -203,9 +207,10 @@ def differing(known: Iterable[Mapping[str, Any]]) -> list[str]:
 
 def hyperparameters_of(name: str, root: str | Path = "experiments") -> dict[str, Any]:
     """Method and hyperparameters of an experiment, or nothing where it isn't on this disk."""
-    if not (Path(root) / name / "experiment.json").is_file():
+    folder = Path(root).expanduser()
+    if not (folder / name / "experiment.json").is_file():
         return {}
-    values = Experiment(name, Path(root)).hyperparameters.as_dict()
+    values = Experiment(name, folder).hyperparameters.as_dict()
     base = "pretrained_model_name_or_path"
     return values | {base: plain_place(values[base])}
 
