@@ -360,7 +360,7 @@ def test_images_made_elsewhere_have_a_section(course: Path) -> None:
     folder.mkdir()
     Image.new("RGB", (128, 128), "blue").save(folder / "street_img1.jpg")
     said = report(["dreambooth", "webui"], PROMPTS).with_name("README.md").read_text(encoding="utf-8")
-    assert "Images made elsewhere" in headings(said) and "**webui**<br>images made elsewhere" in said
+    assert "Other images" in headings(said) and "**webui**<br>images made elsewhere" in said
 
 
 def test_figures_read_well_where_a_student_edits(handed_in: Path) -> None:
