@@ -18,6 +18,7 @@ LATENT_CHANNELS = 8
 """Twice SD 1.5's: at f = 8 and these few parameters, 4 channels lose the eyes of whole figures."""
 
 CHANNELS = (16, 32, 64, 128)
+PIXELS_OF_A_CELL = 8
 FACE_WEIGHT = 3.0
 KL_WEIGHT = 1e-3
 EQUIVARIANCE_SHARE = 0.15

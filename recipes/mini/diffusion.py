@@ -23,6 +23,10 @@ from .text import WIDTH, tokens
 CHANNELS = (64, 96, 128)
 CAPTION_DROPOUT = 0.1
 SNR_GAMMA = 5.0
+FACE_WEIGHT = 4.0
+"""How much more than the rest of a picture its face weighs: a twentieth of a whole figure's picture."""
+WHOLE_FIGURES = 2.0
+"""How many times more often than their share whole figures are trained on: they are the hardest."""
 
 
 def new_unet() -> UNet2DConditionModel:
@@ -54,6 +58,7 @@ def denoising_loss(
     latents: Tensor,
     hidden: Tensor,
     machine: Machine,
+    faces: Tensor | None = None,
 ) -> Tensor:
     """The epsilon loss, weighted over noise levels; the timesteps of a batch are spread evenly.
 
@@ -66,6 +71,8 @@ def denoising_loss(
         latents: standardised, (n, 8, 16, 16).
         hidden: the text encoder's last hidden states, (n, 77, width).
         machine: where it runs.
+        faces: x, y and radius of each picture's face in latent cells, (n, 3), to weigh faces more; None
+            to weigh all cells alike.
 
     Source: Hang et al. 2023, "Efficient Diffusion Training via Min-SNR Weighting Strategy", equation 8.
     """
@@ -79,12 +86,25 @@ def denoising_loss(
         predicted = unet(noisy, timesteps, hidden, return_dict=False)[0]
     snr = compute_snr(noise_schedule, timesteps)
     weights = snr.clamp(max=SNR_GAMMA) / snr * snr.clamp(max=1) ** -0.5
-    return (weights * (predicted.float() - noise).square().mean(dim=(1, 2, 3))).mean()
+    error = (predicted.float() - noise).square()
+    if faces is not None:
+        error = error * _face_weights(faces, latents.shape[-1])
+    return (weights * error.mean(dim=(1, 2, 3))).mean()
+
+
+def _face_weights(faces: Tensor, side: int) -> Tensor:
+    """Each cell's weight, (n, 1, side, side), of mean 1 in each picture."""
+    grid = torch.arange(side, device=faces.device) + 0.5
+    x, y, radius = faces[:, :, None].unbind(1)
+    across, down = ((-((grid - at) ** 2) / (2 * radius**2)).exp() for at in (x, y))
+    weights = 1 + FACE_WEIGHT * down[:, None, :, None] * across[:, None, None, :]
+    return weights / weights.mean(dim=(2, 3), keepdim=True)
 
 
 def train_unet(
     folder: Path,
     latents: np.ndarray,
+    faces: np.ndarray,
     held_out: np.ndarray,
     held_out_seed: int,
     tokenizer: CLIPTokenizer,
@@ -103,6 +123,7 @@ def train_unet(
     Args:
         folder: working folder of the stage.
         latents: scaled latents of the pictures with seeds 0, 1, …: (n, 8, 16, 16).
+        faces: where their faces are, in latent cells: x, y and radius, (n, 3).
         held_out: scaled latents of the pictures from seed `held_out_seed` on.
         held_out_seed: see above.
         tokenizer: from `train_tokenizer`.
@@ -128,13 +149,15 @@ def train_unet(
     optimizer = Muon(unet.parameters(), learning_rate)
     noise_schedule = new_noise_schedule()
     drawn = [world.sample(s) for s in range(len(latents))]
+    chances = np.array([WHOLE_FIGURES if one.framing == "full height" else 1.0 for one in drawn])
+    chances /= chances.sum()
     check = [world.caption(world.sample(held_out_seed + i), i) for i in range(len(held_out))]
 
-    def loss(latents: np.ndarray, captions: list[str]) -> Tensor:
+    def loss(latents: np.ndarray, captions: list[str], faces: Tensor | None = None) -> Tensor:
         with torch.no_grad(), machine.autocast():
             hidden = text_encoder(tokens(tokenizer, captions).to(machine.device)).last_hidden_state
         batch = torch.from_numpy(latents).float().to(machine.device)
-        return denoising_loss(unet, noise_schedule, batch, hidden, machine)
+        return denoising_loss(unet, noise_schedule, batch, hidden, machine, faces)
 
     def evaluate() -> dict[str, float]:
         torch.manual_seed(seed)
@@ -146,16 +169,30 @@ def train_unet(
         optimizer,
         machine,
         minutes=minutes,
+        ema_decay=0.995 if cool_down else 0.999,
         decay_from=0.0 if cool_down else 1.0,
         begin_from=cool_down if cool_down and cool_down.exists() else None,
     )
     for step in progress.steps(evaluate):
         rng = np.random.default_rng([seed, step, machine.rank])
         torch.manual_seed(int(rng.integers(2**31)))
-        chosen = rng.integers(len(latents), size=batch_size)
-        progress.learn(loss(latents[chosen], [caption_or_nothing(drawn[i], rng) for i in chosen]))
+        chosen = rng.choice(len(latents), size=batch_size, p=chances)
+        captions = [_caption(drawn[i], rng) for i in chosen]
+        progress.learn(loss(latents[chosen], captions, torch.from_numpy(faces[chosen]).to(machine.device)))
     progress.use_average()
     return unet.eval()
+
+
+def _caption(picture: world.Picture, rng: np.random.Generator) -> str:
+    """`caption_or_nothing`, but the more frequent whole figures are called so.
+
+    So a caption that says nothing of the framing is as rarely a whole figure as it would be by their share.
+    """
+    caption = caption_or_nothing(picture, rng)
+    named = any(words in caption for words in ("full height", "full body"))
+    if picture.framing != "full height" or named or rng.random() < 1 / WHOLE_FIGURES:
+        return caption
+    return f"{caption}, full height" if caption else "full height"
 
 
 def caption_or_nothing(picture: world.Picture, rng: np.random.Generator) -> str:

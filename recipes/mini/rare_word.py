@@ -39,7 +39,7 @@ def learn_rare_word(
     """Learn the embedding of `sks`; nothing else changes.
 
     SD 1.5's text encoder has read `sks` among its hundreds of millions of captions. Ours has read only the
-    world's, and passes over a word that no caption has: what DreamBooth then teaches has no place of its own
+    world's, and ignores a word that no caption has: what DreamBooth then teaches has no place of its own
     and goes to the class. So the hidden states behind the word must change when it stands before "woman" or
     "man", and the UNet's prediction must not.
 

@@ -228,6 +228,7 @@ def _unet(recipe: Recipe, here: Machine, cool_down: Path | None = None) -> None:
     diffusion.train_unet(
         recipe.work / ("cooldown" if cool_down else "unet"),
         _standard_latents(recipe, "latents"),
+        pictures.load_faces(recipe.work / "faces.npy", recipe.pictures) / autoencoder.PIXELS_OF_A_CELL,
         _standard_latents(recipe, "held_out")[:512],
         HELD_OUT,
         tokenizer,
