@@ -22,8 +22,8 @@ from sdlab.words import Words
 
 SIDES = LEFT, RIGHT = "left", "right"
 EQUAL = "equal"
-# How much of the base's fidelity is enough. Who is learned is no average person, which costs some of it: on `mini`
-# what learned the subject keeps 0.90 to 0.97, what is overtrained 0.2 to 0.6.
+# How much of the base's fidelity is enough. Who is learned is no average person, which costs some of it: on
+# `mini` what learned the subject keeps 0.90 to 0.97, what is overtrained 0.2 to 0.6.
 NEARLY = 0.9
 
 
