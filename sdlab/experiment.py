@@ -276,6 +276,12 @@ def names_of(experiments: str | Experiment | Iterable[str | Experiment]) -> list
     return list(dict.fromkeys(one if isinstance(one, str) else one.name for one in several(experiments)))
 
 
+def photos_of(experiments: Iterable[Experiment]) -> str:
+    """The folder of photos that all of them learned from; the usual one where there is no such."""
+    folders = {one.hyperparameters.instance_data_dir for one in experiments}
+    return folders.pop() if len(folders) == 1 else Hyperparameters.instance_data_dir
+
+
 def find(root: str | Path = "experiments") -> list[Experiment]:
     """Lists the experiments in a folder by name; one that can't be read is skipped with a warning."""
     found = []

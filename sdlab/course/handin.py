@@ -13,7 +13,7 @@ from typing import Any, Literal
 from PIL import Image, ImageChops, ImageStat
 
 from sdlab.config import Range, number
-from sdlab.experiment import Experiment, find
+from sdlab.experiment import Experiment, find, photos_of
 from sdlab.files import placed
 from sdlab.homeworks import asked_for
 from sdlab.images import generate, load_images
@@ -83,16 +83,14 @@ def completeness(
         subject = subject_of(done, root)
     except ValueError:  # several
         subject = Subject()
-    folders = {one.hyperparameters.instance_data_dir for one in done}
-    if dataset is None:
-        dataset = folders.pop() if len(folders) == 1 else "data/instance_images"
+    dataset = Path(photos_of(done) if dataset is None else dataset).expanduser()
     places = {"root": root, "results": results, "subject": subject.phrase}
     asked = asked_for(which, base, subject) if which else {"dreambooth": {}, "lora": {}}
     kinds = homework_file()[which]["control_kinds"] if which else ["canny", "depth", "pose"]
     machine = this_machine()
     steps = [
         Step("environment", machine.processor, findings(machine)),
-        _photos(Path(dataset).expanduser(), profile(base).resolution, PHOTOS.get(subject.kind, 4)),
+        _photos(dataset, profile(base).resolution, PHOTOS.get(subject.kind, 4)),
         _base(base, root),
         *(_trainings(method, base, asked[method], done, which, places) for method in METHODS),
         _control(kinds, done, places),

@@ -45,9 +45,8 @@ def prepare(
     """Makes square training images of the photos in a folder, and says what will spoil the training.
 
     Each photo is decoded completely, turned upright by its EXIF orientation, brought to RGB, cropped around
-    the largest face, resized by Lanczos and saved as PNG without metadata. What is done is kept: a second or
-    a killed run goes on from there. Images in `out` that were put there or edited by hand, and crops edited
-    in dataset.json, are kept; no file that this function didn't make is ever changed or deleted.
+    the largest face, resized by Lanczos and saved as PNG without metadata. A killed run goes on. Images put
+    into `out` or edited by hand, and crops edited in dataset.json, stay; no file of another's is touched.
 
     Args:
         raw: Folder or zip with the photos as they came.

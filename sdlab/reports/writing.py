@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from sdlab import thumbnails, typeset
-from sdlab.experiment import Experiment
+from sdlab.experiment import Experiment, photos_of
 from sdlab.files import read_text, write_bytes, write_json
 from sdlab.prompts import PromptSet
 from sdlab.reports import prose, scan
@@ -73,15 +73,12 @@ def report(
     """
     root, results = Path(root).expanduser(), Path(results).expanduser()
     chosen, elsewhere = find_experiments(experiments, root, results)
-    places = {one.hyperparameters.instance_data_dir for one in chosen}
-    if dataset is None:
-        dataset = places.pop() if len(places) == 1 else "data/instance_images"
     material = Material(
         experiments=chosen,
         elsewhere=elsewhere,
         prompts=prompts or prompts_of([one.name for one in chosen], results=results),
         results=results,
-        photos=Path(dataset).expanduser(),
+        photos=Path(photos_of(chosen) if dataset is None else dataset).expanduser(),
         given=measurements,
         pair=best,
         images_per_cell=images_per_cell,
