@@ -66,8 +66,7 @@ def report(
         The path of report.html.
 
     Raises:
-        ValueError: no experiments, a README.md in `out` that isn't a report, or a token, a path of this
-            machine or a picture with EXIF in what would be handed in.
+        ValueError: no experiments, a README.md that isn't a report, or a token, path or EXIF in the report.
 
     Taught in: notebooks/05
     """

@@ -259,11 +259,7 @@ def _train(
     waiting, number = list(begun), len(begun)
 
     def train_some() -> bool:
-        """Trains the first of those that wait, as many as fit; in a frame that doesn't outlive their memory.
-
-        Returns:
-            Whether to go on; False after a stop.
-        """
+        """Trains as many as fit, in a frame that doesn't outlive their memory; gives False after a stop."""
         nonlocal number
         model = load_model(base, common, sources, choice, held_out)
         number = processes.told(min(number, at_once(model, [begun[one] for one in waiting])))
