@@ -1,8 +1,10 @@
-"""What the changes that a training recorded mean, in a sentence of either language."""
+"""What the log and the changes that a training recorded mean, in a sentence of either language."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+
+import pandas as pd
 
 from sdlab.config import Hyperparameters, LoRA, number
 from sdlab.experiment import Experiment
@@ -72,6 +74,14 @@ def verdict_of(experiment: Experiment) -> str:
 def held_out_losses(experiment: Experiment) -> dict[int, float]:
     """Step to the loss of the held-out photos, as far as it was logged."""
     return {row["step"]: row["validation_loss"] for row in experiment.log() if "validation_loss" in row}
+
+
+def smoothed(losses: Iterable[float]) -> list[float]:
+    """The exponential mean of losses, 0.15 of the newest, without the pull towards zero at the start.
+
+    Source: Kingma and Ba 2014, arXiv:1412.6980, section 3 (bias correction).
+    """
+    return list(pd.Series(list(losses), dtype=float).ewm(alpha=0.15).mean())
 
 
 def percent(share: float) -> str:

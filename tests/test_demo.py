@@ -14,6 +14,7 @@ from sdlab.course.demonstration import demo
 from sdlab.experiment import find
 from sdlab.photos import prepare
 from sdlab.profiles import PROFILES
+from sdlab.reports import report
 
 QUICK = {"max_train_steps": 3, "num_class_images": 2}
 
@@ -56,6 +57,9 @@ def test_demo_goes_from_photos_to_report_and_does_nothing_twice(
         assert f">{title}</h2>" in html
     assert "no images yet" not in html
     assert "likeness to the subject" in html and "PRES" in html
+    places = {"results": tmp_path / "results", "root": tmp_path / "experiments"}
+    again = report(out=tmp_path / "again", dataset=tmp_path / "data/instance_images", **places)
+    assert "likeness to the subject" in again.read_text(encoding="utf-8")  # what was measured stays
 
     before = times(tmp_path)
     demo(tmp_path, images_per_prompt=1, **QUICK)

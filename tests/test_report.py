@@ -17,10 +17,10 @@ from sdlab.experiment import DreamBooth, Experiment
 from sdlab.prompts import PromptSet
 from sdlab.reports import report, scan
 from sdlab.reports.conclusion import conclusion
-from sdlab.reports.curves import loss_curves, smoothed
+from sdlab.reports.curves import loss_curves
 from sdlab.reports.flags import sweep_over
 from sdlab.templates import markdown_text
-from sdlab.verdict import held_out_losses, sentence
+from sdlab.verdict import held_out_losses, sentence, smoothed
 from tests import course as made_up
 from tests.course import HOSTILE, MEASURED, PROMPTS, RATES
 

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-    from sdlab.control.making import Control
-
 WAY_OUT = "Check the name and the network, or bring a map (is_map)."
 AUX = "controlnet_aux"
 AUX_WEIGHTS = "lllyasviel/Annotators"
@@ -25,30 +23,17 @@ PERSON_DETECTOR = "PekingU/rtdetr_r18vd_coco_o365"
 PERSON = 0  # COCO's first class
 SEEN = 0.3  # joints and people that the models are less sure of don't count
 _LEFT_OUT = 0.1  # ViTPose looks at 1.25 times a person's box: the box of a whole picture leaves a tenth out
-_NOTHING = {
-    "canny": "No edges found in {}. Lower low_threshold and high_threshold, or take one with more contrast.",
-    "depth": "No depth found in {}. Take another picture.",
-    "pose": "No person found in {}. Take a picture of a person, leave out pose, or bring a map (is_map).",
-}
 
 
-class NothingFound(ValueError):
-    """An annotator found nothing in the picture, so its map would be black and control nothing."""
-
-
-def annotate(picture: Image.Image, control: Control, source: str) -> Image.Image:
-    """Draws the control map of an RGB picture, in its size."""
+def annotate(picture: Image.Image, kind: str, source: str, thresholds: tuple[float, float]) -> Image.Image:
+    """Draws the control map of an RGB picture, in its size; the two thresholds are canny's."""
     if source == AUX:
-        found = _by_controlnet_aux(picture, control)
-    elif control.kind == "canny":
-        found = canny_map(picture, control.low_threshold, control.high_threshold)
-    elif control.kind == "depth":
-        found = depth_map(estimate_depth(picture, source))
-    else:
-        found = pose_map(estimate_pose(picture, source), picture.size)
-    if found.convert("L").getextrema()[1] == 0:
-        raise NothingFound(_NOTHING[control.kind].format(control.image))
-    return found
+        return _by_controlnet_aux(picture, kind, thresholds)
+    if kind == "canny":
+        return canny_map(picture, *thresholds)
+    if kind == "depth":
+        return depth_map(estimate_depth(picture, source))
+    return pose_map(estimate_pose(picture, source), picture.size)
 
 
 def estimate_depth(picture: Image.Image, model: str) -> np.ndarray:
@@ -111,15 +96,15 @@ def _loaded(model: str, loader: str) -> tuple[Any, Any]:
     return processor, network.to(machine.device()).eval()
 
 
-def _by_controlnet_aux(picture: Image.Image, control: Control) -> Image.Image:
+def _by_controlnet_aux(picture: Image.Image, kind: str, thresholds: tuple[float, float]) -> Image.Image:
     """The annotators of the homeworks; they round sizes to multiples of 64, so the size is set after them."""
     from PIL import Image
 
     side = max(64, min(picture.size))
     options = {"detect_resolution": side, "image_resolution": side}
-    if control.kind == "canny":
-        options |= {name: int(getattr(control, name)) for name in ("low_threshold", "high_threshold")}
-    found = _aux_detector(control.kind)(picture, **options)
+    if kind == "canny":
+        options |= dict(zip(("low_threshold", "high_threshold"), map(int, thresholds), strict=True))
+    found = _aux_detector(kind)(picture, **options)
     return found.convert("RGB").resize(picture.size, Image.Resampling.LANCZOS)
 
 

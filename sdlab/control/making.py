@@ -32,6 +32,16 @@ CONTROLNETS = {
     "pose": "lllyasviel/control_v11p_sd15_openpose",
 }
 
+_NOTHING = {
+    "canny": "No edges found in {}. Lower low_threshold and high_threshold, or take one with more contrast.",
+    "depth": "No depth found in {}. Take another picture.",
+    "pose": "No person found in {}. Take a picture of a person, leave out pose, or bring a map (is_map).",
+}
+
+
+class NothingFound(ValueError):
+    """An annotator found nothing in the picture, so its map would be black and control nothing."""
+
 
 @dataclass(frozen=True)
 class Control:
@@ -164,7 +174,11 @@ def control_map(control: Control, size: int | tuple[int, int], root_name: str = 
     if picture.size != size:
         resize = ImageOps.fit if control.fit == "crop" else ImageOps.contain
         picture = resize(picture, size, Image.Resampling.LANCZOS)
-    found = picture if control.is_map else annotate(picture, control, control.annotator_for(root_name))
+    found, thresholds = picture, (control.low_threshold, control.high_threshold)
+    if not control.is_map:
+        found = annotate(picture, control.kind, control.annotator_for(root_name), thresholds)
+        if found.convert("L").getextrema()[1] == 0:
+            raise NothingFound(_NOTHING[control.kind].format(control.image))
     return ControlMap(control, ImageOps.pad(found, size), ImageOps.pad(picture, size), root_name)
 
 

@@ -15,6 +15,7 @@ from sdlab.experiment import Experiment
 from sdlab.scores import Interval, Scores, Tally
 from sdlab.scores.plots import along, tradeoff
 from sdlab.tables.figures import BASE
+from sdlab.verdict import smoothed
 from sdlab.words import Words
 
 if TYPE_CHECKING:
@@ -57,14 +58,6 @@ def loss_curves(
         axes.grid(alpha=0.25)
     panels[-1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return picture(figure)
-
-
-def smoothed(values: Sequence[float], weight: float = 0.85) -> list[float]:
-    """Exponential mean, `weight` of what came before, without the pull towards zero at the start.
-
-    Source: Kingma and Ba 2014, arXiv:1412.6980, section 3 (bias correction).
-    """
-    return list(pd.Series(values, dtype=float).ewm(alpha=1 - weight).mean())
 
 
 def sweep_curves(

@@ -67,8 +67,7 @@ class Material:
     @property
     def subject(self) -> Subject:
         """What the first experiment was trained on."""
-        chosen = self.experiments[0].hyperparameters
-        return Subject.of(chosen.instance_prompt, chosen.class_prompt)
+        return self.experiments[0].hyperparameters.subject
 
     @cached_property
     def dataset(self) -> Dataset | None:

@@ -4,11 +4,12 @@ from sdlab.scores.choosing import Comparison, Recommendation, as_faithful, recom
 from sdlab.scores.measures import Interval, apart, interval
 from sdlab.scores.plots import drift_table, nearest_photos, prompts_without
 from sdlab.scores.scoring import TRAITS, mini_scores, scene_of, score
-from sdlab.scores.tallies import LIKENESS, MEASURES, Scores, Tally, load_scores, measure_name
+from sdlab.scores.tallies import LIKENESS, MEASURES, MINI_LIKENESS, Scores, Tally, load_scores, measure_name
 
 __all__ = [
     "LIKENESS",
     "MEASURES",
+    "MINI_LIKENESS",
     "TRAITS",
     "Comparison",
     "Interval",

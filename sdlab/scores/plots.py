@@ -18,7 +18,7 @@ from sdlab.images import load_images
 from sdlab.prompts import PromptSet
 from sdlab.scores.measures import Interval
 from sdlab.scores.scoring import rare_words, without
-from sdlab.scores.tallies import PHOTOS, Scores, Tally, measure_name
+from sdlab.scores.tallies import PHOTOS, Scores, Tally, measure_name, score_again
 from sdlab.tables import Cell, Heading, Table, captions, table
 from sdlab.tables.figures import METHOD_NAMES, NOT_SHOWN, hyperparameters_of, written
 from sdlab.words import Words
@@ -170,8 +170,12 @@ def nearest_photos(
     """
     folder = Path(results) / experiment
     tally = Tally.load(folder / "scores.json")
-    photo_folder = Path(photos or (tally.photos or {})["folder"])
     rows = [row for row in tally.images if "nearest" in row]
+    if not rows:
+        raise ValueError(
+            f"The images of {experiment} weren't compared with photos. Run `{score_again(folder)}`."
+        )
+    photo_folder = Path(photos or (tally.photos or {})["folder"])
     rows = sorted(rows, key=lambda row: -row["nearest photo"])[:count]
     return Table(
         rows=(captions([experiment], root)[0], Heading("nearest photo")),

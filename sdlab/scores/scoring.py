@@ -30,8 +30,7 @@ from sdlab.scores.embedders import (
     text_features,
 )
 from sdlab.scores.measures import Interval, interval
-from sdlab.scores.tallies import MEASURES, PHOTOS, Scores, Tally
-from sdlab.subject import Subject
+from sdlab.scores.tallies import MEASURES, MINI_LIKENESS, MINI_SCENE, PHOTOS, Scores, Tally
 
 LIKENESS_OF = {"CLIP": "CLIP-I"}  # an embedder's measure of likeness, where it hasn't the embedder's name
 TRAITS = ("skin", "hair_colour", "hair_style", "glasses")
@@ -111,7 +110,7 @@ def experiment_of(name: str, root: str | Path = "experiments") -> Experiment | N
 
 def rare_words(names: Iterable[str], root: str | Path = "experiments") -> tuple[str, ...]:
     """The rare words of the experiments' subjects, as their own prompts have them; none of `base`."""
-    subjects = [_subject(one) for name in names if (one := experiment_of(name, root))]
+    subjects = [one.hyperparameters.subject for name in names if (one := experiment_of(name, root))]
     return tuple(dict.fromkeys(subject.rare_word for subject in subjects if subject.rare_word))
 
 
@@ -146,11 +145,11 @@ def mini_scores(
             continue
         found = reader.probabilities([thumbnails.opened(image.path) for image in images])
         traits = [found[trait][:, classes[trait].index(person[trait])] for trait in TRAITS]
-        scores[name] = {"likeness to the subject": interval(np.mean(traits, axis=0))}
+        scores[name] = {MINI_LIKENESS: interval(np.mean(traits, axis=0))}
         seen = [classes["scene"][index] for index in found["scene"].argmax(axis=1)]
         asked = [scene_of(image.prompt) for image in images]
         if right := [float(one == other) for one, other in zip(asked, seen, strict=True) if one]:
-            scores[name]["scene as in the prompt"] = interval(right)
+            scores[name][MINI_SCENE] = interval(right)
     return scores
 
 
@@ -190,11 +189,7 @@ def _embedders_of(known: Sequence[Experiment], root_name: str) -> list[Embedder]
     if not known:
         return embedders_for(root_name)
     base = resolve(known[0].hyperparameters.pretrained_model_name_or_path, known[0].root)
-    return embedders_for(base.root_name, _subject(known[0]).kind)
-
-
-def _subject(experiment: Experiment) -> Subject:
-    return Subject.of(experiment.hyperparameters.instance_prompt, experiment.hyperparameters.class_prompt)
+    return embedders_for(base.root_name, known[0].hyperparameters.subject.kind)
 
 
 def _photos(files: list[Path], embedders: Sequence[Embedder]) -> _Photos:

@@ -19,7 +19,11 @@ from sdlab.tables.figures import Figures, figures
 from sdlab.words import Words
 
 PHOTOS = "photos"
+MINI_LIKENESS, MINI_SCENE = "likeness to the subject", "scene as in the prompt"
 MEASURES = {
+    MINI_LIKENESS: "mean probability of the subject's skin, hair colour, hair style and glasses, as the mini "
+    "world's reader sees its drawn pictures",
+    MINI_SCENE: "share of the images, by the same reader",
     "CLIP-I": "likeness: mean cosine of CLIP's features, images to photos",
     "DINO": "likeness: the same with DINO's features, which tell apart what CLIP calls by one word",
     "face": "likeness of the face: the same with SFace's features; strangers near 0, one person above 0.36",
@@ -30,8 +34,8 @@ MEASURES = {
 }
 """What is measured, in the order of the tables."""
 
-HIGHER_IS_BETTER = ("face", "DINO", "CLIP-I", "CLIP-T")
-LIKENESS = HIGHER_IS_BETTER[:3]  # the first of them that was measured ranks the experiments
+HIGHER_IS_BETTER = (MINI_LIKENESS, "face", "DINO", "CLIP-I", "CLIP-T", MINI_SCENE)
+LIKENESS = HIGHER_IS_BETTER[:4]  # the first of them that was measured ranks the experiments
 
 
 @dataclass(frozen=True)
@@ -64,14 +68,14 @@ class Tally:
         """Reads what `save` wrote; raises FileNotFoundError with what to run where there is nothing."""
         path = Path(path)
         if not path.is_file():
-            raise FileNotFoundError(f"{path} isn't there. Run `{_score_again(path)}`.")
+            raise FileNotFoundError(f"{path} isn't there. Run `{score_again(path.parent)}`.")
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             known = {item.name: values[item.name] for item in fields(cls) if item.name in values}
             figures = {name: Interval(*figure) for name, figure in values["figures"].items()}
             return cls(**known | {"figures": figures})
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            again = f"Run `{_score_again(path)}`, which writes it anew."
+            again = f"Run `{score_again(path.parent)}`, which writes it anew."
             raise ValueError(f"{path} can't be read as scores ({error}). {again}") from None
 
 
@@ -189,8 +193,9 @@ class Scores:
         return "\n".join([repr(self.table()), *self.notes()])
 
 
-def _score_again(path: Path) -> str:
-    return placed(f"sdlab score {path.parent.name}", results=path.parent.parent)
+def score_again(folder: Path) -> str:
+    """The command that measures the images of a folder."""
+    return placed(f"sdlab score {folder.name}", results=folder.parent)
 
 
 def load_scores(experiments: Iterable[str], results: str | Path = "results") -> Scores:
@@ -214,7 +219,7 @@ def load_scores(experiments: Iterable[str], results: str | Path = "results") -> 
         else:
             warnings.warn(
                 f"the scores of {name} are of other images than it has now, and are left out. Take them "
-                f"again: {_score_again(path)}.",
+                f"again: {score_again(path.parent)}.",
                 stacklevel=2,
             )
     return Scores(found)
@@ -222,6 +227,6 @@ def load_scores(experiments: Iterable[str], results: str | Path = "results") -> 
 
 def measure_name(measure: str, words: Words) -> str:
     """A measure as a reader knows it: `likeness (CLIP-I)`."""
-    if measure in LIKENESS:
+    if measure in LIKENESS[1:]:
         return words("axis_likeness", name=words.name(measure))
     return words("axis_fidelity") if measure == "CLIP-T" else words.name(measure)

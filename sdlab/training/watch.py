@@ -12,7 +12,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import pandas as pd
 from tqdm import tqdm
 
 from sdlab import notebook, thumbnails
@@ -21,10 +20,10 @@ from sdlab.experiment import Experiment
 from sdlab.templates import render
 from sdlab.training.memory import peak_memory_gb
 from sdlab.training.setup import Training
+from sdlab.verdict import smoothed
 
 _SOONEST, _LATEST = 1.0, 5.0  # seconds between two refreshes of the panel
 _SHARE = 0.01  # of the training's time that refreshes may take: the next one waits for so long
-_SMOOTHING = 0.15  # weight of the newest loss: noise of single batches hides the course of the loss
 _SIDE = 160  # pixels of a validation image; shown smaller, so that it is sharp on fine screens
 _SHOWN = 4  # validation images of one step
 _WIDTH, _HEIGHT = 580, 300  # pixels of a curve; shown half as large
@@ -187,7 +186,7 @@ class Summary:
         """Gives the newest figures by name, as they are read; without those that there are none of yet."""
         shown = {}
         if losses := self._column("loss"):
-            shown["loss (smoothed)"] = f"{_smoothed(losses)[max(losses)]:.4f}"
+            shown["loss (smoothed)"] = f"{smoothed(losses.values())[-1]:.4f}"
         if held_out := self._column("validation_loss"):
             shown["validation loss"] = f"{held_out[max(held_out)]:.4f}"
         if rates := self._column("learning_rate"):
@@ -221,7 +220,8 @@ class Summary:
         curves = []
         for column, (title, colour) in _CURVES.items():
             if len(values := self._column(column)) > 1:
-                values = _smoothed(values) if column == "loss" else values
+                if column == "loss":
+                    values = dict(zip(values, smoothed(values.values()), strict=True))
                 first, *_, last = values.values()
                 words = f"{title}: from {first:.4f} to {last:.4f} at step {max(values)}"
                 picture = thumbnails.data_uri(draw_curve(title, values, self.total, colour))
@@ -252,11 +252,6 @@ def _thumbnail(file: Path) -> str:
     except OSError:
         return ""
     return thumbnails.data_uri(thumbnails.fitted(picture, min(_SIDE, max(picture.size))), quality=70)
-
-
-def _smoothed(values: Mapping[int, float]) -> dict[int, float]:
-    """Gives the exponential mean; pandas takes out the pull towards zero at the start."""
-    return dict(pd.Series(values).ewm(alpha=_SMOOTHING).mean())
 
 
 def draw_curve(title: str, values: Mapping[int, float], last: int, colour: str) -> bytes:
