@@ -30,7 +30,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
-from sdlab.config import METHODS, DreamBooth, LoRA, number
+from sdlab.config import METHODS, PRIOR, DreamBooth, LoRA, number
 from sdlab.prompts import PromptSet
 from sdlab.subject import Kind, Subject
 
@@ -46,7 +46,7 @@ Each goes on from what the ones before it left on disk:
 SHARED = """Args:
     prompts: homework_a, homework_b, paper_live, paper_objects, or a JSON file of names to prompts; None takes
         those of the images, or what suits the subject.
-    subject: Who or what the photos show, such as "sks dog"; None takes the one of the experiments.
+    subject: Who or what the photos show, such as "sks dog"; None takes the experiments', or the dataset's.
     base: The base model: mini, sd15, a folder, a file, or an experiment.
     profile: Where defaults come from: mini, sd15, sd15-16gb, sd15-8gb; auto takes what fits the machine.
     sampler: dpm++, unipc, euler, ddim, or own, which is the base model's.
@@ -148,16 +148,17 @@ def prepare(
 
     Args:
         resolution: Side of the images in pixels; None takes the base model's.
-        subject_kind: person, animal, thing or style; None takes what the subject's class says.
+        subject_kind: person, animal, thing or style; None takes what the subject's class says. Without both
+            the dataset's own are taken, else sks woman.
         drop: Findings whose photos are left out, such as blurry,duplicates.
     """
     from sdlab.photos import save_sheet
     from sdlab.profiles import profile
 
     side = resolution if resolution is not None else profile(base).resolution
-    kind = subject_kind or Subject.parse(Subject() if subject is None else subject).kind
+    meant = subject_kind if subject is None else Subject.parse(subject, subject_kind or "")
     left_out = [finding.strip() for finding in drop.split(",") if finding.strip()]
-    dataset = run(resolution=side, subject_kind=kind, drop=left_out, **options)
+    dataset = run(resolution=side, subject_kind=meant, drop=left_out, **options)
     said = f"{dataset.summary()}\n\nbefore and after: {save_sheet(dataset)}"
     if errors := [finding for finding in dataset.findings if finding.level == "error"]:
         print(said)
@@ -245,14 +246,20 @@ def sweep(
         ranks: Values of --rank to try (LoRA).
         prior_loss_weights: Values of --prior_loss_weight to try.
     """
+    from sdlab.sweeps import plan
     from sdlab.tables import summary
+    from sdlab.workers import share
 
     grid = {"learning_rate": learning_rates, "rank": ranks, "prior_loss_weight": prior_loss_weights}
     grid = {name: values for name, values in grid.items() if values}
     if not grid:
         raise ValueError("a sweep needs values: --learning_rates 2e-5 2e-4, or --ranks 2 4 8.")
+    wanted = share(plan(hyperparameters, prefix=options["prefix"], **grid), options["part"] or "1/1")
     done = run(hyperparameters, **options, **grid)
-    return Answer(summary(done, root=options["root"]), {one.name: one.record for one in done})
+    records = {one.name: one.record for one in done if one.status == "finished"}
+    lacking = len(wanted) - len(records)
+    said = f"{summary(done, root=options['root'])}" + f"\n{lacking} of {len(wanted)} failed" * (lacking > 0)
+    return Answer(said, {one.name: one.record for one in done}, int(lacking > 0))
 
 
 @command("preflight", "sdlab.training:preflight")
@@ -631,6 +638,9 @@ def _command_of(words: list[str]) -> tuple[str, list[str]]:
     if one in COMMANDS:
         return one, words[1:]
     if below := [f"`sdlab {name}`" for name in COMMANDS if name.startswith(one + " ")]:
+        if {"-h", "--help"}.intersection(words):
+            print(f"{' and '.join(below)} have options of their own: add --help to one of them.")
+            raise SystemExit(0)
         raise ValueError(f"`sdlab {two}` is not a command. Write {' or '.join(below)}.")
     known = [*COMMANDS, "help"]
     near = get_close_matches(two, known, 1, 0.5) or get_close_matches(one, known, 1, 0.5)
@@ -645,13 +655,15 @@ def _defaults(
     profile: str = "auto",
     subject: str | None = None,
     instance_prompt: str | None = None,
+    instance_data_dir: str = "data/instance_images",
 ) -> DreamBooth | LoRA:
     """A method's hyperparameters, as far as nothing else is given."""
     from sdlab.profiles import hyperparameters
 
     base = os.path.expanduser(pretrained_model_name_or_path)
-    prompt = {"instance_prompt": instance_prompt} if instance_prompt else {}
-    return hyperparameters(method, base, subject=subject, profile=profile, root=root, **prompt)
+    given = {"instance_data_dir": instance_data_dir}
+    given |= {"instance_prompt": instance_prompt} if instance_prompt else {}
+    return hyperparameters(method, base, subject=subject, profile=profile, root=root, **given)
 
 
 def _unsaid(chosen: DreamBooth | LoRA, given: set[str], profile_name: str, root: Path) -> str:
@@ -660,7 +672,7 @@ def _unsaid(chosen: DreamBooth | LoRA, given: set[str], profile_name: str, root:
 
     base, theirs = chosen.pretrained_model_name_or_path, vars(type(chosen)())
     given |= {"pretrained_model_name_or_path"}
-    given |= set() if chosen.with_prior_preservation else {"class_prompt", "num_class_images"}
+    given |= set() if chosen.with_prior_preservation else PRIOR
     own = [f"{k}={number(v)}" for k, v in vars(chosen).items() if k not in given and v != theirs[k]]
     reason = profile(base, name=profile_name, root=root).reason
     why = f" ({reason})" if reason else ""

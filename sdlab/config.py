@@ -237,6 +237,7 @@ class LoRA(Hyperparameters):
     method: ClassVar[str] = "lora"
 
 
+PRIOR = frozenset({"class_prompt", "prior_loss_weight", "num_class_images"})  # of prior preservation alone
 METHODS: dict[str, type[DreamBooth] | type[LoRA]] = {"dreambooth": DreamBooth, "lora": LoRA}
 _FACTOR = r"\d*\.?\d+(e-?\d+)?"
 # What to say of texts, and of values that make no sense together; and whether it is so.

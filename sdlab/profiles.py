@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Iterable
@@ -9,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sdlab.config import METHODS, DreamBooth, LoRA, from_dict, unknown
+from sdlab.config import METHODS, DreamBooth, Hyperparameters, LoRA, from_dict, unknown
 from sdlab.experiment import Experiment
 from sdlab.machine import Machine, this_machine
 from sdlab.models import Base, BaseModel, resolve
@@ -116,7 +117,7 @@ def hyperparameters(
         method: `dreambooth` or `lora`.
         base: The base model, see `models.resolve`.
         subject: Who or what the photos show, such as `sks dog`: it sets `instance_prompt` and `class_prompt`.
-            None takes the base's own where it is an experiment, else `sks woman`.
+            None takes the base's own where it is an experiment, else the dataset's, else `sks woman`.
         profile: A key of `PROFILES`; `auto` takes what fits the base and this machine.
         root: The folder of all experiments.
         **overrides: Hyperparameters by name, such as `learning_rate=1e-4`.
@@ -132,7 +133,8 @@ def hyperparameters(
     chosen = _profile(base, name=profile, root=root)
     values = {name: value for name, value in vars(chosen).items() if hasattr(METHODS[method], name)}
     name = base.name if isinstance(base, BaseModel) else getattr(base, "path", base)
-    values |= {"pretrained_model_name_or_path": str(name)} | _prompts(base, subject, root)
+    photos = overrides.get("instance_data_dir", Hyperparameters.instance_data_dir)
+    values |= {"pretrained_model_name_or_path": str(name)} | _prompts(base, subject, root, photos)
     values |= {
         "learning_rate": getattr(chosen, f"{method}_learning_rate"),
         "max_train_steps": getattr(chosen, f"{method}_steps"),
@@ -148,14 +150,16 @@ def hyperparameters(
     return from_dict({"method": method, **values, **overrides})
 
 
-def _prompts(base: str | Path, subject: str | Subject | None, root: str | Path) -> dict[str, str]:
-    """Instance and class prompt of the subject; of none, those that the base was trained with."""
+def _prompts(
+    base: str | Path, subject: str | Subject | None, root: str | Path, photos: str | Path
+) -> dict[str, str]:
+    """Instance and class prompt of the subject; of none, the base's where it was trained, or the photos'."""
     trained = resolve(base, root).experiment if subject is None and str(base) not in PROFILES else None
     if trained is not None:
         before = trained.hyperparameters
         after = before.class_prompt or before.subject.class_prompt
         return {"instance_prompt": before.instance_prompt, "class_prompt": after}
-    who = Subject.parse("sks woman" if subject is None else subject)
+    who = _subject_in(photos) if subject is None else Subject.parse(subject)
     if not who.rare_word:
         raise ValueError(
             f"A subject that is trained needs a rare word before its class, got {who.phrase!r}. "
@@ -174,8 +178,17 @@ def _class_prompt(instance_prompt: str, usual: str) -> str:
     return instance_prompt.replace(f"{who.rare_word} ", "", 1)
 
 
+def _subject_in(photos: str | Path) -> Subject:
+    """Who or what the photos of a folder show, as `prepare` was told; `sks woman` where it wasn't."""
+    try:
+        record = json.loads((Path(photos).expanduser() / "dataset.json").read_text(encoding="utf-8"))
+        return Subject.parse(record["subject"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return Subject()
+
+
 def subject_of(experiments: Iterable[str | Experiment], root: str | Path = "experiments") -> Subject:
-    """Who or what experiments were trained on, by their records; `sks woman` where none was trained.
+    """Who or what experiments were trained on, by their records; where none was, what the dataset shows.
 
     Raises:
         ValueError: They were trained on different subjects.
@@ -189,4 +202,4 @@ def subject_of(experiments: Iterable[str | Experiment], root: str | Path = "expe
             f"The experiments were trained on different subjects: {', '.join(found)}. "
             "Name those of one subject, or say whom the prompts mean: --subject."
         )
-    return next(iter(found.values()), Subject())
+    return next(iter(found.values()), None) or _subject_in(Hyperparameters.instance_data_dir)

@@ -257,6 +257,10 @@ def test_json_stands_alone_on_stdout(
     main(["sweep", "lora", "--ranks", "1", "2", "--json", *flags.split(), "--checkpointing_steps", "2"])
     swept = json.loads(capsys.readouterr().out)
     assert [one["status"] for one in swept.values()] == ["finished", "finished"]
+    other = f"sweep lora --ranks 1 4 {flags} --max_train_steps 1"  # the first was begun with two steps
+    with pytest.raises(SystemExit) as stop:
+        main(other.split())
+    assert stop.value.code == 1 and "1 of 2 failed" in capsys.readouterr().out
     main(["generate", "base", "--images_per_prompt", "1", "--num_inference_steps", "1", "--json"])
     made = json.loads(capsys.readouterr().out)
     assert len(made) == 5 and all(Path(one["path"]).is_file() for one in made)

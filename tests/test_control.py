@@ -285,6 +285,13 @@ def test_the_command_makes_images_and_a_table(
     assert (place / "results" / "lora_pose_waving_woman_scale0.5" / "moon_img1.png").is_file()
 
 
+def test_a_control_image_of_the_course_needs_no_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Control("pose", "data/control_images/raised_arms.png").file.is_file()
+    with pytest.raises(FileNotFoundError, match=r"mine/raised_arms\.png"):
+        Control("pose", "mine/raised_arms.png")
+
+
 def test_the_courses_control_images_are_what_the_world_draws(tmp_path: Path) -> None:
     from recipes.mini.world.references import write
 

@@ -63,6 +63,15 @@ def test_a_homework_asks_for_its_own_experiments_and_parameters(workplace: Path)
     assert "images of exp1.1 for 0 of 5 prompts: `sdlab generate exp1.1`" in lines
 
 
+def test_a_report_that_leaves_out_experiments_is_not_complete(workplace: Path) -> None:
+    for name in ("lora_a", "lora_b"):
+        finished(name, LoRA())
+    head = "<!-- made by `sdlab report` 01234567: -->\n"
+    Path("results/report").mkdir(parents=True)
+    Path("results/report/README.md").write_text(head + "| `lora_a` |\n", encoding="utf-8")
+    assert "it doesn't show lora_b: run `sdlab report`" in step("report", completeness()).missing
+
+
 def test_an_image_that_its_record_does_not_make_is_named(workplace: Path) -> None:
     finished("lora", LoRA())  # so that base stands for mini
     generate(

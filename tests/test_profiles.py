@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from sdlab import mini
 from sdlab.experiment import DreamBooth, Experiment, LoRA
 from sdlab.machine import this_machine
 from sdlab.models import resolve
+from sdlab.photos import prepare
 from sdlab.profiles import PROFILES, for_machine, hyperparameters, profile, subject_of
 from sdlab.sampling import choose_sampling, images_at_once
 
@@ -51,6 +53,18 @@ def test_the_subject_comes_from_the_record(workplace: Path) -> None:
     assert subject_of(["base"]).phrase == "sks woman"
     with pytest.raises(ValueError, match=r"different subjects: ohwx man, sks dog.*--subject"):
         subject_of(["man", "dog"])
+
+
+def test_the_subject_that_the_photos_were_prepared_for_is_trained(workplace: Path) -> None:
+    mini.copy_photos("man", "data/raw_images")
+    prepare(resolution=128, subject_kind="sks dog", progress=False)
+    chosen = hyperparameters("lora")
+    assert (chosen.instance_prompt, chosen.class_prompt) == ("a photo of sks dog", "a photo of dog")
+    assert subject_of([]).phrase == "sks dog"
+    assert hyperparameters("lora", subject="sks man").instance_prompt == "a photo of sks man face"
+    assert prepare(resolution=128, progress=False).subject_kind == "animal"  # as it was said before
+    assert prepare(resolution=128, subject_kind="person", progress=False).subject == ""
+    assert hyperparameters("lora").instance_prompt == "a photo of sks woman face"
 
 
 def test_a_lora_on_top_of_an_experiment_learns_the_same_subject(workplace: Path) -> None:

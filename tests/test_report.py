@@ -88,7 +88,10 @@ def test_the_report_has_every_part_of_the_homework(handed_in: Path) -> None:
 
 def test_what_control_cost_is_said(handed_in: Path) -> None:
     said = (handed_in / "README.md").read_text(encoding="utf-8")
-    assert "From the control image ControlNet carries over the outlines with canny." in said
+    assert (
+        "Of the control image, the control map holds the outlines with canny, to which ControlNet keeps."
+        in said
+    )
     change = "Without control, likeness is 0.90 in dreambooth; with canny 0.50."
     assert f"{change} The intervals show a loss with canny." in said
     assert "ControlNet with dreambooth at several conditioning scales, prompt street" in said
@@ -293,6 +296,18 @@ def test_what_the_student_writes_is_kept_in_every_form(course: Path) -> None:
     assert not list(readme.parent.glob("README.before*"))
     report(["dreambooth"], PROMPTS, language="ru")
     assert all(text in readme.read_text(encoding="utf-8") for text in mine.values())
+
+
+def test_a_given_title_and_author_stay_until_others_are_given(course: Path) -> None:
+    readme = report(["dreambooth"], PROMPTS, title="Vera", author="group 5").with_name("README.md")
+    report(["dreambooth"], PROMPTS)
+    assert "# Vera\n\nAuthor: group 5" in readme.read_text(encoding="utf-8")
+    report(["dreambooth"], PROMPTS, title="Otto")
+    said = readme.read_text(encoding="utf-8")
+    assert "# Otto" in said and "group 5" not in said
+    other = report(["dreambooth"], PROMPTS, out="other").with_name("README.md")
+    report(["dreambooth"], PROMPTS, out="other", language="ru")
+    assert "# Дообучение" in other.read_text(encoding="utf-8")  # its own title follows the language
 
 
 def test_a_remark_outlives_its_section(course: Path) -> None:
@@ -578,6 +593,10 @@ def test_sweeps_are_found_in_the_hyperparameters(course: Path) -> None:
     assert [one.name for one in sweep_over("learning_rate", loras)] == list(RATES)
     assert [one.hyperparameters.rank for one in sweep_over("rank", loras)] == [2, 4, 8]
     assert sweep_over("rank", loras[:3]) == []
+    made_up.finished("lora_again", loras[1].hyperparameters, 3.2)  # the same training under another name
+    assert [one.name for one in sweep_over("learning_rate", [*loras, Experiment("lora_again")])] == list(
+        RATES
+    )
 
 
 def test_no_experiments_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,8 +20,9 @@ from sdlab.config import number
 from sdlab.experiment import DreamBooth, Experiment, LoRA
 from sdlab.images import generate, load_images
 from sdlab.prompts import HOMEWORK_A, PromptSet
-from sdlab.tables import Table, captions, control_table, table
+from sdlab.tables import Table, captions, control_table, prompts_of, table
 from sdlab.typeset import printable
+from tests import course as made_up
 from tests.course import HOSTILE, controlled
 
 PROMPTS = PromptSet({"street": "portrait of sks woman, on the street", "moon": "sks woman on the moon"})
@@ -174,6 +175,16 @@ def test_a_missing_controlled_image_says_what_to_run(course: Path) -> None:
         "--image data/control_images/hat.png" in control_table(images, columns="experiment").cells[1][3].hint
     )
     assert "--kind pose" in text_of(made.save(course / "control.pdf"))
+
+
+def test_prompts_are_those_that_the_experiments_have_in_common(course: Path) -> None:
+    more = PromptSet({**PROMPTS.prompts, "moon_again": "the moon again"})
+    for name, prompts in (("dreambooth", more), ("base", PROMPTS)):
+        made_up.images(name, prompts)
+        made_up.recorded(name, prompts, 4)
+    assert prompts_of("dreambooth").prompts == more.prompts
+    assert prompts_of(["dreambooth", "base"]).prompts == PROMPTS.prompts
+    assert prompts_of(["base", "dreambooth"]).prompts == PROMPTS.prompts
 
 
 def test_captions_and_hints_in_russian(course: Path) -> None:

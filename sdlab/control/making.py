@@ -49,7 +49,8 @@ class Control:
 
     Args:
         kind: `canny`, `depth` or `pose`.
-        image: File of the control image, or of the map itself where `is_map` is set.
+        image: File of the control image, such as the course's `data/control_images/raised_arms.png`, or of
+            the map itself where `is_map` is set.
         scale: `controlnet_conditioning_scale`: factor of what the ControlNet adds; 0 is no control.
         start: `control_guidance_start`: share of the denoising steps before control begins, 0 to 1.
         end: `control_guidance_end`: share of the denoising steps after which control ends, 0 to 1.
@@ -101,8 +102,8 @@ class Control:
 
     @property
     def file(self) -> Path:
-        """The control image's path, `~` resolved."""
-        return Path(self.image).expanduser()
+        """The control image's path, `~` resolved; those of the course are found wherever they are."""
+        return mini.control_image(Path(self.image).expanduser())
 
     @property
     def label(self) -> str:

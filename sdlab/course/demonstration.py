@@ -28,13 +28,15 @@ BASE = "mini"
 SUBJECT, NAME = "woman", "Vera"
 CLASS = "results/class"  # images of the class prompt
 PROMPTS = HOMEWORK_A.fill("sks woman")
+WHY = "The DreamBooth with prior preservation, and the LoRA that has the profile's learning rate and rank."
 FINISHED = """
 Finished in {took}. Look at
   {results}/report/report.html   the report, in a browser
   {results}/report/report.pdf    the same to print
   {results}/report/README.md     the same for GitHub
   {results}/table.png            all images as one picture
-Run it again: nothing is done twice. With your own photos: put them into data/raw_images of a
+The conclusion is a draft: write yours into README.md, between its marks; `sdlab report` keeps it.
+Run this again: nothing is done twice. With your own photos: put them into data/raw_images of a
 new folder and go on with `sdlab prepare`, `sdlab train dreambooth` …; `sdlab --help` lists all."""
 
 
@@ -93,7 +95,7 @@ def demo(
             controlled = _controlled([*best.values()], prompts)
         with _stage(7, "tables and report"):
             _measure([*names, *controlled], prompts)
-            _report(names, best, prompts, images_per_prompt, dataset)
+            _report(names, best | {"why": WHY}, prompts, images_per_prompt, dataset)
     results = os.path.relpath(Path(root) / "results")
     print(FINISHED.format(took=duration(time.perf_counter() - start), results=results))
     return Path(root) / "results/report/report.html"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -87,14 +87,14 @@ def completeness(
     places = {"root": root, "results": results, "subject": subject.phrase}
     asked = asked_for(which, base, subject) if which else {"dreambooth": {}, "lora": {}}
     kinds = homework_file()[which]["control_kinds"] if which else ["canny", "depth", "pose"]
-    machine = this_machine()
+    names, machine = {name for method in METHODS for name in asked[method]}, this_machine()
     steps = [
         Step("environment", machine.processor, findings(machine)),
         _photos(dataset, profile(base).resolution, PHOTOS.get(subject.kind, 4)),
         _base(base, root),
         *(_trainings(method, base, asked[method], done, which, places) for method in METHODS),
         _control(kinds, done, places),
-        _report(report / "README.md", places),
+        _report(report / "README.md", [one.name for one in done if not which or one.name in names], places),
     ]
     return [*steps, _made_again(reproduce, done, base, root, results)] if reproduce > 0 else steps
 
@@ -183,16 +183,21 @@ def _control(kinds: list[str], done: list[Experiment], places: dict[str, Any]) -
     return Step("ControlNet", ", ".join(sorted({kind for _, kind in made})) or "no images", missing)
 
 
-def _report(readme: Path, places: dict[str, Any]) -> Step:
+def _report(readme: Path, wanted: Iterable[str], places: dict[str, Any]) -> Step:
+    """The report, with the student's own conclusion; it shows all experiments that are wanted."""
+    again = f"run `{placed('sdlab report', root=places['root'], results=places['results'])}`"
     if not readme.is_file():
-        command = placed("sdlab report", root=places["root"], results=places["results"])
-        return Step("report", "none", [f"run `{command}`, and write your conclusion into README.md"])
+        return Step("report", "none", [f"{again}, and write your conclusion into README.md"])
     try:
         written = read_places(readme)[0].get("conclusion")
     except ValueError as error:
         return Step("report", str(readme), [str(error)])
     draft = f"the conclusion is sdlab's draft: write yours between its marks in {readme}"
-    return Step("report", str(readme), [] if written else [draft])
+    missing = [] if written else [draft]
+    text = readme.read_text(encoding="utf-8")
+    if absent := [name for name in wanted if f"`{name}`" not in text]:
+        missing.append(f"it doesn't show {', '.join(absent)}: {again}")
+    return Step("report", str(readme), missing)
 
 
 def _made_again(count: int, done: list[Experiment], base: str, root: str | Path, results: Path) -> Step:

@@ -38,6 +38,7 @@ class Dataset:
     dropped: tuple[Record, ...] = ()  # of photos that were left out as the user asked
     resolution: int = 512  # side of the images in pixels
     subject_kind: str = "person"
+    subject: str = ""  # such as "sks dog", if it was said
     removed: tuple[Record, ...] = ()  # `file` of each image whose photo is gone; its caption waits for it
 
     @classmethod
@@ -49,7 +50,8 @@ class Dataset:
             raise FileNotFoundError(f"{folder / RECORD_FILE} is missing. Run `sdlab prepare` to make it.")
         names = ("refused", "ignored", "dropped", "removed")
         refused, ignored, dropped, removed = (tuple(content.get(name, ())) for name in names)
-        kind, records = content.get("subject_kind", "person"), []
+        kind, subject = content.get("subject_kind", "person"), content.get("subject", "")
+        records = []
         for record in content["images"]:
             with suppress(OSError):
                 records.append(record | {"sha256": file_sha256(folder / record["file"])})
@@ -60,7 +62,7 @@ class Dataset:
                 stacklevel=2,
             )
         found = (tuple(records), refused, ignored, dropped)
-        return cls(folder, *found, content["resolution"], kind, removed)
+        return cls(folder, *found, content["resolution"], kind, subject, removed)
 
     @property
     def images(self) -> list[Path]:
@@ -165,7 +167,8 @@ def write_record(dataset: Dataset) -> Path:
     findings: dict[str, list[Record]] = defaultdict(list)
     for finding in dataset.findings:
         findings[finding.file].append(finding.as_dict())
-    content = {name: getattr(dataset, name) for name in ("resolution", "subject_kind", "fingerprint")}
+    names = ("resolution", "subject_kind", "subject", "fingerprint")
+    content = {name: getattr(dataset, name) for name in names}
     content["findings"] = findings[""]
     content["images"] = [record | {"findings": findings[record["file"]]} for record in dataset.records]
     content |= {name: getattr(dataset, name) for name in ("dropped", "removed", "refused", "ignored")}

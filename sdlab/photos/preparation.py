@@ -35,7 +35,7 @@ def prepare(
     out: str | Path = "data/instance_images",
     resolution: Profile | int = 512,
     *,
-    subject_kind: Kind | str = "person",
+    subject_kind: Kind | str | Subject | None = None,
     framing: str = "mixed",
     background: str = "white",
     drop: Sequence[str] = (),
@@ -53,7 +53,8 @@ def prepare(
         out: Folder for the images and dataset.json.
         resolution: Side of the images in pixels, divisible by 8; or the base model's profile, which says it.
         subject_kind: "person", whose face is looked for; "animal", "thing" or "style", which is cropped where
-            the photo draws the eye; or a subject such as "sks dog", which says it.
+            the photo draws the eye; or a subject such as "sks dog", which says it, and which trainings on
+            these photos take then. None takes what the dataset in `out` was made with, else "person".
         framing: "face", "head_and_shoulders", "upper_body", "whole", or "mixed": one of these for each photo.
         background: Colour behind transparent parts.
         drop: Kinds of findings, see `doctor.DROPPABLE`; photos that have them are left out.
@@ -71,13 +72,18 @@ def prepare(
     """
     raw, out = Path(raw).expanduser(), Path(out).expanduser()
     side = resolution if isinstance(resolution, int) else resolution.resolution
-    subject_kind = Subject.parse(subject_kind).kind if " " in subject_kind else subject_kind
-    _check(raw, out, side, subject_kind, framing, background, drop)
+    before: Record = {}
+    with suppress(OSError):  # what can't be read can't be written, which is said below
+        before = read_record(out)
+    meant = subject_kind or before.get("subject") or before.get("subject_kind") or "person"
+    subject = Subject.parse(meant) if isinstance(meant, Subject) or " " in meant else None
+    kind = subject.kind if subject else str(meant)
+    _check(raw, out, side, kind, framing, background, drop)
     with find_photos(raw) as found:
         if not found.sources and not found.refused and not out.is_dir():
             raise ValueError(_nothing_usable(raw, found))
         drawn = mini.is_album(source.sha256 for source in found.sources)
-        settings = Settings(side, framing, background, choose_detector(subject_kind, drawn))
+        settings = Settings(side, framing, background, choose_detector(kind, drawn))
         if progress and settings.detector.why:
             print(f"faces: {settings.detector.why}")
         with _locked(out):
@@ -85,7 +91,8 @@ def prepare(
             records = work.records()
             if not records:
                 raise ValueError(_nothing_usable(raw, found))
-            dataset = _dataset(work, records, subject_kind, drop)
+            dataset = _dataset(work, records, kind, drop)
+            dataset = replace(dataset, subject=subject.phrase if subject else "")
             _publish(work, dataset)
             if captions:
                 add_missing(out, [path.name for path in dataset.images], captions)
@@ -254,7 +261,7 @@ def _dataset(work: _Work, records: list[Record], subject_kind: str, drop: Sequen
     there = {record["file"] for record in (*kept, *dropped)}
     before = {name for name, _ in work.ours} | {one["file"] for one in work.content.get("removed", ())}
     removed = tuple({"file": name} for name in sorted(before - there))
-    return Dataset(work.out, tuple(kept), *found, work.settings.resolution, subject_kind, removed)
+    return Dataset(work.out, tuple(kept), *found, work.settings.resolution, subject_kind, removed=removed)
 
 
 def _publish(work: _Work, dataset: Dataset) -> None:

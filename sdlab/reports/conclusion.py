@@ -27,7 +27,7 @@ def conclusion(
     controlled: Mapping[str, tuple[str, str]] | None = None,
     kinds: Sequence[str] = (),
     drift: Mapping[str, Any] | None = None,
-    images: int = 0,
+    images: str = "",
     words: Words | None = None,
 ) -> list[str]:
     """Writes paragraphs that say what was measured, and at their end what these images can't tell.
@@ -38,7 +38,7 @@ def conclusion(
         controlled: folder of controlled images to its experiment and what controlled it.
         kinds: the kinds of control that were used.
         drift: experiment to what became of the class, and the base model's.
-        images: how many images of each experiment were measured.
+        images: how many images of each experiment were measured, such as `20` or `5 to 20`.
     """
     words = words or Words()
     named = [name for one in (BASE, *(e.name for e in experiments)) for name in measurements.get(one, {})]

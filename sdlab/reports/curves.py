@@ -53,7 +53,7 @@ def loss_curves(
             axes.plot(rows["step"], heights, marker=marker, color=colour, linewidth=1.6, label=name)
         axes.set_xlabel(words("step"))
         axes.set_ylabel(words("training_loss" if column == "loss" else "held_out_loss"))
-        _without_outliers(axes)
+        _without_outliers(axes, words)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
     panels[-1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -98,8 +98,8 @@ def _interval(value: Any) -> Interval:
     return Interval(*map(float, value if isinstance(value, Sequence) else (value,) * 3))
 
 
-def _without_outliers(axes: Axes) -> None:
-    """A curve far above the others (a training that broke) leaves the picture; its name gets an arrow."""
+def _without_outliers(axes: Axes, words: Words) -> None:
+    """A curve far above the others (a training that broke) leaves the picture; its name says so."""
     lines = [line for line in axes.get_lines() if np.size(line.get_ydata())]
     curves = [np.asarray(line.get_ydata(), float) for line in lines]
     highest = [curve.max() for curve in curves]
@@ -108,6 +108,6 @@ def _without_outliers(axes: Axes) -> None:
     if 2 <= len(usual) < len(highest):
         for line, top in zip(lines, highest, strict=True):
             if top > limit:
-                line.set_label(f"{line.get_label()} ↑")
+                line.set_label(words("off_the_scale", name=line.get_label()))
         low, high = min(curve.min() for curve in usual), max(curve.max() for curve in usual)
         axes.set_ylim(low - 0.05 * (high - low), high + 0.15 * (high - low))

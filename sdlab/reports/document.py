@@ -19,9 +19,11 @@ from sdlab.reports.flags import shared_flags
 from sdlab.reports.material import Material
 from sdlab.reports.scan import shortened
 from sdlab.scores import MEASURES
+from sdlab.subject import KINDS
 from sdlab.tables import Figures, Table, photo_table
 from sdlab.tables.building import setting_text
 from sdlab.templates import markdown_text, render
+from sdlab.words import LANGUAGES, Words
 
 MADE_BY = "<!-- made by `sdlab report`"
 _HEAD = MADE_BY + ' {outside}: what you write between "edit below" and "end of" is kept -->'
@@ -56,7 +58,9 @@ class Part:
         return "\n\n".join(filter(None, [begin, self.text, _END.format(key=self.key)]))
 
 
-def parts_of(material: Material, title: str, author: str, written: dict[str, str]) -> list[Part]:
+def parts_of(
+    material: Material, title: str, author: str, written: dict[str, str], title_before: str = ""
+) -> list[Part]:
     """Fills templates/report.md; `written` is what the student wrote, place to text."""
     words, left, counts, parts = material.words, dict(written), Counter[str](), list[Part]()
 
@@ -88,6 +92,7 @@ def parts_of(material: Material, title: str, author: str, written: dict[str, str
         material=material,
         title=title,
         author=author,
+        title_before=title_before,
         words=words,
         left=left,
         plain=plain,
@@ -140,6 +145,16 @@ def read_places(readme: Path) -> tuple[dict[str, str], bool]:
             texts[place[1]] = "\n\n".join(filter(None, [texts.get(place[1]), place[3].strip()]))
     outside = re.match(re.escape(MADE_BY) + r" ([0-9a-f]{8}):", first)
     return texts, outside is not None and outside[1] != _outside(body)
+
+
+def title_given(readme: Path) -> str:
+    """The title and author that `sdlab report` was given before, as Markdown; empty where it made its own."""
+    found = _PLACE.search(read_text(readme)) if readme.is_file() else None
+    if found is None or found[1] != "title" or _hash(found[3]) != found[2]:
+        return ""
+    every = [(Words(language), kind) for language in LANGUAGES for kind in KINDS]
+    usual = {f"# {markdown_text(words('title', kind=words.name(f'one {kind}')))}" for words, kind in every}
+    return "" if found[3].strip() in usual else found[3].strip()
 
 
 def _tidy(text: str) -> str:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
-from sdlab.config import number
+from sdlab.config import PRIOR, number
 from sdlab.experiment import Experiment
 from sdlab.tables.figures import NOT_SHOWN, plain_place
 
-PRIOR = {"class_prompt", "prior_loss_weight", "num_class_images"}
 # The homework's command has these, whatever their value.
 ALWAYS = PRIOR | {
     "pretrained_model_name_or_path", "instance_prompt", "resolution", "train_batch_size",
@@ -19,16 +18,17 @@ ALWAYS = PRIOR | {
 
 
 def sweep_over(name: str, experiments: Sequence[Experiment]) -> list[Experiment]:
-    """The largest group of two at least that differ in one hyperparameter only, ordered by it."""
-    groups: dict[str, list[Experiment]] = {}
+    """The largest group of two at least that differ in one hyperparameter only, ordered by it.
+
+    Of several with the same value it has the first.
+    """
+    groups: dict[str, dict[float, Experiment]] = {}
     for one in experiments:
         values = {k: v for k, v in one.hyperparameters.as_dict().items() if k not in NOT_SHOWN}
-        del values[name]
-        groups.setdefault(str(values), []).append(one)
-    largest = max(groups.values(), key=len, default=[])
-    if len({getattr(one.hyperparameters, name) for one in largest}) < 2:
-        return []
-    return sorted(largest, key=lambda one: float(getattr(one.hyperparameters, name)))
+        value = float(values.pop(name))
+        groups.setdefault(str(values), {}).setdefault(value, one)
+    largest = max(groups.values(), key=len, default={})
+    return [one for _, one in sorted(largest.items())] if len(largest) > 1 else []
 
 
 def shared_flags(experiments: Sequence[Experiment]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -305,7 +306,8 @@ class Material:
 
     def conclusion(self) -> list[str]:
         """The draft of the conclusion."""
-        made = [image.experiment for image in self.images]
+        made = Counter(image.path.parent.name for image in (*self.images, *self.controlled))
+        low, high = min(made.values(), default=0), max(made.values(), default=0)
         controlled = {
             one.path.parent.name: (one.experiment, self._control_of(one)) for one in self.controlled
         }
@@ -318,7 +320,7 @@ class Material:
             controlled=controlled,
             kinds=self.control_kinds,
             drift=self._drift,
-            images=min(made.count(one.name) for one in self.experiments),
+            images=str(low or "") if low == high else self.words("span", low=low, high=high),
             words=self.words,
         )
 
@@ -353,7 +355,7 @@ class Material:
     def _costs(self) -> dict[str, str]:
         """What all trainings took together, and the largest memory."""
         took, rows = self.training(self.experiments), {}
-        named = {"training time": "time", "peak memory": "peak memory", "size on disk": "size"}
+        named = {"training time": "time", "peak memory": "peak memory", "size of the results": "size"}
         for name, column in named.items():
             if column not in took:
                 continue

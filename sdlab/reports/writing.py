@@ -14,15 +14,16 @@ from urllib.parse import quote, unquote
 from sdlab import thumbnails, typeset
 from sdlab.experiment import Experiment, photos_of
 from sdlab.files import read_text, write_bytes, write_json
+from sdlab.images import BASE
 from sdlab.prompts import PromptSet
 from sdlab.reports import prose, scan
-from sdlab.reports.document import Part, parts_of, read_places, readme_head
+from sdlab.reports.document import Part, parts_of, read_places, readme_head, title_given
 from sdlab.reports.material import Material, find_experiments
 from sdlab.tables import prompts_of
 from sdlab.templates import markdown_text, render
 from sdlab.words import Words
 
-IN_README, IN_PAGE = 700_000, 1_000_000  # bytes of all pictures
+IN_README, IN_PAGE = 700_000, 2_400_000  # bytes of all pictures
 PICTURES_MADE = "pictures/made.json"  # which pictures are the report's, not the student's
 
 
@@ -75,7 +76,7 @@ def report(
     material = Material(
         experiments=chosen,
         elsewhere=elsewhere,
-        prompts=prompts or prompts_of([one.name for one in chosen], results=results),
+        prompts=prompts or prompts_of([*(one.name for one in chosen), BASE], results=results),
         results=results,
         photos=Path(photos_of(chosen) if dataset is None else dataset).expanduser(),
         given=measurements,
@@ -94,8 +95,9 @@ def _write(material: Material, title: str | None, author: str, out: Path) -> Pat
     written, changed = read_places(out / "README.md")
     if "title" in written and (title or author):
         print("the title in README.md is your own and stays; --title and --author are ignored")
+    before = "" if title or author else title_given(out / "README.md")
     title = title or words("title", kind=words.name(f"one {material.subject.kind}"))
-    parts = parts_of(material, title, author, written)
+    parts = parts_of(material, title, author, written, before)
     readme, pictures = _readme(parts)
     page = _page(parts, out, words)
     scan.check({"README.md": readme, "report.html": page}, pictures | _own_pictures(parts, out))

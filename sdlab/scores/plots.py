@@ -18,7 +18,7 @@ from sdlab.images import load_images
 from sdlab.prompts import PromptSet
 from sdlab.scores.measures import Interval
 from sdlab.scores.scoring import rare_words, without
-from sdlab.scores.tallies import PHOTOS, Scores, Tally, measure_name, score_again
+from sdlab.scores.tallies import PHOTOS, SHARES, Scores, Tally, measure_name, score_again
 from sdlab.tables import Cell, Heading, Table, captions, table
 from sdlab.tables.figures import METHOD_NAMES, NOT_SHOWN, hyperparameters_of, written
 from sdlab.words import Words
@@ -120,6 +120,8 @@ def along(
             ticks = sorted(set(pd.concat(lines.values())))
             axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.set(xlabel=words.name(hyperparameter).replace("_", " "), ylabel=measure_name(measure, words))
+        if measure in SHARES:
+            axes.set_ylim(-0.03, 1.03)
     panels[-1].legend(frameon=False, fontsize=8)
     return figure
 

@@ -34,6 +34,7 @@ MEASURES = {
 }
 """What is measured, in the order of the tables."""
 
+SHARES = (MINI_LIKENESS, MINI_SCENE)  # of 0 to 1
 HIGHER_IS_BETTER = (MINI_LIKENESS, "face", "DINO", "CLIP-I", "CLIP-T", MINI_SCENE)
 LIKENESS = HIGHER_IS_BETTER[:4]  # the first of them that was measured ranks the experiments
 

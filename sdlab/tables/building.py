@@ -151,11 +151,20 @@ def choose_setting(
 
 
 def prompts_of(experiments: str | Iterable[str], *, results: str | Path = "results") -> PromptSet:
-    """The prompts that images were made from, of the first experiment that has images."""
+    """The prompts that images were made from, of the first experiment that has images.
+
+    Where the others have images of some of them too, it is those, so that nothing is compared with nothing.
+    """
     names = names_of(experiments)
-    for name in names:
-        for setting, images in by_setting(load_images(name, results=results)).items():
-            return PromptSet({i.prompt_name: i.prompt for i in images}, setting.negative_prompt)
+    found: dict[str, str] = {}
+    negative_prompt = ""
+    for images in filter(None, (load_images(name, results=results) for name in names)):
+        setting, newest = next(iter(by_setting(images).items()))
+        of_all = {one.prompt_name: one.prompt for one in images if one.prompt == found.get(one.prompt_name)}
+        negative_prompt = negative_prompt if found else setting.negative_prompt
+        found = of_all or found or {one.prompt_name: one.prompt for one in newest}
+    if found:
+        return PromptSet(found, negative_prompt)
     raise ValueError(
         f"there are no images of {', '.join(names) or 'any experiment'} in {results}. "
         f"Run `{placed(' '.join(['sdlab generate', *names]), results=results)}` first."

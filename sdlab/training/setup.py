@@ -179,7 +179,7 @@ def load_model(
     accelerator = Accelerator(mixed_precision=chosen.mixed_precision)
     device = accelerator.device
     notify(f"device: {device.type}, because {machine.choose_device()[1]}")
-    notify(f"mixed precision: {accelerator.mixed_precision}, as asked for")
+    notify(f"mixed precision: {accelerator.mixed_precision}")
     pipeline = fuse(base.load())
     count = " + ".join(str(len(group)) for group in files)
     sources: list[Source]
