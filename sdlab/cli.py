@@ -354,10 +354,16 @@ def table(
         reference: A photo of the subject or a folder of them, as the first row or column.
         title: Line above the table.
     """
+    from sdlab.models import resolve
     from sdlab.tables import prompts_of
+    from sdlab.tables.figures import hyperparameters_of
 
     _keep(out, reference)
     names = _names(experiments, options["root"])
+    for name in names:  # one that is nothing here is misspelt, which is said
+        known = name == "base" or (Path(options["results"]) / name).is_dir()
+        if not known and not hyperparameters_of(name.split("@")[0], options["root"]):
+            resolve(name, options["root"])
     if prompts:
         chosen = _prompts(prompts, subject, names, options["root"])
     else:

@@ -191,6 +191,11 @@ def _read(folder: Path, first: Iterable[str] = ()) -> list[ImageRecord]:
     return sorted(found, key=lambda r: (place.get(r.prompt_name, len(place)), r.prompt_name, r.number))
 
 
+def _in_place(folder: Path) -> list[ImageRecord]:
+    """The images that still have the names they were made under."""
+    return [one for one in _read(folder) if one.path.stem == f"{one.prompt_name}_img{one.number}"]
+
+
 def _record_of(file: Path, listed: dict[str, Any]) -> ImageRecord | None:
     """What an image carries, else what is listed of it; None for a broken file and for control maps."""
     carried = read_record(file)
@@ -218,7 +223,7 @@ def _records_from_elsewhere(file: Path) -> list[ImageRecord]:
             values = parameters(image)
             named = _NAME.fullmatch(file.stem)
             pictures = [image.convert("RGB")] if named else tiles(image.convert("RGB"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
         warnings.warn(f"{file} is skipped: it can't be read as an image ({error}).", stacklevel=2)
         return []
     prompt, first = (named["prompt"], int(named["number"])) if named else (file.stem, 1)
@@ -345,7 +350,7 @@ def _make(job: _Job, batch_size: int | None, progress: bool) -> list[ImageRecord
     first, folder = job.records[0], job.records[0].path.parent
     with acquire_lock(folder / ".lock"):
         _make_room(job.records)
-        there = {record.path: record for record in _read(folder)}
+        there = {record.path: record for record in _in_place(folder)}
         missing = [record for record in job.records if record.path not in there]
         if progress:
             here = len(job.records) - len(missing)
@@ -369,10 +374,10 @@ def _make_room(planned: list[ImageRecord]) -> None:
     folder = planned[0].path.parent
     cells = {record.prompt_name: record for record in reversed(planned)}  # the first of each
     differing: dict[Path, set[str]] = {}
-    there = _read(folder)
+    there = _in_place(folder)
     for path in {record.path for record in planned} - {record.path for record in there}:
-        if path.exists() and _records_from_elsewhere(path):  # a picture of the user's own
-            differing[path] = {"program"}
+        if path.exists():  # the user's own, or an image under another one's name
+            differing[path] = {"name or program"}
             _move(path, folder / EARLIER / f"{path.stem}_{file_sha256(path)[:8]}{path.suffix}")
     for old in there:
         if cell := cells.get(old.prompt_name):

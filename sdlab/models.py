@@ -38,8 +38,13 @@ if TYPE_CHECKING:
     import torch
     from diffusers import StableDiffusionPipeline
 
-# They tell of optional packages that nothing here needs, each time that diffusers is imported.
-for _name in ("transformers.utils.import_utils", "bitsandbytes.backends.cpu.ops"):
+# They tell of optional packages that nothing here needs, each time that diffusers is imported, and of each
+# prompt that is cut, which `sampling.warn_of_cut_prompts` says once.
+for _name in (
+    *("transformers.utils.import_utils", "bitsandbytes.backends.cpu.ops"),
+    "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion",
+    "diffusers.pipelines.controlnet.pipeline_controlnet",
+):
     logging.getLogger(_name).setLevel(logging.ERROR)
 
 _WEIGHTS_AND_SETTINGS = {".safetensors", ".bin", ".json", ".txt"}
@@ -345,11 +350,30 @@ def _add_lora(pipeline: StableDiffusionPipeline, file: Path, *, whole: bool) -> 
     wanted = sum(bool(re.search(LORA_DOWN, name)) for name in checkpoint_shapes(file))
     parts = (pipeline.unet, pipeline.text_encoder)
     added = sum("lora_A" in name for part in parts for name, _ in part.named_parameters())
+    _set_strengths(pipeline, file)
     if whole and added != wanted:
         raise NotACheckpoint(
             f"{file} has {wanted} layers, and {added} of them fit the base. Take the base that it was made "
             "for."
         )
+
+
+def _set_strengths(pipeline: StableDiffusionPipeline, file: Path) -> None:
+    """Scales each layer by its own alpha / rank in kohya's files; diffusers takes one alpha for many."""
+    from peft.tuners.lora import LoraLayer
+    from safetensors import safe_open
+
+    if not is_safetensors(file):
+        return
+    names = checkpoint_shapes(file).keys()
+    with safe_open(file, "pt") as opened:
+        alphas = {name: float(opened.get_tensor(name)) for name in names if name.endswith(".alpha")}
+    for start, part in (("lora_unet", pipeline.unet), ("lora_te_text_model", pipeline.text_encoder)):
+        for name, layer in part.named_modules() if alphas else ():
+            theirs = f"{start}_{name.removeprefix('text_model.').replace('.', '_')}"
+            if isinstance(layer, LoraLayer) and f"{theirs}.lora_down.weight" in names:
+                for adapter, rank in layer.r.items():
+                    layer.scaling[adapter] = alphas.get(f"{theirs}.alpha", rank) / rank
 
 
 def _go_back(pipeline: StableDiffusionPipeline, checkpoint: Path) -> None:

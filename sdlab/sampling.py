@@ -183,7 +183,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
     try:
         with Image.open(path, formats=IMAGE_FORMATS) as image:
             return dict(json.loads(image.info.get("sdlab", "{}")))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, Image.DecompressionBombError):
         return None
 
 

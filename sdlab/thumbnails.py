@@ -61,21 +61,35 @@ def data_uri(image: Image.Image | bytes, quality: int = 80) -> str:
 
 
 def opened(path: str | Path | IO[bytes]) -> Image.Image:
-    """The file's picture, read completely and closed again."""
-    from PIL import Image
+    """The file's picture, upright, on white where it is transparent, read completely and closed again."""
+    from PIL import Image, ImageOps
 
     with Image.open(path) as file:
         file.load()
-        return file.convert("RGB")
+        upright = ImageOps.exif_transpose(file)
+        if upright.mode.startswith("I;16"):
+            upright = upright.point([value / 256 for value in range(65536)], "L")
+        if upright.has_transparency_data:
+            clear = upright.convert("RGBA")
+            upright = Image.new("RGB", clear.size, "white")
+            upright.paste(clear, mask=clear)
+        return upright.convert("RGB")
 
 
 def readable(paths: Iterable[Path]) -> list[Image.Image]:
     """The files' pictures; one that can't be read is left out with a warning."""
+    from PIL import Image
+
     found = []
     for path in paths:
         try:
             found.append(opened(path))
-        except (OSError, ValueError, SyntaxError) as error:  # SyntaxError: a broken PNG
+        except (
+            OSError,
+            ValueError,
+            SyntaxError,
+            Image.DecompressionBombError,
+        ) as error:  # a broken PNG, a huge one
             warnings.warn(f"{path} is skipped: it can't be read as an image ({error}).", stacklevel=2)
     return found
 

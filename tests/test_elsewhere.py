@@ -15,6 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 torch = pytest.importorskip("torch")
 
 from diffusers import DDIMScheduler, EDMEulerScheduler, StableDiffusionPipeline  # noqa: E402
+from peft.tuners.lora import LoraLayer  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 from sdlab import mini  # noqa: E402
@@ -113,6 +114,30 @@ def test_a_loras_file_is_added_to_a_model_by_name(format: str, trained: Experime
         resolve(f"{file}@0.5")
     with pytest.raises(NotACheckpoint, match=r"is a LoRA, .*add it to one: sd15\+.*some\.safetensors"):
         resolve(file).check()
+
+
+def test_each_layer_of_kohyas_file_has_its_own_alpha(trained: Experiment, tmp_path: Path) -> None:
+    file = export_lora(trained.path, tmp_path / "some.safetensors")
+    weights = load_file(file)
+    alphas = [name for name in weights if name.endswith(".alpha")]
+    for number, name in enumerate(alphas):
+        weights[name] = torch.tensor(float(1 + number % 3))
+    save_file(weights, file)
+    pipeline = load_pipeline(f"mini+{file}")
+    for name, layer in pipeline.unet.named_modules():
+        if isinstance(layer, LoraLayer):
+            alpha = float(weights[f"lora_unet_{name.replace('.', '_')}.alpha"])
+            assert list(layer.scaling.values()) == [alpha / rank for rank in layer.r.values()]
+
+
+def test_graphs_and_texts_that_say_little_are_read_as_far_as_they_go(tmp_path: Path) -> None:
+    (tmp_path / "friend").mkdir()
+    upscaled = {"1": {"class_type": "ImageScale", "inputs": {"text": []}}}
+    picture(1).save(tmp_path / "friend/a_img1.png", pnginfo=with_text("prompt", json.dumps(upscaled)))
+    odd = A1111.replace("Seed: 1234", "Seed: inf")
+    picture(2).save(tmp_path / "friend/b_img1.png", pnginfo=with_text("parameters", odd))
+    one, other = images_from_elsewhere("friend", results=tmp_path)
+    assert (one.elsewhere, other.seed, other.num_inference_steps) == ("another program", -1, 25)
 
 
 def test_a_loras_file_with_another_ending_is_the_same(trained: Experiment, tmp_path: Path) -> None:

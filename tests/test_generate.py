@@ -277,7 +277,7 @@ def test_a_picture_of_the_users_own_is_not_overwritten(place: Path) -> None:
     folder.mkdir(parents=True)
     Image.new("RGB", (64, 64), "red").save(folder / "street_img1.png")
     mine = (folder / "street_img1.png").read_bytes()
-    with pytest.warns(UserWarning, match="1 images in .*lora were made with another program"):
+    with pytest.warns(UserWarning, match="1 images in .*lora were made with another name or program"):
         generate(
             "lora",
             PROMPTS,
@@ -289,4 +289,19 @@ def test_a_picture_of_the_users_own_is_not_overwritten(place: Path) -> None:
             progress=False,
         )
     assert [file.read_bytes() for file in (folder / "earlier").iterdir()] == [mine]
+
+
+def test_what_is_no_image_of_its_name_makes_room(place: Path) -> None:
+    results = place / "renamed"
+    options = {"images_per_prompt": 1, "num_inference_steps": 1, "resolution": 64, "progress": False}
+    where = {"root": place / "experiments", "results": results}
+    generate("lora", PROMPTS.first(1), **options, **where)
+    first, *_ = PROMPTS.prompts
+    (results / f"lora/{first}_img1.png").rename(results / "lora/moon_img1.png")
+    (results / f"lora/{first}_img1.png").write_text("notes of the user")
+    with pytest.warns(UserWarning, match="2 images in .*lora were made with another name or program"):
+        made = generate("lora", PROMPTS, **options, **where)
+    assert [one.prompt_name for one in made] == list(PROMPTS.prompts)
+    kept = [file.read_bytes() for file in (results / "lora/earlier").iterdir()]
+    assert len(kept) == 2 and b"notes of the user" in kept
     assert len(load_images("lora", results=place / "own")) == 2

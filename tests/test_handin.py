@@ -49,7 +49,10 @@ def test_photos_are_counted_and_measured(workplace: Path) -> None:
         Image.new("RGB", (128, 128)).save(f"data/instance_images/{number:02}.png")
     assert step("dataset", completeness()).complete
     Image.new("RGB", (128, 96)).save("data/instance_images/00.png")
-    assert "00.png isn't 128×128: run `sdlab prepare`" in step("dataset", completeness()).missing
+    (line,) = step("dataset", completeness()).missing
+    assert line.startswith("00.png isn't 128×128: run `sdlab prepare`;")
+    (line,) = step("dataset", completeness(base="sd15")).missing
+    assert "run `sdlab prepare --base sd15`;" in line
 
 
 def test_a_homework_asks_for_its_own_experiments_and_parameters(workplace: Path) -> None:

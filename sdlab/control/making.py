@@ -188,7 +188,7 @@ def _load(control: Control, side: int) -> Image.Image:
     from sdlab.photos.decode import UnusablePhoto, decode, to_srgb
 
     try:
-        decoded = decode(control.file, wanted=side)
+        decoded = decode(control.file, wanted=side, background="black" if control.is_map else "white")
     except UnusablePhoto as reason:
         raise ValueError(f"The control image {control.image} can't be used: {reason}.") from reason
     if max(decoded.image.size) > LARGEST_RATIO * min(decoded.image.size):

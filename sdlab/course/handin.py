@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from PIL import Image, ImageChops, ImageStat
 
-from sdlab.config import Range, number
+from sdlab.config import Hyperparameters, Range, number
 from sdlab.experiment import Experiment, find, photos_of
 from sdlab.files import placed
 from sdlab.homeworks import asked_for
@@ -90,7 +90,7 @@ def completeness(
     names, machine = {name for method in METHODS for name in asked[method]}, this_machine()
     steps = [
         Step("environment", machine.processor, findings(machine)),
-        _photos(dataset, profile(base).resolution, PHOTOS.get(subject.kind, 4)),
+        _photos(dataset, base, PHOTOS.get(subject.kind, 4), places),
         _base(base, root),
         *(_trainings(method, base, asked[method], done, which, places) for method in METHODS),
         _control(kinds, done, places),
@@ -99,13 +99,17 @@ def completeness(
     return [*steps, _made_again(reproduce, done, base, root, results)] if reproduce > 0 else steps
 
 
-def _photos(folder: Path, side: int, enough: int) -> Step:
+def _photos(folder: Path, base: str, enough: int, places: dict[str, Any]) -> Step:
+    side = profile(base).resolution
+    prepare = "sdlab prepare" + (f" --base {base}" if base != "mini" else "")
+    prepare += f" --out {folder}" if folder != Path(Hyperparameters.instance_data_dir) else ""
+    prepare = placed(prepare, subject=places["subject"])
     files = image_files(folder)
-    few = f"{len(files)} of {enough} photos: put more into data/raw_images and run `sdlab prepare`"
+    few = f"{len(files)} of {enough} photos: put more into data/raw_images and run `{prepare}`"
     missing = [few] if len(files) < enough else []
     if odd := [file.name for file in files if not _is_square(file, side)]:
         more = f" and {len(odd) - 1} more" if len(odd) > 1 else ""
-        missing.append(f"{odd[0]}{more} isn't {side}×{side}: run `sdlab prepare`")
+        missing.append(f"{odd[0]}{more} isn't {side}×{side}: run `{prepare}`; crop one of your own yourself")
     return Step("dataset", f"{len(files)} images in {folder}", missing)
 
 
@@ -185,16 +189,21 @@ def _control(kinds: list[str], done: list[Experiment], places: dict[str, Any]) -
 
 def _report(readme: Path, wanted: Iterable[str], places: dict[str, Any]) -> Step:
     """The report, with the student's own conclusion; it shows all experiments that are wanted."""
-    again = f"run `{placed('sdlab report', root=places['root'], results=places['results'])}`"
+    out = "" if readme.parent == Path("results/report") else f" --out {readme.parent}"
+    again = f"run `{placed(f'sdlab report{out}', root=places['root'], results=places['results'])}`"
     if not readme.is_file():
         return Step("report", "none", [f"{again}, and write your conclusion into README.md"])
     try:
         written = read_places(readme)[0].get("conclusion")
     except ValueError as error:
         return Step("report", str(readme), [str(error)])
-    draft = f"the conclusion is sdlab's draft: write yours between its marks in {readme}"
-    missing = [] if written else [draft]
     text = readme.read_text(encoding="utf-8")
+    draft = f"the conclusion is sdlab's draft: write yours between its marks in {readme}"
+    if "<!-- conclusion " not in text:
+        draft = (
+            f"{readme} has no place for the conclusion: {again}, which makes it, and write between its marks"
+        )
+    missing = [] if written else [draft]
     if absent := [name for name in wanted if f"`{name}`" not in text]:
         missing.append(f"it doesn't show {', '.join(absent)}: {again}")
     return Step("report", str(readme), missing)

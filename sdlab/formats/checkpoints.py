@@ -22,10 +22,11 @@ CONFIGS = Path(__file__).parent / "sd15"
 PARTS = ("unet", "vae", "text_encoder")
 """The parts of a pipeline that have weights."""
 WEIGHTS = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
-LORA_DOWN = r"\.(lora_A|lora_down|lora\.down|lora_linear_layer\.down)\.weight$"
+LORA_DOWN = r"(\.lora_A|\.lora_down|[._]lora\.down|\.lora_linear_layer\.down)\.weight$"
 """How peft, kohya, and diffusers before them call the first matrix of a LoRA's layer."""
 UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model."
 EMA = "model_ema.diffusion_model"  # here the names that follow have lost their dots
+_WORDS = "embeddings.token_embedding.weight"  # of CLIP's text encoder
 _HEAD = 4096  # bytes that tell a web page from weights
 # What files begin with that are no weights, or none that can be read.
 _MAGIC = {
@@ -64,7 +65,8 @@ _LYCORIS = {
     "on_input": "(IA)³",
     "lora_mid": "Tucker LoCon",
     "dora_scale": "DoRA",
-    ".diff": "full-difference",
+    ".diff.": "full-difference",
+    ".diff_b.": "full-difference",
     "a1.weight": "GLoRA",
 }
 
@@ -160,7 +162,7 @@ def _safetensors_shapes(path: Path) -> Shapes:
             shapes = {name: tuple(entry["shape"]) for name, entry in header.items()}
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise _broken(path, "its header isn't that of a safetensors file") from error
-    if size < (whole := 8 + length + end):
+    if size != (whole := 8 + length + end):
         raise _broken(path, f"{size:,} of {whole:,} bytes are there")
     return shapes
 
@@ -270,6 +272,12 @@ def check_folder(folder: Path, *, numbers: bool = True) -> None:
             raise NotACheckpoint(f"{folder} is no whole model: {part}/ holds no weights. Download it again.")
         for file in files:
             check_weights(file) if numbers else checkpoint_shapes(file)
+        names = {name for file in files for name in checkpoint_shapes(file)} if part == "text_encoder" else ()
+        if names and not names & {_WORDS, f"text_model.{_WORDS}"}:
+            raise NotACheckpoint(
+                f"{folder} is no whole model: the weights in {part}/ aren't a CLIP text encoder's; the first "
+                f"is {min(names)}. Download it again."
+            )
 
 
 def has_tokenizer(folder: Path) -> bool:
@@ -303,7 +311,9 @@ def check_lora(file: Path, text_width: int) -> None:
     `text_width` is the base's cross_attention_dim: 768 in Stable Diffusion 1.5.
     """
     shapes = checkpoint_shapes(file)
-    if kind := next((kind for part, kind in _LYCORIS.items() if any(part in name for name in shapes)), None):
+    if kind := next(
+        (kind for part, kind in _LYCORIS.items() if any(part in f"{name}." for name in shapes)), None
+    ):
         raise NotACheckpoint(
             f"{file} is a {kind}, which can't be added here exactly. Merge it into a model with the "
             "program that made it, and take that model as base, or take a plain LoRA."

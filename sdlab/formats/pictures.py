@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ def parameters(image: Image.Image) -> dict[str, Any]:
         return {"elsewhere": "A1111"} | _of_a1111(text)
     try:
         return {"elsewhere": "ComfyUI"} | _of_comfyui(json.loads(info["prompt"]))
-    except (KeyError, ValueError, TypeError, AttributeError):
+    except (LookupError, ValueError, TypeError, AttributeError, StopIteration, ArithmeticError):
         return {"elsewhere": "another program"} | _UNKNOWN
 
 
@@ -55,9 +56,10 @@ def _of_a1111(text: str) -> dict[str, Any]:
 
 def _number(text: str | None, otherwise: float) -> float:
     try:
-        return float(text or "")
+        value = float(text or "")
     except ValueError:
         return otherwise
+    return value if math.isfinite(value) else otherwise
 
 
 def _of_comfyui(nodes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def add_missing(folder: Path, files: Sequence[str], caption: str) -> Path:
     """Gives images without a caption this one, in captions.txt; captions that are there stay."""
     path = folder / CAPTIONS_FILE
     there = read_text(path) if path.is_file() else ""
-    captions = read_captions(folder)
+    captions, caption = read_captions(folder), " ".join(caption.split())
     if lines := [f"{name}: {caption}\n" for name in files if name not in captions]:
         gap = "" if not there or there.endswith("\n") else "\n"
         write_bytes(path, (there + gap + "".join(lines)).encode())

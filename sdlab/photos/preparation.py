@@ -246,7 +246,9 @@ def _dataset(work: _Work, records: list[Record], subject_kind: str, drop: Sequen
     kept, dropped = [], []
     for record in sorted(records, key=lambda record: str(record["file"])):
         file = record["file"]
-        record = record | {"caption": work.known.get(file, {}).get("caption") or beside.get(file)}
+        known = work.known.get(file, {})
+        by_hand = known.get("caption") if known.get("caption") != known.get("caption_beside") else None
+        record = record | {"caption": by_hand or beside.get(file), "caption_beside": beside.get(file)}
         if file in reasons and record["key"]:
             dropped.append(record | {"dropped": reasons[file]})
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +83,7 @@ def mean(value: Any) -> float | None:
     """The number of a measurement, whether it comes with an interval or not."""
     if isinstance(value, Sequence) and not isinstance(value, str):
         value = value[0]
-    return float(value) if isinstance(value, int | float) else None
+    return float(value) if isinstance(value, int | float) and not math.isnan(value) else None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -147,11 +146,11 @@ class Material:
     @property
     def unlike(self) -> list[str] | None:
         """Those without the prompts and seeds of the others; None where nothing can be compared."""
-        made: dict[str, set[tuple[str, str, int]]] = {}
+        made: dict[str, set[tuple[str, str, int]]] = {name: set() for name in self.names}
         for image in self.images:
             made.setdefault(image.experiment, set()).add((image.prompt_name, image.prompt, image.seed))
         most = max(made.values(), key=len, default=set())
-        return [name for name, given in made.items() if given != most] if len(made) > 1 else None
+        return [name for name, given in made.items() if given != most] if most else None
 
     def table(self, names: Sequence[str], *, photos: bool = False) -> Table:
         """Their images beside the base model's, in the rows; above them photos of the subject."""
@@ -230,7 +229,7 @@ class Material:
     @cached_property
     def _all_scores(self) -> Scores:
         folders = dict.fromkeys(image.path.parent.name for image in self.controlled)
-        return load_scores([*self.names, *folders] if self.given is None else [], self.results)
+        return load_scores([*self.names, *folders] if self.given is None else [], self.results, self.root)
 
     @property
     def measurements(self) -> Measurements:
@@ -306,8 +305,12 @@ class Material:
 
     def conclusion(self) -> list[str]:
         """The draft of the conclusion."""
-        made = Counter(image.path.parent.name for image in (*self.images, *self.controlled))
-        low, high = min(made.values(), default=0), max(made.values(), default=0)
+        scores = self._all_scores
+        of_subject = [
+            sum(scores.likeness in row for row in tally.images) or len(tally.images)
+            for tally in scores.tallies.values()
+        ]
+        low, high = min(of_subject, default=0), max(of_subject, default=0)
         controlled = {
             one.path.parent.name: (one.experiment, self._control_of(one)) for one in self.controlled
         }

@@ -19,6 +19,7 @@ from sdlab.prompts import PromptSet
 from sdlab.reports import prose, scan
 from sdlab.reports.document import Part, parts_of, read_places, readme_head, title_given
 from sdlab.reports.material import Material, find_experiments
+from sdlab.sampling import IMAGE_ENDINGS
 from sdlab.tables import prompts_of
 from sdlab.templates import markdown_text, render
 from sdlab.words import Words
@@ -130,7 +131,7 @@ def _readme(parts: Sequence[Part]) -> tuple[str, dict[str, bytes]]:
                 image = f'<img src="{quote(path)}" width="700" alt="{markdown_text(part.text)}">'
                 return f"{image}\n\n{caption}"
             case "pictures":
-                width, share = part.content.fitting(900, 150), _share(part, parts, IN_README)
+                width, share = part.content.fitting(900), _share(part, parts, IN_README)
                 text, files = part.content.markdown_and_pictures(width=width, max_bytes=share)
                 pictures.update(files)
                 return f"{caption}\n\n{text}"
@@ -144,7 +145,7 @@ def _page(parts: Sequence[Part], folder: Path, words: Words) -> str:
     """report.html: one file that needs no other and prints well."""
 
     def table(part: Part) -> str:
-        width, share = part.content.fitting(1112, 180), _share(part, parts, IN_PAGE)
+        width, share = part.content.fitting(1112), _share(part, parts, IN_PAGE)
         return str(part.content.html(width=width, max_bytes=share))
 
     return render(
@@ -196,7 +197,12 @@ def _title(parts: Sequence[Part]) -> str:
 
 def _own_pictures(parts: Sequence[Part], out: Path) -> dict[str, bytes]:
     """The pictures that a student's own texts show, by their links."""
-    links = [link for part in parts if part.kind == "place" for link in prose.links(part.text)]
+    texts = [part.text for part in parts if part.kind == "place"]
+    links = [link for text in texts for link in prose.links(text)]
+    named = [
+        path.relative_to(out).as_posix() for path in out.rglob("*") if path.suffix.lower() in IMAGE_ENDINGS
+    ]
+    links += [link for link in named if any(link in text or quote(link) in text for text in texts)]
     return {link: (out / unquote(link)).read_bytes() for link in links if (out / unquote(link)).is_file()}
 
 

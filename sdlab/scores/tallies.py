@@ -172,7 +172,8 @@ class Scores:
     def _unlike(self, words: Words) -> list[str]:
         """A note for each setting that isn't the same in all images, with who has which value."""
         rows = [
-            {"of": name, "prompt set": tally.prompts} | dict(one)
+            {"of": name, "prompt set": tally.prompts, "photos": (tally.photos or {}).get("folder")}
+            | dict(one)
             for name, tally in self.tallies.items()
             for one in tally.settings
             if not tally.controlled
@@ -194,12 +195,14 @@ class Scores:
         return "\n".join([repr(self.table()), *self.notes()])
 
 
-def score_again(folder: Path) -> str:
+def score_again(folder: Path, root: str | Path = "experiments") -> str:
     """The command that measures the images of a folder."""
-    return placed(f"sdlab score {folder.name}", results=folder.parent)
+    return placed(f"sdlab score {folder.name}", root=root, results=folder.parent)
 
 
-def load_scores(experiments: Iterable[str], results: str | Path = "results") -> Scores:
+def load_scores(
+    experiments: Iterable[str], results: str | Path = "results", root: str | Path = "experiments"
+) -> Scores:
     """Reads the scores that were taken before, of experiments whose images are still the same.
 
     A file that can't be read, or of other images, is left out with a warning.
@@ -220,7 +223,7 @@ def load_scores(experiments: Iterable[str], results: str | Path = "results") -> 
         else:
             warnings.warn(
                 f"the scores of {name} are of other images than it has now, and are left out. Take them "
-                f"again: {score_again(path.parent)}.",
+                f"again: {score_again(path.parent, root)}.",
                 stacklevel=2,
             )
     return Scores(found)

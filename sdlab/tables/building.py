@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import chain, cycle, islice
@@ -151,20 +152,22 @@ def choose_setting(
 
 
 def prompts_of(experiments: str | Iterable[str], *, results: str | Path = "results") -> PromptSet:
-    """The prompts that images were made from, of the first experiment that has images.
+    """The prompts that most of the experiments with images have images of; says which others it leaves out.
 
-    Where the others have images of some of them too, it is those, so that nothing is compared with nothing.
+    Where they have no prompt in common, it is those of the first one's newest images.
     """
     names = names_of(experiments)
-    found: dict[str, str] = {}
-    negative_prompt = ""
-    for images in filter(None, (load_images(name, results=results) for name in names)):
-        setting, newest = next(iter(by_setting(images).items()))
-        of_all = {one.prompt_name: one.prompt for one in images if one.prompt == found.get(one.prompt_name)}
-        negative_prompt = negative_prompt if found else setting.negative_prompt
-        found = of_all or found or {one.prompt_name: one.prompt for one in newest}
-    if found:
-        return PromptSet(found, negative_prompt)
+    made = [images for name in names if (images := load_images(name, results=results))]
+    if made:
+        setting, newest = next(iter(by_setting(made[0]).items()))
+        count = Counter(pair for images in made for pair in {(i.prompt_name, i.prompt) for i in images})
+        order = dict.fromkeys((i.prompt_name, i.prompt) for images in made for i in images)
+        most = max(count.values())
+        common = [pair for pair in order if 2 * count[pair] > most] if most > 1 or len(made) == 1 else []
+        found = dict(common or [(one.prompt_name, one.prompt) for one in newest])
+        if left := dict.fromkeys(name for name, _ in order if name not in found):
+            print(f"prompts that most experiments have no images of are left out: {', '.join(left)}")
+        return PromptSet(found, setting.negative_prompt)
     raise ValueError(
         f"there are no images of {', '.join(names) or 'any experiment'} in {results}. "
         f"Run `{placed(' '.join(['sdlab generate', *names]), results=results)}` first."
@@ -292,11 +295,11 @@ def _cell(
 
 def _photos(reference: str | Path | Sequence[str | Path] | None) -> list[Path]:
     paths = [reference] if isinstance(reference, str | Path) else reference or []
-    folders = [sorted(path.glob("*.png")) if path.is_dir() else [path] for path in map(Path, paths)]
+    folders = [image_files(path) if path.is_dir() else [path] for path in map(Path, paths)]
     photos = list(chain.from_iterable(folders))
     if reference is not None and not (photos and all(path.is_file() for path in photos)):
         named = ", ".join(map(str, paths))
-        raise ValueError(f"reference must name photos or a folder of PNG images, got {named!r}.")
+        raise ValueError(f"reference must name photos or a folder of images, got {named!r}.")
     return photos
 
 

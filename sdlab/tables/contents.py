@@ -110,7 +110,7 @@ class Table:
         """
         pictures = self._encoded(max_bytes * 3 // 4)  # base64 writes three bytes as four letters
         uris = {name: thumbnails.data_uri(content) for name, content in pictures.items()}
-        width = width or self.fitting(NOTEBOOK_PAGE, 180 if self.images_per_cell == 1 else SIDE)
+        width = width or self.fitting(NOTEBOOK_PAGE)
         words = Words(self.language)
         return render("table.html", table=self, uris=uris, width=width, words=words)
 
@@ -179,8 +179,9 @@ class Table:
         count = (0, 1, 2, 4, 4)[len(images)] if cell.whole else self.images_per_cell
         return thumbnails.grid(images, SIDE, self._across, count) if images else None
 
-    def fitting(self, page: int, most: int) -> int:
+    def fitting(self, page: int) -> int:
         """A width of the cells with which all columns are seen at once, as far as 100 pixels go."""
+        most = 180 if self.images_per_cell == 1 else SIDE
         headings = 0 if self.bare else HEADINGS
         return min(most, max(100, (page - headings) // len(self.columns) - 12))
 
@@ -197,7 +198,7 @@ class Table:
     @property
     def _across(self) -> int:
         """Two images stand above each other where they would be too small side by side."""
-        narrow = self.fitting(NOTEBOOK_PAGE, SIDE) < 2 * LOOKED_AT
+        narrow = self.fitting(NOTEBOOK_PAGE) < 2 * LOOKED_AT
         return 1 if self.images_per_cell == 2 and narrow else 2
 
     @cached_property

@@ -56,7 +56,7 @@ class Trial:
         minutes = self.seconds_per_step * self.steps / 60
         takes = f"{minutes:.0f} min" if minutes >= 1.5 else f"{60 * minutes:.0f} s"
         return (
-            f"{self.seconds_per_step:.3g} s a step, {takes} for {self.steps} steps; "
+            f"{self.seconds_per_step:.3g} s a step, {takes} for {self.steps} step{'s' * (self.steps != 1)}; "
             f"peak memory {self.peak_memory_gb:.2g} GB; "
             f"disk {self.needs.disk_gb:.2g} GB of {self.needs.disk_free_gb:.3g} GB free"
         )
