@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import numpy as np
 import pytest
 
 import sdlab
@@ -90,6 +91,18 @@ def test_a_mistake_in_the_code_and_a_wrong_shape_are_named(capsys: pytest.Captur
         lambda latents, *_: latents[:, 0, 0, 0], "predicted_x0", capsys
     )
     assert "must return a tensor, got float" in said(lambda *_: 1.0, "rescaled", capsys)
+
+
+def test_an_answer_may_work_in_place_and_an_odd_value_is_no_crash(capsys: pytest.CaptureFixture[str]) -> None:
+    def controlled_features(features: Any, residuals: Any, scale: Any) -> Any:
+        for feature, residual in zip(features, residuals, strict=True):
+            feature += scale * residual
+        return features
+
+    assert "right in all" in said(controlled_features, "controlled_features", capsys)
+    assert "gives ndarray (2,), which doesn't hold" in said(lambda _: np.ones(2), "mean_and_margin", capsys)
+    with pytest.raises(ValueError, match=r"Unknown exercise: '3'.*Give the function itself"):
+        sdlab.check(3)  # type: ignore[arg-type]
 
 
 def test_an_unknown_exercise_is_named() -> None:

@@ -109,7 +109,8 @@ def _check(
         )
     for name, value, allowed in (("subject_kind", kind, ENOUGH), ("framing", framing, FRAMINGS)):
         if value not in allowed:
-            raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}.")
+            subject = ", or a subject such as 'sks dog'" if name == "subject_kind" else ""
+            raise ValueError(f"{name} must be one of {', '.join(allowed)}{subject}, got {value!r}.")
     if wrong := [one for one in drop if one not in DROPPABLE]:
         choice = f"Choose from: {', '.join(DROPPABLE)}."
         raise ValueError(f"photos can't be dropped for being {wrong[0]!r}. {choice}")
