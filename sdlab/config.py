@@ -346,7 +346,11 @@ def _check(name: str, value: Any, hint: Any) -> None:
     words = {str: "a text", bool: "True or False", int: "a whole number", float: "a number"}[hint]
     kinds = (int, float) if hint is float else (hint,)
     if not isinstance(value, kinds) or (isinstance(value, bool) and hint is not bool):
-        way_out = f"Write {name}={int(value)}" if hint is int and isinstance(value, float) else ""
+        way_out = (
+            f"Write {name}={int(value)}"
+            if hint is int and isinstance(value, float) and math.isfinite(value)
+            else ""
+        )
         way_out = "Give it without quotes" if isinstance(value, str) else way_out
         said = f"{name} must be {words}, got {value!r} ({type(value).__name__})."
         raise ValueError(f"{said} {way_out}." if way_out else said)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import time
 import warnings
@@ -155,6 +156,11 @@ class Experiment:
         return self.path / "checkpoints"
 
     @property
+    def checkpoints(self) -> list[Path]:
+        """Its checkpoints, oldest first."""
+        return checkpoints_in(self.checkpoints_folder)
+
+    @property
     def validation_folder(self) -> Path:
         """Where the images are that were made while training."""
         return self.path / "validation"
@@ -163,7 +169,7 @@ class Experiment:
     def has_steps(self) -> bool:
         """Whether something was trained that another start must not replace."""
         status = self.record.get("status")
-        if status == "finished" or any(self.checkpoints_folder.glob("step_*")):
+        if status == "finished" or self.checkpoints:
             return True
         return status != "failed" and any(row["step"] > 0 for row in self.log())  # its weights are lost
 
@@ -182,14 +188,21 @@ class Experiment:
             ValueError: The experiment did steps with something else; the message says what differs.
         """
         record, new = self.record, hyperparameters.as_dict()
+        others = [one.name for one in sorted(self.path.glob("[!.]*"))] if not record else []
+        if others:
+            raise ValueError(
+                f"{self.path} holds other things than an experiment: {', '.join(others[:5])}. Take another "
+                "name, or move them away."
+            )
         if not self.has_steps:
             record = {name: value for name, value in record.items() if name in _TRAINED_FROM}
             record |= {"name": self.name, "method": hyperparameters.method, "status": "running"}
             write_json(self.path / "experiment.json", record | {"hyperparameters": new} | fingerprints)
             return
         before, steps = self.hyperparameters.as_dict(), record["hyperparameters"]["max_train_steps"]
-        saved = (int(path.name.removeprefix("step_")) for path in self.checkpoints_folder.glob("step_*"))
-        done = steps if record.get("status") == "finished" else max(saved, default=steps)
+        done = steps
+        if record.get("status") != "finished" and self.checkpoints:
+            done = step_of(self.checkpoints[-1])
         moved = new["max_train_steps"] != steps and new["max_train_steps"] >= done
         ignored = PLACES | BESIDE_TRAINING | {"max_train_steps"} if moved else PLACES | BESIDE_TRAINING
         pairs = {name: (before.get(name), value) for name, value in new.items() if name not in ignored}
@@ -234,8 +247,8 @@ class Experiment:
         """Writes down what ended it; a finished one stays so where the longer training did no step."""
         record = self.record
         *history, steps = record.get("longer_from", [None])
-        newest = max((place.name for place in self.checkpoints_folder.glob("step_*")), default="")
-        if steps is not None and record.get("steps") == steps and newest == f"step_{steps:06d}":
+        newest = step_of(self.checkpoints[-1]) if self.checkpoints else -1
+        if steps is not None and record.get("steps") == newest == steps:
             values = record["hyperparameters"] | {"max_train_steps": steps}
             self.update(hyperparameters=values, status="finished", longer_from=history, message="")
         else:
@@ -264,6 +277,16 @@ class Experiment:
         """Drops the log's rows after a step, for a run that goes on from there."""
         rows = [json.dumps(row) + "\n" for row in self.log() if row["step"] <= step]
         write_bytes(self.path / "log.jsonl", "".join(rows).encode())
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, oldest first; what else lies beside them is the user's."""
+    return sorted((one for one in folder.glob("step_*") if re.fullmatch(r"step_\d+", one.name)), key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The steps that were done when a checkpoint was saved, by its name."""
+    return int(checkpoint.name.removeprefix("step_"))
 
 
 def several(experiments: str | Experiment | Iterable[str | Experiment]) -> list[str | Experiment]:

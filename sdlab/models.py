@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sdlab import mini
 from sdlab.config import unknown
-from sdlab.experiment import Experiment, find
+from sdlab.experiment import Experiment, find, step_of
 from sdlab.files import fingerprint
 from sdlab.formats.checkpoints import (
     CONFIGS,
@@ -298,8 +298,7 @@ def checkpoint_names(experiment: str | Path, root: str | Path = "experiments") -
 
 
 def _steps(experiment: Experiment) -> list[int]:
-    folders = experiment.checkpoints_folder.glob("step_*")
-    return sorted(int(folder.name.removeprefix("step_")) for folder in folders)
+    return [step_of(place) for place in experiment.checkpoints]
 
 
 def _at_checkpoint(name: str, step: int, root: str | Path) -> BaseModel:

@@ -13,7 +13,7 @@ from sdlab.experiment import Experiment, Locked
 from sdlab.files import DiskFull
 from sdlab.prompts import check_file_name
 from sdlab.training import train_together
-from sdlab.workers import Executor, Place, Processes, Task, executor_for, run_on, share
+from sdlab.workers import JOBS, Executor, Place, Processes, Task, executor_for, run_on, share
 
 SHORT = {
     "learning_rate": "lr",
@@ -112,7 +112,9 @@ def train_planned(
         )  # each device takes a share of a group
         shares = [share(group, f"{part}/{parts}") for group in groups for part in range(1, parts + 1)]
         run_on(executor, [Task(some, root) for some in shares if some], progress)
-        errors = {one.name: str(one.record.get("message")) for one in experiments if one.status != "finished"}
+        where = f"no reason is recorded; see the files in {root / JOBS}"
+        lacking = [one for one in experiments if one.status != "finished"]
+        errors = {one.name: str(one.record.get("message") or where) for one in lacking}
     if planned and len(errors) == len(planned):
         listed = [f"{name}: {reason}" for name, reason in errors.items()]
         raise ValueError("every experiment of the sweep failed:\n  " + "\n  ".join(listed))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sdlab.experiment import DreamBooth, Experiment, Locked, LoRA, find
+from sdlab.training.checkpoint import tidy
 
 _HOLD = """
 import sys, time
@@ -212,3 +213,22 @@ def test_one_bad_folder_stops_nothing_and_is_named(
 def test_a_name_that_means_something_else_is_refused_with_one_that_is_free(name: str) -> None:
     with pytest.raises(ValueError, match=r"is reserved: it means .* Try 'my_"):
         Experiment(name)
+
+
+def test_a_folder_of_the_users_is_no_experiment_to_write_over(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/README.md").write_text("my notes")
+    with pytest.raises(ValueError, match=r"mine holds other things than an experiment: README\.md"):
+        Experiment("mine", tmp_path).begin(LoRA(), {})
+    assert [file.name for file in (tmp_path / "mine").iterdir()] == ["README.md"]
+
+
+def test_copies_beside_the_checkpoints_are_the_users(tmp_path: Path) -> None:
+    folder = Experiment("lora", tmp_path).checkpoints_folder
+    for name in ("step_000002", "step_000010", "step_000010_keep", "step_000010 (1)", "step_x"):
+        (folder / name).mkdir(parents=True)
+    tidy(folder, keep=1)
+    assert [place.name for place in Experiment("lora", tmp_path).checkpoints] == ["step_000010"]
+    assert {place.name for place in folder.iterdir()} == {
+        "step_000010", "step_000010_keep", "step_000010 (1)", "step_x",
+    }  # fmt: skip

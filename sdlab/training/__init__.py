@@ -219,7 +219,7 @@ def _ended(begun: Iterable[Experiment]) -> Iterator[None]:
             if not interrupted:
                 experiment.fail(error)
                 continue
-            places = sorted(experiment.checkpoints_folder.glob("step_*"))
+            places = experiment.checkpoints
             kept = f"after {places[-1].name}" if places else "from the start, for nothing is saved yet"
             experiment.update(status="stopped", message=f"interrupted; train again to go on {kept}")
         if not isinstance(error, KeyboardInterrupt):
@@ -229,7 +229,7 @@ def _ended(begun: Iterable[Experiment]) -> Iterator[None]:
 def _free_disk(experiment: Experiment) -> None:
     """Drops two thirds of a finished one's checkpoints: more steps go on from the newest alone."""
     if experiment.record.get("status") == "finished":
-        for place in sorted(experiment.checkpoints_folder.glob("step_*"))[:-1]:
+        for place in experiment.checkpoints[:-1]:
             (place / "optimizer.pt").unlink(missing_ok=True)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from sdlab.experiment import checkpoints_in, step_of
 from sdlab.files import file_sha256, write_folder, write_json
 from sdlab.training import processes
 from sdlab.training.setup import Training
@@ -79,12 +80,12 @@ def find(folder: Path, name: str = LATEST) -> Path | None:
         ValueError: There is no such checkpoint, or it is torn.
     """
     if name == LATEST:
-        for newest in reversed(_steps(folder)):
+        for newest in reversed(checkpoints_in(folder)):
             if _whole(newest):
                 return newest
             warnings.warn(f"{newest} is torn or changed; using the checkpoint before it.", stacklevel=2)
         return None
-    known = {int(place.name.removeprefix("step_")): place for place in _steps(folder)}
+    known = {step_of(place): place for place in checkpoints_in(folder)}
     digits = re.search(r"(\d+)/?$", name)
     place = known.get(int(digits[1])) if digits else None
     if place is None:
@@ -98,14 +99,9 @@ def find(folder: Path, name: str = LATEST) -> Path | None:
     return place
 
 
-def _steps(folder: Path) -> list[Path]:
-    """Lists the checkpoints' folders, oldest first."""
-    return sorted(folder.glob("step_*"))
-
-
 def tidy(folder: Path, keep: int | None) -> None:
     """Deletes all but the newest checkpoints, and what a killed writer left; None keeps all checkpoints."""
-    surplus = _steps(folder)[:-keep] if keep else []
+    surplus = checkpoints_in(folder)[:-keep] if keep else []
     for place in [*surplus, *folder.glob(".*.partial")]:
         shutil.rmtree(place, ignore_errors=True)
 

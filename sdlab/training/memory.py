@@ -82,7 +82,9 @@ def check(trainings: Sequence[Training]) -> Needs:
     largest = _of_largest(first.model, [one.hyperparameters for one in trainings])
     memory = count * (largest.step - largest.weights) / _GB
     memory_free = machine.memory_free() / _GB
-    disk = count * _disk_bytes(first, largest) / _GB
+    there = [file for one in trainings for place in one.experiment.checkpoints for file in place.iterdir()]
+    taken = sum(file.stat().st_size for file in there)  # new checkpoints take their place
+    disk = max(0, count * _disk_bytes(first, largest) - taken) / _GB
     existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
     disk_free = shutil.disk_usage(existing).free / _GB
     if memory > memory_free:

@@ -138,7 +138,7 @@ def describe_result(training: Training) -> dict[str, Any]:
         if ".lora_" not in name and not weight.requires_grad
     )
     log = experiment.log()
-    seconds = log[-1]["seconds"]
+    seconds = log[-1]["seconds"] if log else 0.0
     files = [experiment.lora_file, *experiment.model_folder.rglob("*")]
     losses = [row["loss"] for row in log if "loss" in row][-10:]
     held_out = [row["validation_loss"] for row in log if "validation_loss" in row]
@@ -150,6 +150,6 @@ def describe_result(training: Training) -> dict[str, Any]:
         "trainable_parameters": trained,
         "trainable_share": trained / (trained + frozen),
         "size_mb": round(sum(file.stat().st_size for file in files if file.is_file()) / 1e6, 3),
-        "final_loss": sum(losses) / len(losses),
+        "final_loss": sum(losses) / len(losses) if losses else None,
         "final_validation_loss": held_out[-1] if held_out else None,
     }
