@@ -53,8 +53,8 @@ def prepare(
         out: Folder for the images and dataset.json.
         resolution: Side of the images in pixels, divisible by 8; or the base model's profile, which says it.
         subject_kind: "person", whose face is looked for; "animal", "thing" or "style", which is cropped where
-            the photo draws the eye; or a subject such as "sks dog", which says it, and which trainings on
-            these photos take then. None takes what the dataset in `out` was made with, else "person".
+            the photo draws the eye; or a subject such as "sks dog", which trainings on these photos take
+            then. None takes what the dataset in `out` was made with, else "person".
         framing: "face", "head_and_shoulders", "upper_body", "whole", or "mixed": one of these for each photo.
         background: Colour behind transparent parts.
         drop: Kinds of findings, see `doctor.DROPPABLE`; photos that have them are left out.
@@ -72,12 +72,7 @@ def prepare(
     """
     raw, out = Path(raw).expanduser(), Path(out).expanduser()
     side = resolution if isinstance(resolution, int) else resolution.resolution
-    before: Record = {}
-    with suppress(OSError):  # what can't be read can't be written, which is said below
-        before = read_record(out)
-    meant = subject_kind or before.get("subject") or before.get("subject_kind") or "person"
-    subject = Subject.parse(meant) if isinstance(meant, Subject) or " " in meant else None
-    kind = subject.kind if subject else str(meant)
+    kind, subject = _meant(out, subject_kind)
     _check(raw, out, side, kind, framing, background, drop)
     with find_photos(raw) as found:
         if not found.sources and not found.refused and not out.is_dir():
@@ -91,12 +86,23 @@ def prepare(
             records = work.records()
             if not records:
                 raise ValueError(_nothing_usable(raw, found))
-            dataset = _dataset(work, records, kind, drop)
-            dataset = replace(dataset, subject=subject.phrase if subject else "")
+            dataset = replace(_dataset(work, records, kind, drop), subject=subject)
             _publish(work, dataset)
             if captions:
                 add_missing(out, [path.name for path in dataset.images], captions)
     return dataset
+
+
+def _meant(out: Path, said: str | Subject | None) -> tuple[str, str]:
+    """The kind and the subject that was said, or those of the dataset that is there; "" without a subject."""
+    before: Record = {}
+    with suppress(OSError):  # what can't be read can't be written, which is said later
+        before = read_record(out)
+    said = said or before.get("subject") or before.get("subject_kind") or "person"
+    if isinstance(said, str) and " " not in said:
+        return said, ""
+    subject = Subject.parse(said)
+    return subject.kind, subject.phrase
 
 
 def _check(
