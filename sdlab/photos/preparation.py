@@ -52,9 +52,8 @@ def prepare(
         raw: Folder or zip with the photos as they came.
         out: Folder for the images and dataset.json.
         resolution: Side of the images in pixels, divisible by 8; or the base model's profile, which says it.
-        subject_kind: "person", whose face is looked for; "animal", "thing" or "style", which is cropped where
-            the photo draws the eye; or a subject such as "sks dog", which trainings on these photos take
-            then. None takes what the dataset in `out` was made with, else "person".
+        subject_kind: "person", whose face is looked for, "animal", "thing", "style"; or a subject such as
+            "sks dog", which trainings take then. None takes what `out` was made with, else "person".
         framing: "face", "head_and_shoulders", "upper_body", "whole", or "mixed": one of these for each photo.
         background: Colour behind transparent parts.
         drop: Kinds of findings, see `doctor.DROPPABLE`; photos that have them are left out.
