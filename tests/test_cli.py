@@ -88,7 +88,7 @@ def test_what_is_not_understood_is_named(
         ("sweep lora", "a sweep needs values"),
         ("report", "there are no experiments"),
         ("generate --prompts nowhere.json", "homework_a, homework_b or a JSON file"),
-        ("table nothing_here", "Run `sdlab generate nothing_here` first"),
+        ("table nothing_here", "Unknown base model or experiment: 'nothing_here'"),
         ("score nothing_here", "Make some: sdlab generate nothing_here"),
     ],
 )
