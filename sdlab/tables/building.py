@@ -163,7 +163,7 @@ def prompts_of(experiments: str | Iterable[str], *, results: str | Path = "resul
         count = Counter(pair for images in made for pair in {(i.prompt_name, i.prompt) for i in images})
         order = dict.fromkeys((i.prompt_name, i.prompt) for images in made for i in images)
         most = max(count.values())
-        common = [pair for pair in order if 2 * count[pair] > most] if most > 1 or len(made) == 1 else []
+        common = [pair for pair in order if 2 * count[pair] > most] if most > 1 else []
         found = dict(common or [(one.prompt_name, one.prompt) for one in newest])
         if left := dict.fromkeys(name for name, _ in order if name not in found):
             print(f"prompts that most experiments have no images of are left out: {', '.join(left)}")
